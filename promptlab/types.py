@@ -1,0 +1,163 @@
+"""The values that everything passes around: messages, requests, replies, answers, examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from promptlab.errors import ModelError
+
+Role = Literal["system", "user", "assistant", "tool"]
+Finish = Literal["stop", "length", "calls"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model's wish to run a tool: `arguments` are its keyword arguments, parsed from JSON."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat. `calls` belong to an assistant's turn, `call_id` to the tool's turn that answers one."""
+
+    role: Role
+    content: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """What a model is told about a tool: its name, what it does, and the JSON schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One thing asked of a model.
+
+    With `continuations` it asks for the log-probability of each of them after `messages`; without, for a reply.
+    `temperature=None` leaves sampling to the backend's own default (greedy for in-process engines).
+    `branch` tells apart requests that are otherwise equal: n samples of one prompt are n different requests.
+    """
+
+    messages: tuple[Message, ...]
+    continuations: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    logprobs: bool = False
+    tools: tuple[ToolSpec, ...] = ()
+    schema: Mapping[str, Any] | None = field(default=None, hash=False)
+    branch: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a reply took. `cached_tokens` are part of `input_tokens`, `reasoning_tokens` part of `output_tokens`.
+
+    `cost_usd` is None where the price is not known; it is never guessed to be 0.
+    """
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_usd: float | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        known = self.cost_usd is not None and other.cost_usd is not None
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.output_tokens + other.output_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            (self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A generated token and its log-probability in nats."""
+
+    text: str
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A model's answer to a Request. `scores` (nats, one a continuation) answer a request that has continuations."""
+
+    text: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    finish: Finish = "stop"
+    tokens: tuple[Token, ...] = ()
+    scores: tuple[float, ...] = ()
+    usage: Usage = Usage()
+
+    @property
+    def message(self) -> Message:
+        """The reply as the assistant's turn of the chat."""
+        return Message("assistant", self.text, self.calls)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a strategy concluded. `value` None is "no answer", and `why` says the reason.
+
+    `text` is the free generation the value was read from, None where nothing was generated.
+    `votes` counts the values voted for, most voted first; `margin` is the winner's lead as a share of all votes;
+    `scores` holds the log-probability of each label where labels were scored; `shots` how many demonstrations
+    the prompt held, `left_out` how many did not fit the context.
+    """
+
+    value: Any = None
+    text: str | None = None
+    why: str | None = None
+    votes: Mapping[Any, int] | None = None
+    margin: float | None = None
+    scores: Mapping[str, float] | None = None
+    shots: int = 0
+    left_out: int = 0
+    trace: Any = None
+
+    def but(self, **changes: Any) -> Answer:
+        """The same answer with some fields changed."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled item. `group` names what it must not be split from (an abstract, a patient)."""
+
+    input: str
+    target: Any = None
+    id: str = ""
+    group: str | None = None
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Answers requests: same length, same order, and a failed request is a ModelError in its place.
+
+    `batched` says how programs are driven: True, in step, every wave one call of `generate` (in-process engines);
+    False, each request on its own, many in flight (hosted models).
+
+    A backend may also have (absent means no): `scores`, True where it answers requests with continuations;
+    `context_tokens`, the most tokens a prompt and its reply may have together; `count_tokens(messages)`;
+    `async agenerate(requests)`, used instead of `generate` by the concurrent runners.
+    """
+
+    batched: bool
+
+    def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]: ...
