@@ -1,0 +1,50 @@
+"""A task: what is asked, the examples that may be learnt from, and those that are held back for the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from promptlab.errors import DataError
+from promptlab.prompt import Prompt
+from promptlab.types import Example
+
+
+def exact(answer: Any, target: Any) -> float:
+    """1 for the target itself, else 0; no answer (None) is 0."""
+    return float(answer is not None and answer == target)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Programs are handed the inputs of a task; its targets go to `score` alone.
+
+    `train` is the pool that label budgets are drawn from, `test` is answered once, `score(answer, target)` lies in [0, 1].
+    """
+
+    name: str
+    prompt: Prompt
+    train: tuple[Example, ...]
+    test: tuple[Example, ...]
+    score: Callable[[Any, Any], float] = exact
+
+    def __post_init__(self) -> None:
+        if not self.test:
+            raise DataError(f"Task {self.name!r} has no test examples, so nothing can be measured.")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.prompt.labels
+
+    @classmethod
+    def classification(
+        cls, name: str, train: Sequence[Example], test: Sequence[Example], instruction: str = ""
+    ) -> Task:
+        """A task whose answers are the labels found in the data, in the order of their names."""
+        labels = tuple(sorted({str(e.target) for e in (*train, *test)}))
+        if len(labels) < 2:
+            raise DataError(
+                f"Task {name!r} has only the label {', '.join(labels)!r}; a classification needs two or more."
+            )
+        return cls(name, Prompt(instruction, Literal[labels]), tuple(train), tuple(test))

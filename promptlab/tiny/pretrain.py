@@ -1,0 +1,92 @@
+"""Pretraining of the bundled model: tokenizer, stream, schedule. `python -m promptlab.tiny.pretrain RUN --steps N`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from random import Random
+
+import torch
+
+from promptlab.tiny.data.families import MIXTURE
+from promptlab.tiny.data.stream import documents, rows
+from promptlab.tiny.data.world import COMMON_WORDS
+from promptlab.tiny.model import Config, Transformer, parameter_count
+from promptlab.tiny.probe import label_map_accuracy
+from promptlab.tiny.tokenizer import Tokenizer
+from promptlab.tiny.train import Batch, Recipe, next_token_loss, train
+
+TOKENS_PER_STEP = 8192
+SHORT = 256  # rows are short at first: in-context learning emerges sooner and cheaper there
+
+
+def learn_tokenizer(seed: int, vocab_size: int = 1024, n_documents: int = 12_000) -> Tokenizer:
+    """Byte-level BPE on documents of the stream, with common English words so that ordinary text is not all bytes."""
+
+    def texts() -> Iterator[str]:
+        for i in range(n_documents):
+            rng = Random(f"tokenizer/{seed}/{i}")
+            yield from (m.content for m in next(documents(rng, 512, MIXTURE)))
+            yield " ".join(rng.sample(COMMON_WORDS, 12))
+
+    return Tokenizer.train(texts(), vocab_size)
+
+
+def pretraining_batch(tokenizer: Tokenizer, config: Config, seed: int, step: int, long_from: int) -> Sequence[Batch]:
+    """The rows of one step: short ones before `long_from`, as long as the context from there on."""
+    size = SHORT if step < long_from else config.context
+    n = TOKENS_PER_STEP // size
+    kind = 0 if size == SHORT else 1  # rows of the two halves are different documents
+    ids, weights = rows(tokenizer, 2 * seed + kind, step * n, n, size)
+    return [Batch(torch.from_numpy(ids), torch.from_numpy(weights[:, 1:]))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of the run; an earlier run there is resumed")
+    parser.add_argument("--steps", type=int, default=5000, help=f"of {TOKENS_PER_STEP} tokens each")
+    parser.add_argument("--long-from", type=int, default=None, help="first step with rows as long as the context")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--fp32", action="store_true", help="for CPUs without bf16 arithmetic")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    args.run.mkdir(parents=True, exist_ok=True)
+    config = Config()
+    if (args.run / "tokenizer.json").exists():
+        tokenizer = Tokenizer.load(args.run / "tokenizer.json")
+    else:
+        tokenizer = learn_tokenizer(args.seed, config.vocab_size)
+        tokenizer.save(args.run / "tokenizer.json")
+    model = Transformer(config).initialise(torch.Generator().manual_seed(args.seed))
+    print(f"{parameter_count(model):,} parameters, {args.steps * TOKENS_PER_STEP / 1e6:.0f} M tokens", flush=True)
+    started = time.monotonic()
+    losses: list[float] = []
+
+    def on_step(step: int, loss: float) -> None:
+        losses.append(loss)
+        if (step + 1) % 100 == 0:
+            model.eval()
+            shots = {k: label_map_accuracy(model, tokenizer, n_labels=4, shots=k, n=64, seed=1) for k in (0, 4, 16)}
+            model.train()
+            probes = " ".join(f"{k}-shot {v:.2f}" for k, v in shots.items())
+            seconds = time.monotonic() - started
+            print(f"{step + 1} loss {sum(losses[-100:]) / 100:.3f} {probes} {seconds:.0f} s", flush=True)
+
+    long_from = args.steps // 2 if args.long_from is None else args.long_from
+    train(
+        model,
+        lambda step: pretraining_batch(tokenizer, config, args.seed, step, long_from),
+        next_token_loss,
+        Recipe(args.steps, lr=args.lr, bf16=not args.fp32),
+        state=args.run,
+        save_every=100,
+        on_step=on_step,
+    )
+
+
+if __name__ == "__main__":
+    main()

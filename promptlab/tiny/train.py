@@ -1,0 +1,149 @@
+"""The one training loop: AdamW, warm-up, a constant rate with a linear end, clipping, bf16, exact resume.
+
+Pretraining, fine-tuning and everything later are this loop with another `batch_at` and another `loss`. A batch is a
+function of the step alone and nothing else is random, so a resumed run goes on bit for bit where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from promptlab.tiny.model import Transformer
+
+
+class Batch(NamedTuple):
+    """Rows of token ids (B, T+1) with the weight of each *target* token (B, T); `labels` (B,) where a head is trained."""
+
+    tokens: Tensor
+    weights: Tensor
+    labels: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to train. `decay` is the share of the steps at the end in which the rate falls linearly to a tenth.
+
+    The schedule is warm-up, stable, decay (Hu et al. 2024, arXiv 2404.06395): lengthening a run changes only its end.
+    """
+
+    steps: int
+    lr: float = 2e-3
+    warmup: int = 100
+    decay: float = 0.4
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: float = 1.0
+    bf16: bool = False
+
+    def lr_at(self, step: int) -> float:
+        """The rate of a step, counted from 0."""
+        stable_until = self.steps * (1 - self.decay)
+        fall = (step - stable_until) / max(1.0, self.steps - stable_until)
+        return self.lr * min((step + 1) / max(1, self.warmup), 1.0) * (1 - 0.9 * max(0.0, fall))
+
+
+Loss = Callable[[nn.Module, Batch], Tensor]  # the weighted *sum* over the batch, a scalar
+
+
+def next_token_loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Σ wₜ · −log p(xₜ₊₁ | x₁…xₜ), the causal language-modelling loss, over targets whose weight is not 0."""
+    assert isinstance(model, Transformer)
+    inputs, targets = batch.tokens[:, :-1], batch.tokens[:, 1:]
+    hidden = model(inputs)  # (B, T, C)
+    counted = batch.weights.flatten().nonzero().squeeze(1)  # (N,): padding and masked prompts need no output matrix
+    logits = model.logits(hidden.flatten(0, 1).index_select(0, counted))  # (N, V)
+    losses = F.cross_entropy(logits.float(), targets.flatten()[counted], reduction="none")  # (N,)
+    return (losses * batch.weights.flatten()[counted]).sum()
+
+
+def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW that decays matrices only, not norms or biases."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.lr, betas=recipe.betas, fused=True)
+
+
+def train(
+    model: nn.Module,
+    batch_at: Callable[[int], Sequence[Batch]],
+    loss: Loss,
+    recipe: Recipe,
+    *,
+    state: Path | None = None,
+    save_every: int = 0,
+    on_step: Callable[[int, float], None] | None = None,
+) -> nn.Module:
+    """Train in place and return the model. `batch_at(step)` gives the step's micro-batches, whose gradients add up.
+
+    The loss of a step is the weighted mean over *all* its targets, however they are cut into micro-batches.
+    With `state`, a folder, the run is saved there every `save_every` steps and at the end, and goes on from there if
+    the folder holds a run. `on_step(step, loss)` is told each step's loss in nats.
+    """
+    optimizer = optimizer_for(model, recipe)
+    done = load_state(state, model, optimizer) if state is not None and (state / "state.json").exists() else 0
+    model.train()
+    for step in range(done, recipe.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr_at(step)
+        batches = batch_at(step)
+        total = sum(float(b.weights.sum()) for b in batches)
+        value = 0.0
+        for batch in batches:
+            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
+                part = loss(model, batch) / total
+            part.backward()  # type: ignore[no-untyped-call]
+            value += float(part.detach())
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if on_step is not None:
+            on_step(step, value)
+        if state is not None and (step + 1 == recipe.steps or (save_every and (step + 1) % save_every == 0)):
+            save_state(state, model, optimizer, step + 1)
+    return model.eval()
+
+
+def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Weights, moments and the step as safetensors and JSON; a crash half-way leaves the earlier state whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    moments = {
+        f"{i}.{name}": value
+        for i, moments in optimizer.state_dict()["state"].items()
+        for name, value in moments.items()
+        if isinstance(value, Tensor)
+    }
+    files = {"model": f"model-{step}.safetensors", "optimizer": f"optimizer-{step}.safetensors"}
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / files["model"])
+    save_file(moments, folder / files["optimizer"])
+    part = folder / "state.json.part"
+    part.write_text(json.dumps({"step": step, **files}))
+    os.replace(part, folder / "state.json")  # from here on the new state is the state
+    for old in (*folder.glob("model-*.safetensors"), *folder.glob("optimizer-*.safetensors")):
+        if old.name not in files.values():
+            old.unlink()
+
+
+def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Put a saved run's weights and moments back; returns the steps it had done."""
+    saved = json.loads((folder / "state.json").read_text())
+    model.load_state_dict(load_file(folder / saved["model"]))
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in load_file(folder / saved["optimizer"]).items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    whole = optimizer.state_dict()
+    optimizer.load_state_dict({**whole, "state": state})
+    return int(saved["step"])
