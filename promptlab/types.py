@@ -115,10 +115,11 @@ class Reply:
 class Answer:
     """What a strategy concluded. `value` None is "no answer", and `why` says the reason.
 
-    `text` is the free generation the value was read from, None where nothing was generated.
+    `text` is what the value was read from; where none could be read, all that the model said.
     `votes` counts the values voted for, most voted first; `margin` is the winner's lead as a share of all votes;
-    `scores` holds the log-probability of each label where labels were scored; `shots` how many demonstrations
-    the prompt held, `left_out` how many did not fit the context.
+    `scores` holds the log-probability of each label where labels were scored, and `generated` what the model then
+    says when asked freely; `shots` is how many demonstrations the prompt held, `left_out` how many did not fit.
+    `trace` is how the answer came about: a chain's reasoning, the answers voted among.
     """
 
     value: Any = None
@@ -127,6 +128,7 @@ class Answer:
     votes: Mapping[Any, int] | None = None
     margin: float | None = None
     scores: Mapping[str, float] | None = None
+    generated: Answer | None = None
     shots: int = 0
     left_out: int = 0
     trace: Any = None

@@ -103,7 +103,7 @@ class Attention(nn.Module):
         B, T, C = x.shape
         weights = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))  # one product, not three
         qkv = F.linear(x, weights).view(B, T, 3 * self.n_heads, -1).transpose(1, 2)  # (B, 3H, T, D)
-        qk, v = qkv.split((2 * self.n_heads, self.n_heads), dim=1)
+        qk, v = torch.split(qkv, [2 * self.n_heads, self.n_heads], dim=1)
         q, k = rotate(qk, rope[0].to(qk.dtype), rope[1].to(qk.dtype)).chunk(2, dim=1)  # (B, H, T, D)
         if cache is not None:
             k, v = cache.append(layer, k, v)

@@ -1,8 +1,7 @@
-"""Pretraining of the bundled model: tokenizer, stream, schedule. `python -m promptlab.tiny.pretrain RUN --steps N`."""
+"""Pretraining of the bundled model: tokenizer, stream, schedule. `promptlab train pretrain RUN` runs it."""
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from random import Random
 
 import torch
 
+from promptlab.tiny.checkpoint import save
 from promptlab.tiny.data.families import MIXTURE
 from promptlab.tiny.data.stream import documents, rows
 from promptlab.tiny.data.world import COMMON_WORDS
@@ -43,32 +43,38 @@ def pretraining_batch(tokenizer: Tokenizer, config: Config, seed: int, step: int
     return [Batch(torch.from_numpy(ids), torch.from_numpy(weights[:, 1:]))]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="folder of the run; an earlier run there is resumed")
-    parser.add_argument("--steps", type=int, default=5000, help=f"of {TOKENS_PER_STEP} tokens each")
-    parser.add_argument("--long-from", type=int, default=None, help="first step with rows as long as the context")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--fp32", action="store_true", help="for CPUs without bf16 arithmetic")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    args.run.mkdir(parents=True, exist_ok=True)
+def pretrain(
+    run: Path,
+    *,
+    steps: int = 3000,
+    long_from: int = 2000,
+    seed: int = 0,
+    lr: float = 2e-3,
+    threads: int = 2,
+    bf16: bool = True,
+    quiet: bool = False,
+) -> Transformer:
+    """Pretrain from nothing, or go on with the run in the folder `run`; the finished model is saved in it too.
+
+    Every 100 steps the state is saved and, unless quiet, the loss and in-context accuracies are printed.
+    """
+    torch.set_num_threads(threads)
+    run.mkdir(parents=True, exist_ok=True)
     config = Config()
-    if (args.run / "tokenizer.json").exists():
-        tokenizer = Tokenizer.load(args.run / "tokenizer.json")
+    if (run / "tokenizer.json").exists():
+        tokenizer = Tokenizer.load(run / "tokenizer.json")
     else:
-        tokenizer = learn_tokenizer(args.seed, config.vocab_size)
-        tokenizer.save(args.run / "tokenizer.json")
-    model = Transformer(config).initialise(torch.Generator().manual_seed(args.seed))
-    print(f"{parameter_count(model):,} parameters, {args.steps * TOKENS_PER_STEP / 1e6:.0f} M tokens", flush=True)
+        tokenizer = learn_tokenizer(seed, config.vocab_size)
+        tokenizer.save(run / "tokenizer.json")
+    model = Transformer(config).initialise(torch.Generator().manual_seed(seed))
+    if not quiet:
+        print(f"{parameter_count(model):,} parameters, {steps * TOKENS_PER_STEP / 1e6:.0f} M tokens", flush=True)
     started = time.monotonic()
     losses: list[float] = []
 
     def on_step(step: int, loss: float) -> None:
         losses.append(loss)
-        if (step + 1) % 100 == 0:
+        if (step + 1) % 100 == 0 and not quiet:
             model.eval()
             shots = {k: label_map_accuracy(model, tokenizer, n_labels=4, shots=k, n=64, seed=1) for k in (0, 4, 16)}
             model.train()
@@ -76,17 +82,16 @@ def main() -> None:
             seconds = time.monotonic() - started
             print(f"{step + 1} loss {sum(losses[-100:]) / 100:.3f} {probes} {seconds:.0f} s", flush=True)
 
-    long_from = args.steps // 2 if args.long_from is None else args.long_from
+    recipe = Recipe(steps, lr=lr, bf16=bf16)
+    state = run / "state"
     train(
         model,
-        lambda step: pretraining_batch(tokenizer, config, args.seed, step, long_from),
+        lambda step: pretraining_batch(tokenizer, config, seed, step, long_from),
         next_token_loss,
-        Recipe(args.steps, lr=args.lr, bf16=not args.fp32),
-        state=args.run,
+        recipe,
+        state=state,
         save_every=100,
         on_step=on_step,
     )
-
-
-if __name__ == "__main__":
-    main()
+    save(run, model, tokenizer)
+    return model

@@ -67,7 +67,7 @@ class Tokenizer:
         return str(self.bpe.decode(list(ids), skip_special_tokens=True))
 
     def chat(self, messages: Sequence[Message]) -> list[int]:
-        """The token ids of a chat up to where the assistant speaks. A last assistant turn is left open, to go on from."""
+        """The ids of a chat up to where the assistant speaks; a last assistant turn is left open, to go on from."""
         ids = [BOS]
         for message, text in zip(messages, self.encode_all([m.content for m in messages]), strict=True):
             ids += [self.role[message.role], *text]

@@ -22,7 +22,7 @@ from promptlab.tiny.model import Transformer
 
 
 class Batch(NamedTuple):
-    """Rows of token ids (B, T+1) with the weight of each *target* token (B, T); `labels` (B,) where a head is trained."""
+    """Token ids (B, T+1) with the weight of each *target* token (B, T); `labels` (B,) where a head is trained."""
 
     tokens: Tensor
     weights: Tensor

@@ -1,0 +1,107 @@
+"""A backend of scripted replies, for tests, lessons and replays."""
+
+from __future__ import annotations
+
+import textwrap
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from promptlab.errors import ModelError, ReplayMiss
+from promptlab.program import Program
+from promptlab.runners import run
+from promptlab.types import Reply, Request
+
+T = TypeVar("T")
+Written: TypeAlias = str | Reply | ModelError
+Recorded: TypeAlias = Iterable[Written] | Mapping[Any, Written | Sequence[Written]] | Callable[[Request], Written]
+
+
+class Script:
+    """Replies from a list, in the order asked; from a mapping; or from a function of the request.
+
+    A mapping's keys are whole requests, the last user message, or a predicate of the request; a list as its value is
+    used up one by one. `scores`, where given, answers requests with continuations: a function of the request.
+    `requests` are all requests in the order they came, `batches` the sizes of the batches.
+
+    Raises ReplayMiss, with the prompt, where nothing is written for a request.
+    """
+
+    name = "script"
+
+    def __init__(
+        self,
+        replies: Recorded = (),
+        *,
+        batched: bool = True,
+        scores: Callable[[Request], Sequence[float]] | bool = False,
+    ) -> None:
+        self.batched = batched
+        self.scores = bool(scores)
+        self.requests: list[Request] = []
+        self.batches: list[int] = []
+        self._score = scores if callable(scores) else None
+        self._replies = replies if callable(replies) else None
+        self._by_key = dict(replies) if isinstance(replies, Mapping) else None
+        self._in_order = iter(()) if callable(replies) or isinstance(replies, Mapping) else iter(replies)
+        self._queues: dict[Any, Iterator[Written]] = {}
+        self._lock = threading.Lock()  # hosted programs may ask from several threads
+
+    def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+        with self._lock:
+            self.requests += requests
+            self.batches.append(len(requests))
+            return [_as_reply(self._written(request)) for request in requests]
+
+    async def agenerate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+        """So that concurrent programs are answered in the order they ask."""
+        return self.generate(requests)
+
+    def _written(self, request: Request) -> Written:
+        if request.continuations and self._score:
+            return Reply(scores=tuple(self._score(request)))
+        if self._replies:
+            return self._replies(request)
+        if self._by_key is None:
+            return _next(self._in_order, request)
+        for key, written in self._by_key.items():
+            if _fits(key, request):
+                if isinstance(written, str | Reply | ModelError):
+                    return written
+                return _next(self._queues.setdefault(key, iter(written)), request)
+        raise _miss(request)
+
+
+def replay(program: Program[T], recorded: Recorded) -> T:
+    """A program's result with recorded replies, as Script reads them. Raises ReplayMiss for a prompt not among them.
+
+    The exchanges of `traced` make an exact recording: `dict(exchanges)`.
+    """
+    return run(program, Script(recorded, scores=True))
+
+
+def _fits(key: Any, request: Request) -> bool:
+    if isinstance(key, str):
+        return key == _prompt(request)
+    return bool(key == request if isinstance(key, Request) else key(request))
+
+
+def _next(written: Iterator[Written], request: Request) -> Written:
+    for each in written:
+        return each
+    raise _miss(request)
+
+
+def _as_reply(written: Written) -> Reply | ModelError:
+    return Reply(written) if isinstance(written, str) else written
+
+
+def _prompt(request: Request) -> str:
+    """The last user message; a chat without one has its last message's text."""
+    said = [message.content for message in request.messages if message.role == "user"]
+    return said[-1] if said else request.messages[-1].content
+
+
+def _miss(request: Request) -> ReplayMiss:
+    prompt = textwrap.shorten(_prompt(request), 200, placeholder=" …")
+    return ReplayMiss(f"Nothing is recorded for the prompt {prompt!r} (branch {request.branch}).")

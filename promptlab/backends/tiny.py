@@ -1,0 +1,93 @@
+"""The bundled model, and models trained from it, as backends."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from promptlab.errors import ModelError, SetupError, Unsupported
+from promptlab.tiny import checkpoint
+from promptlab.tiny.generate import answer
+from promptlab.tiny.head import Classifier
+from promptlab.tiny.model import Transformer
+from promptlab.tiny.tokenizer import Tokenizer
+from promptlab.types import Message, Reply, Request
+
+
+class Tiny:
+    """The bundled transformer, or a checkpoint of its kind in the folder `path`, in this process.
+
+    Greedy unless a request gives a temperature; what is sampled depends on `seed` (a request's own comes first) and
+    the request's branch.
+    """
+
+    batched = True
+    scores = True
+
+    def __init__(self, path: str | Path | None = None, *, seed: int = 0):
+        self.path: Path | None = checkpoint.BUNDLED if path is None else Path(path)
+        self.seed = seed
+        self.model, self.tokenizer, self.weights_sha256 = checkpoint.load(self.path)
+
+    @classmethod
+    def of(cls, model: Transformer, tokenizer: Tokenizer, *, seed: int = 0) -> Tiny:
+        """A backend of a model in memory, fine-tuned here for instance."""
+        self = cls.__new__(cls)
+        self.path, self.seed, self.model, self.tokenizer = None, seed, model, tokenizer
+        digest = hashlib.sha256()
+        for weight in model.state_dict().values():
+            digest.update(weight.numpy().tobytes())
+        self.weights_sha256 = digest.hexdigest()
+        return self
+
+    def __repr__(self) -> str:
+        return f"Tiny({str(self.path)!r})" if self.path else "Tiny.of(a model in memory)"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.path is None:
+            raise SetupError(
+                "a Tiny made in memory cannot be sent to another process; save it and load it by its path."
+            )
+        return _load, (self.path, self.seed)
+
+    @property
+    def context_tokens(self) -> int:
+        return self.model.config.context
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return len(self.tokenizer.chat(messages))
+
+    def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+        for request in requests:
+            unable = [name for name in ("tools", "schema") if getattr(request, name)]
+            if unable:
+                raise Unsupported(f"{self!r} cannot take {unable[0]}=; leave it out or use a hosted model.")
+        return answer(self.model, self.tokenizer, requests, self.seed)
+
+
+def _load(path: Path, seed: int) -> Tiny:
+    return Tiny(path, seed=seed)
+
+
+class TinyClassifier:
+    """A fine-tuned classification head as a backend: its reply to a chat is the label of the last user message.
+
+    It scores exactly its own labels; any other continuation has log-probability minus infinity.
+    """
+
+    batched = True
+    scores = True
+
+    def __init__(self, classifier: Classifier, tokenizer: Tokenizer):
+        self.classifier, self.tokenizer = classifier, tokenizer
+
+    def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+        log_p = self.classifier.log_probabilities(self.tokenizer, [r.messages[-1].content for r in requests])
+        replies: list[Reply | ModelError] = []
+        for request, row in zip(requests, log_p, strict=True):
+            of_label = dict(zip(self.classifier.labels, row, strict=True))
+            best = max(of_label, key=of_label.__getitem__)
+            replies.append(Reply(best, scores=tuple(of_label.get(c, float("-inf")) for c in request.continuations)))
+        return replies

@@ -1,0 +1,101 @@
+"""What a run did not establish, said before a reader has to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from promptlab.compare.comparisons import RUNNER_UP, Difference
+from promptlab.compare.measures import Point, Results
+from promptlab.compare.wording import labels, number, shown
+
+FEW_SEEDS = 5
+
+
+def doubts(results: Results) -> Iterator[str]:
+    """One sentence each, the comparisons first, then what was never measured."""
+    yield from _not_told_apart(results)
+    yield from _choices(results)
+    yield from _prompts(results)
+    yield from _answers(results)
+    yield from _sample(results)
+    yield from _data(results)
+    yield "No test from outside this data set was run, so nothing is known about other sources, places or years."
+    yield "What fine-tuning made the model forget was not measured."
+    yield "One task and one model were tried; another of either may order the arms differently."
+
+
+def _not_told_apart(results: Results) -> Iterator[str]:
+    for budget in results.budgets:
+        there = [d for d in results.differences if d.budget == budget and d.b != RUNNER_UP]
+        pairs = {frozenset((d.a, d.b)): d for d in there}  # one pair may answer two questions
+        at = f"With {labels(budget)}" if budget else "Without labels"
+        if open_ := [
+            d for d in pairs.values() if d.interval.low <= 0 <= d.interval.high and d.interval.low < d.interval.high
+        ]:
+            yield f"{at} these are not told apart, as the interval of the difference covers zero: {_listed(open_)}."
+        if weak := [d for d in pairs.values() if d.interval.excludes_zero and d.p_holm >= 0.05]:
+            yield f"{at} the intervals of these leave out zero, but p is above 0.05 after Holm: {_listed(weak)}."
+
+
+def _listed(differences: Iterable[Difference]) -> str:
+    return "; ".join(f"{d.a} and {d.b} ({shown(d.interval, sign=True)}, n = {d.interval.n_items})" for d in differences)
+
+
+def _choices(results: Results) -> Iterator[str]:
+    for best in results.best:
+        if len(best.options) > 1:
+            at = f"with {labels(best.budget)}" if best.budget else "without labels"
+            which = "arm of all" if best.family == "all" else f"{best.family} arm"
+            yield f"Which {which} is best {at} is open: the two halves of the test set choose {best.name}."
+
+
+def _prompts(results: Results) -> Iterator[str]:
+    for point in results.capped:
+        yield (
+            f"{point.arm} with {labels(point.labels)} was capped by the model's context: {point.left_out:.0f} of "
+            f"{point.shots + point.left_out:.0f} demonstrations did not fit the prompt. A longer context may do better."
+        )
+
+
+def _answers(results: Results) -> Iterator[str]:
+    for budget in results.budgets:
+        both = [p for p in results.points if p.labels == budget and p.generated is not None]
+        if len(both) > 1:
+            scored, written = max(both, key=lambda p: p.accuracy.value), max(both, key=_written)
+            if scored.arm != written.arm:
+                yield (
+                    f"With {budget} labels the ranking depends on how answers are read: {scored.arm} leads when labels "
+                    f"are scored ({number(scored.accuracy.value)}), {written.arm} when the model writes freely "
+                    f"({number(_written(written))})."
+                )
+    failed = sum(p.failed * p.accuracy.n_items * p.accuracy.n_seeds for p in results.points)
+    if failed:
+        yield f"{failed:.0f} requests failed. They count as wrong, so the arms they hit may be better than shown."
+
+
+def _written(point: Point) -> float:
+    return point.generated.value if point.generated else 0.0
+
+
+def _sample(results: Results) -> Iterator[str]:
+    points = 100 * results.detectable
+    yield (
+        f"With {results.n_clusters} independent test items a difference below about {points:.1f} points has less "
+        "than an 80 % chance of being seen (two arms near 0.75 that agree as language models usually do, r = 0.38)."
+    )
+    if results.n_clusters < results.n_items:
+        yield f"The {results.n_items} test items come in {results.n_clusters} groups; the intervals rest on those."
+    if len(results.seeds) == 1:
+        yield "One seed was run: other training examples may order the arms differently, and no interval shows it."
+    elif len(results.seeds) < FEW_SEEDS:
+        yield f"{len(results.seeds)} seeds are few: the spread over training examples is itself known only roughly."
+    most = results.budgets[-1]
+    yield f"Nothing is known beyond {labels(most)}." if most else "Only arms without labels were run."
+
+
+def _data(results: Results) -> Iterator[str]:
+    for finding in results.run.get("lint") or ():
+        kind = str(finding["kind"]).lower()
+        if any(word in kind for word in ("duplicate", "leak", "overlap", "both")):
+            yield f"Scores may be too high: {finding['message']}"
+    yield from map(str, results.run.get("warnings") or ())

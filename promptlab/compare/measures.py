@@ -1,0 +1,237 @@
+"""From a run's rows to its results: a point for each cell, paired differences, and what follows from them.
+
+rows.jsonl ─ cells ─┬─ points ───────────────┐
+                    └─ comparisons ─ crossing ├─ results.json ─ report.html
+                       every cell ─── choice ─┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from promptlab.compare import statistics
+from promptlab.compare.cells import Cell, Json, read_cells, read_json, read_lines
+from promptlab.compare.comparisons import (
+    FAMILY_QUESTION,
+    FINE_TUNING,
+    PROMPTING,
+    Best,
+    Difference,
+    Option,
+    Sure,
+    aligned,
+    compare_at,
+    cross_fitted,
+    with_holm,
+)
+from promptlab.compare.statistics import Interval
+from promptlab.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way of answering. `family` is "prompting", "fine-tuning" or "baseline"."""
+
+    name: str
+    family: str
+    needs_labels: bool
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One arm at one number of labels: how right, how sure, at what cost. Means are over seeds and items."""
+
+    arm: str
+    family: str
+    labels: int
+    accuracy: Interval
+    macro_f1: Interval | None
+    generated: Interval | None
+    format_errors: float | None
+    no_answer: float
+    failed: float
+    by_seed: Mapping[str, float]
+    shots: float
+    left_out: float
+    learn_seconds: float
+    trained_parameters: int | None
+    input_tokens: float
+    output_tokens: float
+    ms_per_answer: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """The first budget where fine-tuning is ahead of prompting, and the last below it where prompting is ahead.
+
+    "Ahead" is a paired interval that leaves out zero; None where there is no such budget.
+    """
+
+    fine_tuning_from: int | None
+    prompting_until: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The cheapest option within the margin of the best, over every arm and number of labels.
+
+    Within the margin: the lower end of (option - best) lies above -margin. Cheapest: fewest labels, then baselines
+    before language models, then the seconds of learning, then the tokens of an answer.
+    """
+
+    best: tuple[Option, ...]
+    best_accuracy: Interval
+    cheapest: Option
+    accuracy: Interval
+    to_best: Interval
+    equivalent: tuple[Option, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All that was measured. `arms` are in the run's order, points by number of labels and then in that order."""
+
+    run: Json
+    arms: tuple[Arm, ...]
+    budgets: tuple[int, ...]
+    seeds: tuple[int, ...]
+    n_items: int
+    n_clusters: int
+    chance: float | None
+    majority: float | None
+    margin: float
+    confidence: float
+    draws: int
+    detectable: float
+    points: tuple[Point, ...]
+    best: tuple[Best, ...]
+    differences: tuple[Difference, ...]
+    crossing: Crossing
+    choice: Choice
+
+    @property
+    def capped(self) -> tuple[Point, ...]:
+        """The cells whose prompts had to leave demonstrations out."""
+        return tuple(point for point in self.points if point.left_out > 0)
+
+    def point(self, option: Option) -> Point:
+        return next(p for p in self.points if (p.arm, p.labels) == (option.arm, option.labels))
+
+    def best_at(self, budget: int) -> dict[str, Best]:
+        """The best of each family, and of "all", where `budget` labels are to be had."""
+        return {b.family: b for b in self.best if b.budget == budget}
+
+    def between(self, a: str, b: str, budget: int) -> Difference:
+        """The best of family a minus the best of family b at a budget."""
+        for d in self.differences:
+            if (d.question, d.budget) == (FAMILY_QUESTION, budget) and {d.a_family, d.b_family} == {a, b}:
+                return d if d.a_family == a else d.reversed
+        raise KeyError((a, b, budget))
+
+
+def measure(run_dir: Path, draws: int = 2_000, margin: float = 0.02, confidence: float = 0.95) -> Results:
+    """Every number of the report, from the run's rows.jsonl, cells.jsonl and run.json."""
+    run = read_json(run_dir / "run.json")
+    arms = tuple(Arm(a["name"], a["family"], a["needs_labels"], a.get("description", "")) for a in run["arms"])
+    order, family = [arm.name for arm in arms], {arm.name: arm.family for arm in arms}
+    items, cells = read_cells(run_dir, run.get("labels") or ())
+    if strange := sorted({cell.arm for cell in cells} - set(order)):
+        raise DataError(f"rows.jsonl has the arms {strange}, but run.json lists {order}. Add them to its arms.")
+    cells.sort(key=lambda cell: (cell.labels, order.index(cell.arm)))
+    budgets = tuple(sorted({cell.labels for cell in cells}))
+    sure = Sure(items, statistics.resample(items.n_clusters, draws), confidence)
+    costs = _costs(run_dir)
+    points = tuple(_point(cell, family[cell.arm], sure, costs) for cell in cells)
+    compared = [compare_at(budget, cells, family, sure) for budget in budgets]
+    differences = with_holm([difference for _, found in compared for difference in found])
+    return Results(
+        run=run,
+        arms=arms,
+        budgets=budgets,
+        seeds=tuple(sorted({seed for cell in cells for seed in cell.seeds})),
+        n_items=len(items.ids),
+        n_clusters=items.n_clusters,
+        chance=1 / len(items.classes) if items.classes else None,
+        majority=items.majority,
+        margin=margin,
+        confidence=confidence,
+        draws=draws,
+        detectable=statistics.smallest_detectable_difference(items.n_clusters),
+        points=points,
+        best=tuple(best for found, _ in compared for best in found),
+        differences=differences,
+        crossing=_crossing(differences),
+        choice=_choice(cells, points, sure, margin),
+    )
+
+
+def _costs(run_dir: Path) -> dict[Option, list[Json]]:
+    costs: dict[Option, list[Json]] = {}
+    for line in read_lines(run_dir / "cells.jsonl"):
+        costs.setdefault(Option(line["arm"], line["labels"]), []).append(line)
+    return costs
+
+
+def _point(cell: Cell, family: str, sure: Sure, costs: Mapping[Option, Sequence[Json]]) -> Point:
+    column, made = cell.columns, cell.columns["generated"]
+    cost = costs.get(Option(cell.arm, cell.labels), ())
+    generates = bool((made >= 0).any())
+    return Point(
+        arm=cell.arm,
+        family=family,
+        labels=cell.labels,
+        accuracy=sure.accuracy(cell.correct),
+        macro_f1=sure.macro_f1(cell),
+        generated=sure.accuracy(made == 1) if generates else None,
+        format_errors=float((made == 2).sum() / (made >= 0).sum()) if generates else None,
+        no_answer=float((column["answer"] == -1).mean()),
+        failed=float(column["failed"].mean()),
+        by_seed={str(seed): float(row.mean()) for seed, row in zip(cell.seeds, cell.correct, strict=True)},
+        shots=float(column["shots"].mean()),
+        left_out=float(column["left_out"].mean()),
+        learn_seconds=float(np.mean([line["learn_seconds"] for line in cost])) if cost else 0.0,
+        trained_parameters=next((line["trained_parameters"] for line in cost if line["trained_parameters"]), None),
+        input_tokens=float(column["input_tokens"].mean()),
+        output_tokens=float(column["output_tokens"].mean()),
+        ms_per_answer=float(column["seconds"].mean() * 1000),
+        notes=tuple(dict.fromkeys(note for line in cost for note in line["notes"])),
+    )
+
+
+def _crossing(differences: Sequence[Difference]) -> Crossing:
+    ahead = {
+        d.budget: d.interval.value
+        for d in differences
+        if (d.a_family, d.b_family) == (FINE_TUNING, PROMPTING) and d.interval.excludes_zero
+    }
+    start = min((budget for budget, value in ahead.items() if value > 0), default=None)
+    behind = [b for b, value in ahead.items() if value < 0 and (start is None or b < start)]
+    return Crossing(start, max(behind, default=None))
+
+
+def cost(point: Point) -> tuple[int, bool, float, float]:
+    """What options are ranked by: labels, whether a language model is needed, seconds of learning, tokens an answer.
+
+    Without the second, a prompt that learns nothing would count as cheaper than a word count that learns in 10 ms.
+    """
+    tokens = point.input_tokens + point.output_tokens
+    return point.labels, point.family in (PROMPTING, FINE_TUNING), round(point.learn_seconds, 1), tokens
+
+
+def _choice(cells: Sequence[Cell], points: Sequence[Point], sure: Sure, margin: float) -> Choice:
+    scored = aligned(cells)
+    best, correct = cross_fitted(scored, sure.items)
+    found = {option: sure.difference(matrix, correct) for option, matrix in scored.items()}
+    known = {Option(point.arm, point.labels): point for point in points}
+    # The best always counts as within the margin of itself, also where the halves chose two that differ.
+    within = sorted((o for o in found if found[o].low > -margin or best == (o,)), key=lambda o: cost(known[o]))
+    within = within or sorted(best, key=lambda o: cost(known[o]))
+    cheapest = within[0]
+    accuracy, to_best = known[cheapest].accuracy, found[cheapest]
+    return Choice(best, sure.accuracy(correct), cheapest, accuracy, to_best, tuple(within))

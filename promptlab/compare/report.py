@@ -1,0 +1,109 @@
+"""One self-contained page for a run: the decision, the evidence for it, its limits, and the answers themselves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from promptlab.compare.browser import browser_data
+from promptlab.compare.comparisons import QUESTIONS, Difference
+from promptlab.compare.curves import all_series, learning_curves
+from promptlab.compare.decision import decide
+from promptlab.compare.measures import Results, measure
+from promptlab.compare.methods import methods
+from promptlab.compare.results import write_results
+from promptlab.compare.wording import labels, number, share, shown
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def write_report(run_dir: Path, draws: int = 2_000, margin: float = 0.02) -> Path:
+    """Write results.json and report.html into a run's directory and give the page's path.
+
+    The page needs no network and no other file. Raises DataError for a directory that holds no finished run.
+    """
+    results = measure(run_dir, draws, margin)
+    write_results(results, run_dir)
+    path = run_dir / "report.html"
+    path.write_text(page(results, run_dir), encoding="utf-8")
+    return path
+
+
+def page(results: Results, run_dir: Path) -> str:
+    """The page's HTML. All text that comes from the run is escaped."""
+    from markupsafe import Markup
+
+    data, n_shown, n_all = browser_data(run_dir)
+    run = results.run
+    return (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            results=results,
+            run=run,
+            decision=decide(results),
+            methods=list(methods(results)),
+            wide=Markup(learning_curves(results, 920, 470)),
+            narrow=Markup(learning_curves(results, 350, 400)),
+            series=all_series(results),
+            questions=[(q, found) for q in QUESTIONS if (found := [d for d in results.differences if d.question == q])],
+            reach=_reach(results.differences),
+            data=Markup(data),
+            start=json.dumps(_start(results)),
+            n_shown=n_shown,
+            n_all=n_all,
+            everything=json.dumps(run, indent=2, ensure_ascii=False),
+        )
+    )
+
+
+def _start(results: Results) -> dict[str, str | int]:
+    """What the browser shows first: the best arm against the best of another family, at the most labels."""
+    budget = results.budgets[-1]
+    best = results.best_at(budget)
+    families = sorted((name for name in best if name != "all"), key=lambda name: -best[name].accuracy.value)
+    arms = [best[name].options[0].arm for name in families]
+    return {"a": arms[0], "b": arms[1] if len(arms) > 1 else results.arms[-1].name, "labels": budget}
+
+
+def _reach(differences: tuple[Difference, ...]) -> float:
+    """Half the width of the axis that the differences are drawn on."""
+    ends = [abs(x) for d in differences for x in (d.interval.low, d.interval.high)]
+    return max([0.05, *ends]) * 1.05
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    found = Environment(
+        loader=PackageLoader("promptlab.compare", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"shown": shown, "number": number, "labels": labels, "share": share, "seconds": _seconds}
+    found.filters |= {"p": _p, "count": _count, "plain": _plain}
+    return found
+
+
+def _seconds(x: float) -> str:
+    return "0" if x == 0 else f"{x:.2f}" if x < 1 else f"{x:.1f}" if x < 100 else f"{x:,.0f}"
+
+
+def _count(x: float) -> str:
+    """A mean of counts: one decimal where it is not whole."""
+    return f"{x:,.0f}" if abs(x - round(x)) < 0.05 else f"{x:,.1f}"
+
+
+def _p(x: float) -> str:
+    return "< 0.001" if x < 0.001 else f"{x:.3f}"
+
+
+def _plain(value: Any) -> str:
+    """A value of run.json as a person would write it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(inner)}" for name, inner in value.items())
+    return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,233 @@
+"""How sure: intervals, paired tests and power for answers that share items and seeds.
+
+A cell's answers form a matrix, seeds by items, True where right. Items come in clusters (an abstract's sentences) and
+both the seeds and the clusters are a sample of those there could be, so both are resampled. Comparing two arms is the
+same computation on the difference of their matrices: both sit on the same resample by construction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Matrix = NDArray[np.bool_]
+
+BOTH = "bootstrap over seeds and items"
+ITEMS = "bootstrap over items (one seed, so nothing is known about other seeds)"
+WILSON = "Wilson score interval (every resample gave the same value)"
+SAME = "no interval: both arms are right on exactly the same items"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its interval and what it rests on. `method` says in words how the interval was made."""
+
+    value: float
+    low: float
+    high: float
+    n_items: int
+    n_clusters: int
+    n_seeds: int
+    method: str
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resamples:
+    """How often each cluster is drawn in each resample, (B, C), and the entropy that the seeds' draws come from.
+
+    One object serves every cell of a run: that is what makes any two of them comparable draw by draw.
+    """
+
+    clusters: Floats
+    entropy: int
+
+    def seeds(self, n_seeds: int) -> Floats:
+        """How often each of `n_seeds` seeds is drawn, (B, S): the same whatever arm asks."""
+        return _counts(_stream(self.entropy, n_seeds), n_seeds, len(self.clusters))
+
+
+def resample(n_clusters: int, draws: int = 2_000, seed: int = 0) -> Resamples:
+    """The resamples of a run: `draws` of them, the same for the same arguments on any machine."""
+    return Resamples(_counts(_stream(seed, 0), n_clusters, draws), seed)
+
+
+def _stream(entropy: int, part: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([entropy, part])))
+
+
+def _counts(rng: np.random.Generator, n: int, draws: int) -> Floats:
+    """n - 1 draws with replacement from n, as counts (B, n).
+
+    Drawing n would understate the variance by (n - 1)/n, which is half of it at two seeds; n - 1 makes the
+    bootstrap variance of a mean unbiased (Rao & Wu 1988, J. Am. Stat. Assoc. 83, section 2).
+    """
+    picks = rng.integers(n, size=(draws, max(n - 1, 1))) + n * np.arange(draws)[:, None]
+    counts = np.bincount(picks.ravel(), minlength=draws * n).reshape(draws, n)
+    return counts.astype(np.float64)
+
+
+def by_cluster(values: NDArray[Any], clusters: Ints, n_clusters: int) -> Floats:
+    """Sums over the items of each cluster: (..., N) to (..., C)."""
+    rows = values.reshape(-1, values.shape[-1]).astype(np.float64)
+    sums = [np.bincount(clusters, weights=row, minlength=n_clusters) for row in rows]
+    return np.reshape(np.array(sums, dtype=np.float64), (*values.shape[:-1], n_clusters))
+
+
+def mean_draws(values: NDArray[Any], clusters: Ints, resamples: Resamples) -> Floats:
+    """The mean of a (seeds, items) matrix in each resample, (B,).
+
+    Seeds and clusters are crossed (every seed answers the same items), so each is drawn on its own and an entry
+    weighs by the product: the pigeonhole bootstrap (Owen 2007, arXiv 0712.1111), which errs to the wide side.
+    """
+    V = resamples.clusters
+    W = resamples.seeds(len(values))
+    X = by_cluster(values, clusters, V.shape[1])  # (S, C)
+    sizes = np.bincount(clusters, minlength=V.shape[1])  # (C,)
+    means: Floats = (W * (V @ X.T)).sum(axis=1) / (W.sum(axis=1) * (V @ sizes))
+    return means
+
+
+def accuracy(correct: Matrix, clusters: Ints, resamples: Resamples, confidence: float = 0.95) -> Interval:
+    """The share of right answers over seeds and items, with its percentile interval (Efron & Tibshirani 1993, ch. 13).
+
+    Where every resample gives one value (all right, all wrong), a bootstrap would claim certainty; there the interval
+    is Wilson's over the clusters.
+    """
+    draws = mean_draws(correct, clusters, resamples)
+    return _interval(float(correct.mean()), draws, correct.shape, resamples, confidence)
+
+
+def macro_f1(
+    answers: Ints, targets: Ints, n_classes: int, clusters: Ints, resamples: Resamples, confidence: float = 0.95
+) -> Interval:
+    """The unweighted mean of the classes' F1 (Opitz & Burst 2019, arXiv 1911.03347, eq. 1), averaged over seeds.
+
+    `answers` are class numbers, (seeds, items), -1 for no answer: a miss for its class, a false alarm for none.
+    A class that is neither asked for nor answered in a resample is left out of that resample's mean.
+    """
+    V = resamples.clusters
+    support = _class_counts(targets, targets >= 0, n_classes, clusters, V.shape[1])
+    values, draws = [], []
+    for row in answers:
+        right = _class_counts(row, (row == targets) & (row >= 0), n_classes, clusters, V.shape[1])
+        claims = support + _class_counts(row, row >= 0, n_classes, clusters, V.shape[1])
+        values.append(_mean_f1(right.sum(axis=0), claims.sum(axis=0)))
+        draws.append(_mean_f1(V @ right, V @ claims))
+    W = resamples.seeds(len(answers))
+    mixed = (W * np.array(draws).T).sum(axis=1) / W.sum(axis=1)
+    return _interval(float(np.mean(values)), mixed, answers.shape, resamples, confidence)
+
+
+def _class_counts(codes: Ints, counted: Matrix, n_classes: int, clusters: Ints, n_clusters: int) -> Floats:
+    """How many counted items of each class each cluster holds, (C, K)."""
+    cells = clusters[counted] * n_classes + codes[counted]
+    return np.bincount(cells, minlength=n_clusters * n_classes).reshape(n_clusters, n_classes).astype(np.float64)
+
+
+def _mean_f1(right: Floats, claims: Floats) -> Floats:
+    """Mean over classes (last axis) of 2 tp / (2 tp + fp + fn); `claims` is support plus predictions."""
+    f1 = 2 * right / np.maximum(claims, 1)
+    mean: Floats = f1.sum(axis=-1) / np.maximum((claims > 0).sum(axis=-1), 1)
+    return mean
+
+
+def paired_difference(a: Matrix, b: Matrix, clusters: Ints, resamples: Resamples, confidence: float = 0.95) -> Interval:
+    """a - b in accuracy, both on the same seeds, items and resamples (Miller 2024, arXiv 2411.00640).
+
+    The interval is [0, 0] only for arms that are right on the same items. Where every resample gives one difference
+    otherwise, it is put together from the arms' Wilson intervals (Newcombe 1998, Stat. Med. 17:873, method 10), which
+    ignores the pairing and errs to the wide side.
+    """
+    if np.array_equal(a, b):
+        return Interval(0.0, 0.0, 0.0, a.shape[1], resamples.clusters.shape[1], a.shape[0], SAME)
+    difference = a.astype(np.float64) - b
+    value, draws = float(difference.mean()), mean_draws(difference, clusters, resamples)
+    found = _interval(value, draws, a.shape, resamples, confidence)
+    if found.method != WILSON:
+        return found
+    p, q, n = float(a.mean()), float(b.mean()), resamples.clusters.shape[1]
+    (p_low, p_high), (q_low, q_high) = wilson(p, n, confidence), wilson(q, n, confidence)
+    low, high = value - math.hypot(p - p_low, q_high - q), value + math.hypot(p_high - p, q - q_low)
+    return Interval(value, max(low, -1.0), min(high, 1.0), found.n_items, n, found.n_seeds, WILSON)
+
+
+def _interval(value: float, draws: Floats, shape: tuple[int, ...], resamples: Resamples, confidence: float) -> Interval:
+    n_clusters = resamples.clusters.shape[1]
+    tail = (1 - confidence) / 2
+    low, high = (float(edge) for edge in np.quantile(draws, [tail, 1 - tail]))
+    method = BOTH if shape[0] > 1 else ITEMS
+    if high - low < 1e-12:  # not == : the same ratio of different sums may differ in its last bit
+        (low, high), method = wilson(min(max(value, 0.0), 1.0), n_clusters, confidence), WILSON
+    return Interval(value, min(low, value), max(high, value), shape[1], n_clusters, shape[0], method)
+
+
+def wilson(p: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The score interval of a share p of n (Wilson 1927, J. Am. Stat. Assoc. 22:209); never of zero width."""
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def cluster_robust_se(values: Floats, clusters: Ints) -> float:
+    """The standard error of a mean of clustered values (Liang & Zeger 1986; Miller 2024).
+
+    With the small-sample factor C/(C - 1); one item a cluster gives the usual sd/sqrt(n). NaN for a single cluster.
+    """
+    sums = np.bincount(np.unique(clusters, return_inverse=True)[1], weights=values - values.mean())
+    C = len(sums)
+    return float(np.sqrt((sums**2).sum() * C / (C - 1)) / len(values)) if C > 1 else math.nan
+
+
+def votes(a: Matrix, b: Matrix, clusters: Ints, n_clusters: int) -> tuple[int, int, int]:
+    """How many clusters vote for a, for b, for neither: each for the arm with more right answers over all seeds."""
+    totals = by_cluster((a.astype(np.float64) - b).sum(axis=0), clusters, n_clusters)
+    return int((totals > 0).sum()), int((totals < 0).sum()), int((totals == 0).sum())
+
+
+def mcnemar(wins: int, losses: int) -> float:
+    """Exact two-sided McNemar test (McNemar 1947): the discordant votes against a fair coin.
+
+    With one seed and one item a cluster, `votes` are the discordant items and this is the textbook test. With
+    several seeds it stays exact given the training examples of these seeds: items are the trials, never item x seed.
+    """
+    n = wins + losses
+    term, below = 1, 0
+    for i in range(min(wins, losses) + 1):
+        below += term
+        term = term * (n - i) // (i + 1)
+    return min(1.0, 2 * below / (1 << n))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number, step-down (Holm 1979, Scand. J. Stat. 6:65), in the order given."""
+    adjusted, worst = [0.0] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        worst = max(worst, min(1.0, (len(p) - rank) * p[i]))
+        adjusted[i] = worst
+    return adjusted
+
+
+def smallest_detectable_difference(
+    n: int, p: float = 0.75, rho: float = 0.38, power: float = 0.8, alpha: float = 0.05
+) -> float:
+    """The difference in accuracy that n shared items show with `power` (Miller 2024, arXiv 2411.00640).
+
+    Two arms at accuracy about p whose per-item correctness correlates by rho: the variance of the paired difference is
+    2 p (1 - p)(1 - rho)/n. The defaults are the median of ten models on MedQA. One seed; clusters count as items.
+    """
+    normal = NormalDist()
+    z = normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)
+    return z * math.sqrt(2 * p * (1 - p) * (1 - rho) / n)

@@ -1,0 +1,237 @@
+"""Effects: all that a program may await, and the programs that combine programs.
+
+A program is an `async def` without I/O. Awaiting an effect yields it, as plain data, to whoever drives the program
+(`promptlab.runners`), which answers it. Here nothing is sent and nothing waits.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from inspect import CORO_CREATED, getcoroutinelocals, getcoroutinestate, iscoroutine
+from typing import Any, Generic, NamedTuple, TypeAlias, TypedDict, TypeVar, Unpack, overload
+
+from promptlab.errors import ModelError, SetupError
+from promptlab.tool import Tool, as_spec, as_tool
+from promptlab.types import Message, Reply, Request, ToolCall, ToolSpec
+
+T = TypeVar("T")
+Program: TypeAlias = Coroutine[Any, Any, T]
+Prompted: TypeAlias = str | Message | Sequence[Message]
+Until: TypeAlias = Callable[[list[Any]], bool | int]
+
+
+class Options(TypedDict, total=False):
+    """What a request may say besides its messages; the meanings are Request's."""
+
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float
+    stop: str | Sequence[str]
+    seed: int | None
+    logprobs: bool
+    tools: Sequence[Tool | ToolSpec | Callable[..., Any]]
+    schema: Mapping[str, Any] | None
+
+
+class Exchange(NamedTuple):
+    """A request as it was sent, with its branch, and what came back."""
+
+    request: Request
+    reply: Reply | ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Effect(Generic[T]):
+    """Something a program wants of its runner, which answers with a T."""
+
+    def __await__(self) -> Generator[Effect[T], T, T]:
+        return (yield self)
+
+
+@dataclass(frozen=True, slots=True)
+class Requests(Effect[list[Exchange]]):
+    """Requests to send together. Their branches are relative: the runner puts the program's own before them."""
+
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Calls(Effect[list[Message]]):
+    """Tool calls to run one after the other."""
+
+    calls: tuple[ToolCall, ...]
+    tools: tuple[Tool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gather(Effect[list[Any]]):
+    """Programs to run together, until their results decide."""
+
+    programs: tuple[Program[Any], ...]
+    until: Until | None = field(default=None)
+
+
+async def ask(prompt: Prompted, **options: Unpack[Options]) -> Reply:
+    """One reply to a prompt: a text (one user message), a message, or a chat. Raises the ModelError if it failed."""
+    [exchange] = await Requests((_request(prompt, options),))
+    return _reply(exchange)
+
+
+async def sample(prompt: Prompted, n: int, **options: Unpack[Options]) -> list[Reply]:
+    """n replies to one prompt, each a request of its own branch. Raises the first ModelError if any failed."""
+    if n < 0:
+        raise SetupError(f"sample takes n ≥ 0 replies, got n={n}.")
+    drawn = await Requests(tuple(_request(prompt, options, branch=(j,)) for j in range(n)))
+    return [_reply(exchange) for exchange in drawn]
+
+
+async def score(context: Prompted, continuations: Sequence[str]) -> list[float]:
+    """The log-probability, summed over its tokens and in nats, of each continuation as the reply to `context`.
+
+    Raises Unsupported, before anything is sent, where the backend does not give log-probabilities of given texts.
+    """
+    if isinstance(continuations, str):
+        raise TypeError(f"score takes a list of continuations, got the text {continuations!r}. Put it in a list.")
+    if not continuations:
+        return []
+    [exchange] = await Requests((_request(context, {}, continuations=tuple(continuations)),))
+    return list(_reply(exchange).scores)
+
+
+async def call(calls: Iterable[ToolCall], tools: Iterable[Tool | Callable[..., Any]]) -> list[Message]:
+    """Runs a model's tool calls, in order: one message of role "tool" for each.
+
+    Whatever goes wrong in a call (an unknown tool, wrong arguments, an exception) is what its message says.
+    """
+    return await Calls(tuple(calls), tuple(as_tool(tool) for tool in tools))
+
+
+@overload
+async def gather(programs: Iterable[Program[T]], /, *, until: Until | None = None) -> list[T]: ...
+@overload
+async def gather(*programs: Program[T], until: Until | None = None) -> list[T]: ...
+async def gather(*programs: Any, until: Until | None = None) -> list[Any]:
+    """Runs programs together; their results, in order. Takes one iterable of programs, or the programs themselves.
+
+    `until` is asked about the results so far, in the programs' order and so independent of timing, beginning with
+    none of them. It answers True, decided; False, not yet; or how many more results it takes at least before it could
+    be decided, 0 being decided (False asks for one more). The results that decided are returned. What is in flight is
+    cancelled then; an in-process engine is asked in the smallest batches that could decide.
+
+    An exception of a program is raised here when it is that program's turn: those before it still finish, those
+    after it are closed. So which of two failures is raised does not depend on timing either.
+    """
+    several = programs[0] if len(programs) == 1 and not iscoroutine(programs[0]) else programs
+    return await Gather(as_programs(several), until)
+
+
+async def attempt(program: Program[T]) -> T | ModelError:
+    """A program's result, or the ModelError that ended it, as a value."""
+    try:
+        return await program
+    except ModelError as error:
+        return error
+
+
+class Traced(NamedTuple, Generic[T]):
+    """A program's result and everything it asked of the model."""
+
+    result: T
+    exchanges: list[Exchange]
+
+
+async def traced(program: Program[T]) -> Traced[T]:
+    """A program's result with its exchanges: in the order it asked, those of gathered programs in the programs' order.
+
+    An exception of the program is raised and its exchanges are lost with it; `traced(attempt(program))` keeps them.
+    A request that was cancelled in flight has no exchange; one answered beyond the deciding results of an `until` has.
+    """
+    exchanges: list[Exchange] = []
+    return Traced(await _noting(program, exchanges), exchanges)
+
+
+async def _noting(program: Program[T], exchanges: list[Exchange]) -> T:
+    return await _passing_on(program, exchanges)
+
+
+@types.coroutine
+def _passing_on(program: Program[T], exchanges: list[Exchange]) -> Generator[Any, Any, T]:
+    """Drives a program by passing its effects on to whoever drives this one, and notes what was answered."""
+    answer: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            effect = program.send(answer) if error is None else program.throw(error)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        answer, error = None, None
+        children: list[list[Exchange]] = []
+        if isinstance(effect, Gather):
+            children = [[] for _ in effect.programs]
+            inner = zip(effect.programs, children, strict=True)
+            effect = Gather(tuple(_noting(child, noted) for child, noted in inner), effect.until)
+        try:
+            answer = yield effect
+            if isinstance(effect, Requests):
+                exchanges += answer
+        except BaseException as raised:  # cancellation and closing too are for the program to see
+            error = raised
+        for noted in children:
+            exchanges += noted
+
+
+def as_programs(programs: Any) -> tuple[Program[Any], ...]:
+    """The programs of an iterable. Raises SetupError for what is not one, and closes those that are."""
+    found = tuple(programs) if isinstance(programs, Iterable) else (programs,)
+    for program in found:
+        if not iscoroutine(program):
+            for other in found:
+                discard(other)
+            hint = " Call it." if callable(program) else ""
+            raise SetupError(f"A program is a call of an async function, got {type(program).__name__}.{hint}")
+    return found
+
+
+def discard(program: Any) -> None:
+    """Closes a program, and if it never started, the programs it was given: nobody else will await them."""
+    if isinstance(program, tuple | list | set):
+        for each in program:
+            discard(each)
+    elif iscoroutine(program) and not program.cr_running:
+        if getcoroutinestate(program) == CORO_CREATED:
+            discard(list(getcoroutinelocals(program).values()))
+        program.close()
+
+
+def _request(prompt: Prompted, options: Any, **more: Any) -> Request:
+    if unknown := options.keys() - Options.__annotations__.keys():
+        known = ", ".join(sorted(Options.__annotations__))
+        raise TypeError(f"Unknown option {', '.join(sorted(unknown))}. The options are {known}.")
+    if options:
+        more |= options
+        if "stop" in more:
+            more["stop"] = (more["stop"],) if isinstance(more["stop"], str) else tuple(more["stop"])
+        if "tools" in more:
+            more["tools"] = tuple(as_spec(tool) for tool in more["tools"])
+    return Request(_messages(prompt), **more)
+
+
+def _messages(prompt: Prompted) -> tuple[Message, ...]:
+    if isinstance(prompt, str):
+        return (Message("user", prompt),)
+    messages = (prompt,) if isinstance(prompt, Message) else tuple(prompt)
+    if not messages:
+        raise SetupError("A prompt is a text, a Message or several, got an empty list.")
+    for message in messages:
+        if not isinstance(message, Message):
+            raise SetupError(f"A prompt is a text, a Message or several, got a {type(message).__name__} among them.")
+    return messages
+
+
+def _reply(exchange: Exchange) -> Reply:
+    if isinstance(exchange.reply, ModelError):
+        raise exchange.reply.with_traceback(None)
+    return exchange.reply

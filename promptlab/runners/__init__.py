@@ -1,0 +1,99 @@
+"""Runners: who drives programs, and how what they ask happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from inspect import iscoroutine
+from typing import Any, TypeVar, overload
+
+from promptlab.errors import ModelError, SetupError
+from promptlab.program import Program, as_programs, attempt, discard
+from promptlab.types import Backend
+
+T = TypeVar("T")
+
+
+@overload
+def run(program: Program[T], model: Backend, *, max_in_flight: int = 64) -> T: ...
+@overload
+def run(program: Iterable[Program[T]], model: Backend, *, max_in_flight: int = 64) -> list[T | ModelError]: ...
+def run(program: Any, model: Backend, *, max_in_flight: int = 64) -> Any:
+    """The result of a program; of several programs, their results in order, a ModelError standing for itself.
+
+    On a batched backend programs go in step: all that the live programs ask is one `generate`. On others each program
+    goes on by itself, with up to `max_in_flight` requests in flight, also inside a running event loop.
+    A list's programs all start at branch (): identical ones ask identical requests. Any exception but a ModelError
+    ends the run and closes the other programs. Raises ForeignAwaitable where a program awaits anything but effects.
+    """
+    programs, in_order = _prepared(program, model, max_in_flight)
+    if model.batched:
+        from promptlab.runners.in_step import in_step
+
+        return in_order(in_step(programs, model, in_private_loop))
+    from promptlab.runners.concurrent import concurrent
+
+    return in_order(in_private_loop(concurrent(programs, model, max_in_flight, foreign=False)))
+
+
+@overload
+async def arun(program: Program[T], model: Backend, *, max_in_flight: int = 64) -> T: ...
+@overload
+async def arun(program: Iterable[Program[T]], model: Backend, *, max_in_flight: int = 64) -> list[T | ModelError]: ...
+async def arun(program: Any, model: Backend, *, max_in_flight: int = 64) -> Any:
+    """As `run`, in the caller's event loop; programs may also await anything else that asyncio knows.
+
+    A batched backend is asked, off the loop's thread, once every live program waits for a reply.
+    """
+    from promptlab.runners.concurrent import concurrent
+
+    programs, in_order = _prepared(program, model, max_in_flight)
+    return in_order(await concurrent(programs, model, max_in_flight, foreign=True))
+
+
+def _prepared(program: Any, model: Any, max_in_flight: int) -> tuple[list[Program[Any]], Callable[[list[Any]], Any]]:
+    """The programs to drive, and what to make of their results."""
+    programs = as_programs(program)
+    if max_in_flight < 1 or not hasattr(model, "batched"):
+        for each in programs:
+            discard(each)
+        if max_in_flight < 1:
+            raise SetupError(f"max_in_flight is at least 1, got {max_in_flight}.")
+        hint = f" Pass model({model!r})." if isinstance(model, str) else " A backend has `generate` and `batched`."
+        raise SetupError(f"A program runs on a backend, got {type(model).__name__}.{hint}")
+    if iscoroutine(program):
+        return [program], lambda results: results[0]
+    return [attempt(each) for each in programs], list
+
+
+def in_private_loop(main: Coroutine[Any, Any, T]) -> T:
+    """Runs `main` to its end in an event loop of its own; on a thread of its own if this one already runs a loop."""
+    if asyncio._get_running_loop() is None:
+        with asyncio.Runner() as runner:
+            return runner.run(main)
+    loop = asyncio.new_event_loop()
+    outcome: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                outcome.set_result(runner.run(main))
+        except BaseException as error:  # raised again in the thread that waits
+            outcome.set_exception(error)
+
+    def cancel_all() -> None:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+
+    try:
+        threading.Thread(target=contextvars.copy_context().run, args=(work,)).start()
+        return outcome.result()
+    except KeyboardInterrupt:  # it reaches this thread only, and maybe before the other has begun
+        with suppress(RuntimeError):  # the loop is closed: all is done
+            loop.call_soon_threadsafe(cancel_all)
+        wait([outcome])
+        raise

@@ -1,0 +1,165 @@
+"""How the requests of concurrent programs reach a backend: each by itself, or in waves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from promptlab.errors import ModelError
+from promptlab.runners.step import checked
+from promptlab.types import Backend, Reply, Request
+
+Replies = list[Reply | ModelError]
+
+
+class Sender(Protocol):
+    """`moved` says that a program came to work (+1) or now waits (-1), so that a sender can know when all wait."""
+
+    async def send(self, root: int, requests: list[Request]) -> Replies: ...
+    def moved(self, by: int) -> None: ...
+    async def finish(self) -> None: ...
+    def abandon(self) -> None: ...
+
+
+class InFlight:
+    """Each request by itself, so many of them in flight; on threads where the backend has no `agenerate`."""
+
+    def __init__(self, model: Backend, max_in_flight: int) -> None:
+        self.model = model
+        self.agenerate: Any = getattr(model, "agenerate", None)
+        self.slots = asyncio.Semaphore(max_in_flight)
+        # As many threads as slots: a cancelled request frees its slot at once, but its thread only when it is answered.
+        self.threads = None if self.agenerate else ThreadPoolExecutor(max_in_flight)
+
+    async def send(self, root: int, requests: list[Request]) -> Replies:
+        if len(requests) == 1:
+            return [await self._one(requests[0])]
+        tasks = [asyncio.create_task(self._one(request)) for request in requests]
+        try:
+            return [await task for task in tasks]
+        finally:
+            await ended(tasks)
+
+    async def _one(self, request: Request) -> Reply | ModelError:
+        async with self.slots:
+            if self.threads is None:
+                replies = await self.agenerate([request])
+            else:
+                loop = asyncio.get_running_loop()
+                replies = await loop.run_in_executor(self.threads, self.model.generate, [request])
+        return checked(self.model, [request], replies)[0]
+
+    def moved(self, by: int) -> None:
+        """Nobody waits for anybody here."""
+
+    async def finish(self) -> None:
+        if self.threads is not None:
+            await asyncio.to_thread(self.threads.shutdown)
+
+    def abandon(self) -> None:
+        if self.threads is not None:
+            self.threads.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ticket:
+    root: int
+    requests: list[Request]
+    replies: asyncio.Future[Replies]
+
+    def place(self) -> tuple[int, tuple[int, ...]]:
+        """Where it stands in the tree of programs, so that a batch does not depend on who came first."""
+        return self.root, self.requests[0].branch
+
+
+class Waves:
+    """One batch once every live program waits, generated off the loop's thread, one at a time."""
+
+    # Turns of the loop without a move until all are taken to wait: a parent wakes up to two turns after its child ends.
+    TURNS = 4
+
+    def __init__(self, model: Backend) -> None:
+        self.model = model
+        self.thread = ThreadPoolExecutor(1)
+        self.loop = asyncio.get_running_loop()
+        self.tickets: list[_Ticket] = []
+        self.at_work = 0
+        self.moves = 0
+        self.batches: set[asyncio.Task[None]] = set()
+
+    async def send(self, root: int, requests: list[Request]) -> Replies:
+        ticket = _Ticket(root, requests, self.loop.create_future())
+        self.tickets.append(ticket)
+        self.moved(-1)
+        try:
+            return await ticket.replies
+        finally:
+            self.moved(+1)
+
+    def moved(self, by: int) -> None:
+        self.at_work += by
+        self.moves += 1
+        if self.at_work == 0 and self.tickets:
+            self.loop.call_soon(self._settle, self.moves, self.TURNS)
+
+    def _settle(self, moves: int, turns: int) -> None:
+        if moves != self.moves:
+            return
+        if turns:
+            self.loop.call_soon(self._settle, moves, turns - 1)
+            return
+        tickets = sorted((t for t in self.tickets if not t.replies.done()), key=_Ticket.place)
+        self.tickets = []
+        if tickets:
+            batch = asyncio.create_task(self._generate(tickets))
+            self.batches.add(batch)
+            batch.add_done_callback(self.batches.discard)
+
+    async def _generate(self, tickets: Sequence[_Ticket]) -> None:
+        requests = [request for ticket in tickets for request in ticket.requests]
+        try:
+            answered = await self.loop.run_in_executor(self.thread, self.model.generate, requests)
+            replies = iter(checked(self.model, requests, answered))
+        except Exception as error:  # whatever the backend raised is raised in the programs that wait for it
+            for ticket in tickets:
+                if not ticket.replies.done():
+                    ticket.replies.set_exception(error)
+            return
+        for ticket in tickets:
+            own = [next(replies) for _ in ticket.requests]
+            if not ticket.replies.done():
+                ticket.replies.set_result(own)
+
+    async def finish(self) -> None:
+        await asyncio.to_thread(self.thread.shutdown)
+
+    def abandon(self) -> None:
+        for batch in self.batches:
+            batch.cancel()
+        self.thread.shutdown(wait=False, cancel_futures=True)
+
+
+def cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancels the tasks, each once: a second time would interrupt what a program does on its way out."""
+    for task in tasks:
+        if not task.done() and not task.cancelling():
+            task.cancel()
+
+
+async def ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancels the tasks that still run and waits for their end; nobody wants their errors any more."""
+    interrupted: asyncio.CancelledError | None = None
+    cancel(tasks)
+    while pending := [task for task in tasks if not task.done()]:
+        try:
+            await asyncio.wait(pending)
+        except asyncio.CancelledError as error:  # cancelled again: all the same no task is left behind
+            interrupted = error
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()
+    if interrupted is not None:
+        raise interrupted

@@ -1,0 +1,168 @@
+"""One step of one program: what both ways of driving programs share."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from inspect import iscoroutine
+from types import CodeType, TracebackType
+from typing import Any
+
+from promptlab.errors import ForeignAwaitable, ModelError, PromptlabError, SetupError, Unsupported
+from promptlab.program import Effect, Program, Requests, Until, discard
+from promptlab.types import Reply, Request
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A live program: its branch in the tree of its root (by number), and how many effects it has had."""
+
+    program: Program[Any]
+    branch: tuple[int, ...] = ()
+    round: int = 0
+    root: int = 0
+
+    def step(self, answer: Any, error: BaseException | None) -> Effect[Any]:
+        """Drives the program to its next effect. Raises StopIteration with the result, or what the program raises."""
+        caller = asyncio._get_running_loop()
+        # In its place a loop that refuses: else asyncio would put half of what the program awaits on the caller's.
+        asyncio._set_running_loop(_NO_LOOP)
+        try:
+            wish = self.send(answer, error)
+        finally:
+            asyncio._set_running_loop(caller)
+        if isinstance(wish, Effect):
+            return wish
+        return self.step(None, _foreign(self.program, wish))
+
+    def send(self, answer: Any, error: BaseException | None) -> Any:
+        """As `step`, but in the caller's event loop, and it may return whatever the program awaits."""
+        try:
+            return self.program.send(answer) if error is None else self.program.throw(error)
+        except PromptlabError as raised:
+            _end_in_the_program(raised)
+            raise
+
+    def stamped(self, effect: Requests, model: Any) -> list[Request]:
+        """The effect's requests with their branches. Raises Unsupported for scores where the model has none."""
+        round = self.next_round()
+        if not getattr(model, "scores", False) and any(request.continuations for request in effect.requests):
+            raise Unsupported(
+                f"{_name(model)} does not give log-probabilities of given texts, so `score` cannot ask it."
+            )
+        return [replace(r, branch=(*self.branch, round, *r.branch)) for r in effect.requests]
+
+    def next_round(self) -> int:
+        self.round += 1
+        return self.round - 1
+
+
+@dataclass(slots=True)
+class Prefix:
+    """The results of a gather so far, in child order; `due` is how many of them there must be to decide.
+
+    `until` is asked only when that many are there, so it sees the same prefixes whatever order results come in.
+    """
+
+    n: int
+    until: Until | None
+    results: list[Any] = field(default_factory=list)
+    due: int = 0
+
+    def __post_init__(self) -> None:
+        self._consider()
+
+    @property
+    def decided(self) -> bool:
+        return len(self.results) >= self.due
+
+    def add(self, result: Any) -> None:
+        self.results.append(result)
+        if self.decided:
+            self._consider()
+
+    def _consider(self) -> None:
+        done = len(self.results)
+        if self.until is None or done == self.n:
+            self.due = self.n
+            return
+        verdict: Any = self.until(list(self.results))
+        verdict = verdict.item() if hasattr(verdict, "item") else verdict  # numpy's bool and int
+        if not isinstance(verdict, int) or verdict < 0:
+            raise SetupError(f"`until` answers True, False or how many more results it takes (≥ 0), got {verdict!r}.")
+        more = (0 if verdict else 1) if isinstance(verdict, bool) else verdict
+        self.due = min(self.n, done + more)
+
+
+def checked(model: Any, requests: Sequence[Request], replies: Any) -> list[Reply | ModelError]:
+    """The replies, if they are as many as the requests and of the right kind. Raises SetupError if not."""
+    if not isinstance(replies, list | tuple) or len(replies) != len(requests):
+        got = f"{len(replies)} replies" if isinstance(replies, list | tuple) else f"a {type(replies).__name__}"
+        raise SetupError(f"{_name(model)} answered {len(requests)} requests with {got}; it owes a list, one each.")
+    for request, reply in zip(requests, replies, strict=True):
+        if not isinstance(reply, Reply | ModelError):
+            raise SetupError(f"{_name(model)} owes a Reply or a ModelError for each request, got {reply!r}.")
+        if request.continuations and isinstance(reply, Reply) and len(reply.scores) != len(request.continuations):
+            count = f"{len(reply.scores)} scores for {len(request.continuations)} continuations"
+            raise SetupError(f"{_name(model)} gave {count}; it owes one each.")
+    return list(replies)
+
+
+class _NoLoop:
+    """What a program under `run` finds as its event loop: whatever asyncio wants of it is refused, in that line."""
+
+    def __getattribute__(self, name: str) -> Any:
+        return _refuse
+
+
+_NO_LOOP: Any = _NoLoop()
+
+
+def _refuse(*given: Any, **named: Any) -> Any:
+    discard(given)
+    name, frame = "", sys._getframe(1)
+    while frame.f_back and _module(frame).startswith("asyncio"):
+        discard(list(frame.f_locals.values()))  # the coroutines asyncio was given: nobody will await them now
+        name, frame = frame.f_code.co_qualname, frame.f_back
+    raise ForeignAwaitable(_explained(frame.f_code.co_qualname, f"asyncio.{name}" if name else "the event loop"))
+
+
+def _foreign(program: Any, wish: Any) -> ForeignAwaitable:
+    """Names what a program awaited by the innermost coroutine it waits in, and by the object that reached us."""
+    inner = program
+    while iscoroutine(getattr(inner, "cr_await", None)):
+        inner = inner.cr_await
+    code: CodeType = inner.cr_code
+    kind = "a bare yield" if wish is None else f"a {type(wish).__name__}"
+    what = f"asyncio.{code.co_qualname} ({kind})" if _module(inner.cr_frame).startswith("asyncio") else kind
+    return ForeignAwaitable(_explained(program.cr_code.co_qualname, what))
+
+
+def _explained(program: str, what: str) -> str:
+    return (
+        f"{program} awaited {what}, which is not an effect. Under `run` a program awaits only ask, sample, score, "
+        "call, gather, attempt and programs of these; use `await arun(program, model)` to await anything else too."
+    )
+
+
+def _end_in_the_program(error: BaseException) -> None:
+    """Cuts the lines of effects off a traceback, so that it ends in the program's line."""
+    below = ("promptlab.program", "promptlab.runners", "asyncio")
+    last: TracebackType | None = None
+    entry = error.__traceback__
+    while entry is not None:
+        if not _module(entry.tb_frame).startswith(below):
+            last = entry
+        entry = entry.tb_next
+    if last is not None:
+        last.tb_next = None
+
+
+def _module(frame: Any) -> str:
+    return str(frame.f_globals.get("__name__", "")) if frame is not None else ""
+
+
+def _name(model: Any) -> str:
+    return str(getattr(model, "name", None) or type(model).__name__)

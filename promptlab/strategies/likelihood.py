@@ -1,0 +1,35 @@
+"""Choose among labels by their log-probability instead of by what the model writes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from promptlab.program import gather, score
+from promptlab.prompt import Prompt
+from promptlab.types import Answer
+
+CONTENT_FREE = ("N/A", "[MASK]", "")  # Zhao et al. 2021, section 5
+
+
+async def likeliest_label(question: str, prompt: Prompt, calibrated: bool = False) -> Answer:
+    """The label of `prompt.labels` with the highest log-probability as the reply (summed over its tokens, nats).
+
+    With `calibrated`, contextual calibration (Zhao et al. 2021, arXiv 2102.09690, eq. 1 with W = diag(p_cf)⁻¹, b = 0): each label's
+    probability is divided by the one it has when the question says nothing, averaged over three such questions.
+    """
+    chats = [prompt.render(q) for q in (question, *(CONTENT_FREE if calibrated else ()))]
+    asked, *free = await gather(score(chat, prompt.labels) for chat in chats)
+    if free:
+        p_cf = [sum(column) / len(free) for column in zip(*map(normalised, free), strict=True)]  # (labels,)
+        asked = [math.log(p) - math.log(max(q, 1e-12)) for p, q in zip(normalised(asked), p_cf, strict=True)]
+    scores = dict(zip(prompt.labels, asked, strict=True))
+    best = max(scores, key=scores.__getitem__)
+    return Answer(best, best, scores=scores, shots=len(prompt.shots))
+
+
+def normalised(log_p: Sequence[float]) -> list[float]:
+    """Probabilities among the labels only: softmax of their log-probabilities."""
+    top = max(log_p)
+    p = [max(math.exp(x - top), 1e-12) for x in log_p]
+    return [x / sum(p) for x in p]

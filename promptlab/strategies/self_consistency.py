@@ -1,0 +1,36 @@
+"""Sample several reasoning paths and let their answers vote."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from promptlab.program import Program, gather
+from promptlab.strategies.chain_of_thought import chain_of_thought
+from promptlab.types import Answer
+
+Path = Callable[..., Program[Answer]]
+
+
+async def self_consistency(
+    question: str, path: Path = chain_of_thought, n: int = 10, temperature: float = 0.7, **options: Any
+) -> Answer:
+    """Wang et al. 2022 (arXiv 2203.11171): sample n reasoning paths, keep the most frequent answer.
+
+    Ties go to the answer that came first. Paths without an answer do not vote; if none has one, there is no answer.
+    """
+    answers = await gather(path(question, temperature=temperature, **options) for _ in range(n))
+    return majority(answers)
+
+
+def majority(answers: Sequence[Answer]) -> Answer:
+    """The most frequent value among the answers that have one, with the votes and the lead over the next."""
+    voting = [a for a in answers if a.value is not None]
+    if not voting:
+        return Answer(None, why=f"none of the {len(answers)} paths has an answer", trace=tuple(answers))
+    ranked = Counter(a.value for a in voting).most_common()  # equal counts stay in the order met
+    winner, most = ranked[0]
+    lead = most - (ranked[1][1] if len(ranked) > 1 else 0)
+    first = next(a for a in voting if a.value == winner)
+    return first.but(votes=dict(ranked), margin=lead / len(voting), trace=tuple(answers))

@@ -1,0 +1,101 @@
+"""A model on disk as Hugging Face lays it out: config.json, model.safetensors, tokenizer.json, chat template."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from promptlab.errors import SetupError
+from promptlab.tiny.model import Config, Transformer
+from promptlab.tiny.tokenizer import BOS, CHAT_TEMPLATE, EOS, PAD, SPECIAL, Tokenizer
+
+BUNDLED = Path(__file__).parent / "weights"
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Checkpoint(NamedTuple):
+    model: Transformer
+    tokenizer: Tokenizer
+    sha256: str  # of the weights file
+
+
+def load(folder: Path | str = BUNDLED) -> Checkpoint:
+    """Read a checkpoint; weights stored in half precision are computed with in float32."""
+    folder = Path(folder)
+    missing = [n for n in ("config.json", "model.safetensors", "tokenizer.json") if not (folder / n).is_file()]
+    if missing:
+        raise SetupError(f"{folder} is not a checkpoint of the bundled kind: it lacks {', '.join(missing)}.")
+    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if raw.get("model_type") != "llama" or not raw.get("tie_word_embeddings"):
+        raise SetupError(f"{folder / 'config.json'} is not a Llama with tied embeddings; load it with hf: instead.")
+    config = Config(
+        vocab_size=raw["vocab_size"],
+        d_model=raw["hidden_size"],
+        n_layers=raw["num_hidden_layers"],
+        n_heads=raw["num_attention_heads"],
+        d_ff=raw["intermediate_size"],
+        context=raw["max_position_embeddings"],
+        rope_theta=raw["rope_theta"],
+        norm_eps=raw["rms_norm_eps"],
+    )
+    model = Transformer(config)
+    weights = {name: w.float() for name, w in load_file(folder / "model.safetensors").items()}
+    model.load_state_dict(weights)
+    return Checkpoint(model.eval(), Tokenizer.load(folder / "tokenizer.json"), sha256_of(folder / "model.safetensors"))
+
+
+def save(folder: Path, model: Transformer, tokenizer: Tokenizer, dtype: torch.dtype = torch.float32) -> None:
+    """Write a checkpoint that `load`, transformers and other Llama loaders read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: w.detach().to(dtype).contiguous() for name, w in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save(folder / "tokenizer.json")
+    c = model.config
+    write_json(
+        folder / "config.json",
+        {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "vocab_size": c.vocab_size,
+            "hidden_size": c.d_model,
+            "intermediate_size": c.d_ff,
+            "num_hidden_layers": c.n_layers,
+            "num_attention_heads": c.n_heads,
+            "num_key_value_heads": c.n_heads,
+            "head_dim": c.d_head,
+            "max_position_embeddings": c.context,
+            "rope_theta": c.rope_theta,
+            "rms_norm_eps": c.norm_eps,
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "mlp_bias": False,
+            "tie_word_embeddings": True,
+            "pad_token_id": PAD,
+            "bos_token_id": BOS,
+            "eos_token_id": EOS,
+            "dtype": str(dtype).removeprefix("torch."),
+        },
+    )
+    write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "pad_token": SPECIAL[PAD],
+            "bos_token": SPECIAL[BOS],
+            "eos_token": SPECIAL[EOS],
+            "model_max_length": c.context,
+            "chat_template": CHAT_TEMPLATE,
+        },
+    )
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,72 @@
+"""Supervised fine-tuning: next-token prediction on the answers only."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from random import Random
+
+import torch
+
+from promptlab.tiny.model import Transformer
+from promptlab.tiny.tokenizer import EOS, PAD, Tokenizer
+from promptlab.tiny.train import Batch, Recipe, next_token_loss, train
+from promptlab.types import Message
+
+BATCH = 16
+
+
+def epochs(n: int, batch: int, steps: int, seed: int) -> Callable[[int], list[int]]:
+    """Which of n examples each step takes: every example once an epoch, in an order new each epoch."""
+    order: list[int] = []
+    epoch = 0
+    while len(order) < steps * batch:
+        order += Random(f"epoch/{seed}/{epoch}").sample(range(n), n)
+        epoch += 1
+    return lambda step: order[step * batch : (step + 1) * batch]
+
+
+def padded(rows: Sequence[list[int]], starts: Sequence[int]) -> Batch:
+    """Rows of different lengths as one batch, padded on the right; targets before each row's `start` do not count."""
+    width = max(map(len, rows))
+    tokens = torch.full((len(rows), width), PAD)
+    weights = torch.zeros(len(rows), width - 1)
+    for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
+        tokens[i, : len(row)] = torch.tensor(row)
+        weights[i, start - 1 : len(row) - 1] = 1.0
+    return Batch(tokens, weights)
+
+
+def sft_steps(n: int) -> int:
+    """Twenty epochs, but not fewer than 60 steps nor more than 400."""
+    return min(400, max(60, 20 * n // BATCH))
+
+
+def sft(
+    base: Transformer,
+    tokenizer: Tokenizer,
+    chats: Sequence[Sequence[Message]],
+    seed: int = 0,
+    recipe: Recipe | None = None,
+) -> Transformer:
+    """A copy of `base` trained to say each chat's last message, and then to stop. Prompts are masked from the loss.
+
+    A chat longer than the context loses its oldest tokens.
+    """
+    model = copy.deepcopy(base)
+    rows, starts = [], []
+    for *prompt, said in chats:
+        ids = tokenizer.chat(prompt)
+        answer = [*tokenizer.encode(said.content), EOS]
+        ids = ids[-(base.config.context - len(answer)) :]
+        rows.append(ids + answer)
+        starts.append(len(ids))
+    recipe = recipe or Recipe(sft_steps(len(rows)), lr=5e-4, warmup=10, weight_decay=0.01)
+    batch_of = epochs(len(rows), min(BATCH, len(rows)), recipe.steps, seed)
+
+    def batch_at(step: int) -> list[Batch]:
+        chosen = batch_of(step)
+        return [padded([rows[i] for i in chosen], [starts[i] for i in chosen])]
+
+    train(model, batch_at, next_token_loss, recipe)
+    return model

@@ -1,0 +1,159 @@
+"""Tools: typed functions that a model may call."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from promptlab.errors import PromptlabError, SetupError
+from promptlab.types import Message, ToolCall, ToolSpec
+
+Check = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+class WrongCall(PromptlabError, ValueError):
+    """A call names no tool, or arguments the tool does not take; the text is told to the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function and what a model is told about it. `check` turns a call's arguments into the function's.
+
+    Without `check` the arguments are passed as they come: for tools whose schema comes from elsewhere.
+    """
+
+    spec: ToolSpec
+    function: Callable[..., Any]
+    check: Check | None = field(default=None, repr=False, compare=False)
+
+    def __call__(self, **arguments: Any) -> Any:
+        """Calls the function with checked arguments. Raises WrongCall saying which are missing, extra or mistyped."""
+        return self.function(**(self.check(arguments) if self.check else arguments))
+
+
+def tool(function: Callable[..., Any]) -> Tool:
+    """A tool from a typed function with a docstring; sync or async.
+
+    The docstring's first paragraph describes the tool; `name: text` lines under "Args:" and `:param name: text`
+    describe arguments, as does `Annotated[int, Field(description=…)]`. Raises SetupError for a function without
+    docstring or annotations.
+    """
+    name = getattr(function, "__name__", type(function).__name__)
+    text = inspect.getdoc(function) if hasattr(function, "__name__") else None
+    if not text:
+        raise SetupError(f"The tool {name} has no docstring. Write what it does: that is what the model is told.")
+    signature = _signature(name, function, _argument_texts(text))
+    parameters, check = _schema(name, signature)
+    description = re.split(r"\n\s*\n|\n\s*(?:Args:|:param )", text)[0]
+    return Tool(ToolSpec(name, " ".join(description.split()), parameters), function, check)
+
+
+def as_tool(given: Tool | Callable[..., Any]) -> Tool:
+    """A Tool as it is, a plain function as `tool` makes it."""
+    if isinstance(given, Tool):
+        return given
+    if isinstance(given, ToolSpec) or not callable(given):
+        raise SetupError(f"A tool that can be called is a Tool or a typed function, got {given!r}.")
+    return tool(given)
+
+
+def as_spec(given: Tool | ToolSpec | Callable[..., Any]) -> ToolSpec:
+    """What the model is told of a tool."""
+    return given if isinstance(given, ToolSpec) else as_tool(given).spec
+
+
+def bound(call: ToolCall, tools: tuple[Tool, ...]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function and the checked arguments of a call. Raises WrongCall."""
+    for each in tools:
+        if each.spec.name == call.name:
+            arguments = dict(call.arguments)
+            return each.function, each.check(arguments) if each.check else arguments
+    raise WrongCall(f"there is no tool {call.name}; the tools are: {', '.join(t.spec.name for t in tools) or 'none'}")
+
+
+@contextmanager
+def observing(call: ToolCall, messages: list[Message]) -> Iterator[Callable[[Any], None]]:
+    """Adds the message that answers a call: the result that the block tells, or what went wrong in it."""
+    told: list[str] = []
+    try:
+        yield lambda result: told.append(_as_text(result))
+    except WrongCall as wrong:
+        told = [f"Error: {wrong}"]
+    except Exception as error:  # a tool is somebody else's code, and whatever it raises is an observation
+        told = [f"Error: {textwrap.shorten(f'{type(error).__name__}: {error}', 300)}"]
+    messages.append(Message("tool", told[0], call_id=call.id))
+
+
+def _as_text(result: Any) -> str:
+    if isinstance(result, str):
+        return result
+    if result is None:
+        return "Done; no output."
+    from pydantic_core import to_json
+
+    return to_json(result, fallback=str).decode()
+
+
+def _signature(name: str, function: Callable[..., Any], texts: Mapping[str, str]) -> inspect.Signature:
+    """The function's signature with its annotations evaluated and described."""
+    from pydantic import Field
+
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise SetupError(f"The tool {name} has an annotation that cannot be found: {error}.") from None
+    parameters = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise SetupError(f"The tool {name} has the argument {parameter}; a tool's arguments are plain and named.")
+        if parameter.name not in hints:
+            raise SetupError(f"The tool {name} has no annotation for its argument {parameter.name}. Add its type.")
+        hint = hints[parameter.name]
+        if parameter.name in texts and not _described(hint):
+            hint = Annotated[hint, Field(description=texts[parameter.name])]
+        parameters.append(parameter.replace(annotation=hint))
+    return inspect.Signature(parameters)
+
+
+def _described(hint: Any) -> bool:
+    return any(getattr(extra, "description", None) for extra in getattr(hint, "__metadata__", ()))
+
+
+def _schema(name: str, signature: inspect.Signature) -> tuple[dict[str, Any], Check]:
+    """The JSON schema of a signature's arguments, and the function that checks them."""
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+    # pydantic validates a function's arguments before calling it: this one borrows the signature and hands them back.
+    accept: Any = lambda **arguments: arguments  # noqa: E731  a def would be given a type without __signature__
+    accept.__signature__ = signature
+    accept.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(accept)
+        parameters = adapter.json_schema()
+    except PydanticUserError as error:
+        raise SetupError(f"The tool {name} has an argument of a type that JSON cannot carry: {error.message}") from None
+    for entry in parameters.get("properties", {}).values():
+        entry.pop("title", None)
+
+    def check(arguments: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            checked: dict[str, Any] = adapter.validate_python(dict(arguments))
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
+            raise WrongCall(f"wrong arguments for {name}: {textwrap.shorten(faults, 300)}") from None
+        return checked
+
+    return parameters, check
+
+
+def _argument_texts(text: str) -> dict[str, str]:
+    """What a docstring says of each argument."""
+    section = re.search(r"^\s*Args:\s*\n(.*?)(?=\n\s*\n|\n\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^\s*(\w+)(?: \([^)]*\))?: (.+)$", section.group(1), re.MULTILINE) if section else []
+    return dict(found) | dict(re.findall(r"^\s*:param (\w+): (.+)$", text, re.MULTILINE))

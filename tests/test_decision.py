@@ -1,0 +1,229 @@
+"""From rows to a decision: what is said, what is not said, and what is refused."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from synthetic import ARMS, write_run
+
+from promptlab.compare.cells import Items
+from promptlab.compare.comparisons import Option, cross_fitted
+from promptlab.compare.decision import decide
+from promptlab.compare.measures import measure
+from promptlab.compare.results import summarise
+from promptlab.errors import DataError
+
+DRAWS = 300
+
+
+@pytest.fixture(scope="module")
+def crossing_run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("crossing"))
+
+
+@pytest.fixture(scope="module")
+def results(crossing_run):
+    return measure(crossing_run, DRAWS)
+
+
+def decided(tmp_path, arms, **settings):
+    """The decision for arms given as name: (family, accuracy at each of the budgets)."""
+    described = {name: (family, "", curve) for name, (family, curve) in arms.items()}
+    run = write_run(tmp_path / "run", arms=described, **settings)
+    return decide(measure(run, DRAWS))
+
+
+def test_a_planted_crossing_is_found(results):
+    assert (results.crossing.prompting_until, results.crossing.fine_tuning_from) == (8, 128)
+    verdicts = {v.budget: v.verdict for v in decide(results).per_budget}
+    assert (verdicts[8], verdicts[32], verdicts[128]) == ("prompting", "undecided", "fine-tuning")
+
+
+def test_the_sentence_gives_each_choice_with_its_interval_and_its_lead(results):
+    sentence = decide(results).sentence
+    number = r"[+−]?\d\.\d\d"
+    interval = rf"{number} \[{number}, {number}\]"
+    assert re.search(
+        rf"with 8 labels prompt \(few-shot-knn, {interval}, {interval} over the best fine-tuning\)", sentence
+    )
+    assert re.search(rf"from 128 labels fine-tune \(head, {interval}, {interval} over the best prompt\)", sentence)
+    assert "n = 240 test items, 3 seeds" in sentence
+
+
+def test_arms_whose_interval_covers_zero_are_not_told_apart(tmp_path):
+    found = decided(
+        tmp_path, {"ask": ("prompting", (0.8,)), "tune": ("fine-tuning", (0.8,))}, budgets=(16,), n_items=120
+    )
+    assert found.per_budget[0].verdict == "undecided"
+    assert "prompting and fine-tuning are not told apart" in found.sentence
+    assert any("With 16 labels these are not told apart" in doubt for doubt in found.not_established)
+
+
+def test_a_baseline_that_is_as_good_is_said_plainly(tmp_path):
+    arms = {"ask": ("prompting", (0.6, 0.65)), "tune": ("fine-tuning", (0.5, 0.7)), "tfidf": ("baseline", (0.9, 0.92))}
+    found = decided(tmp_path, arms, budgets=(16, 64))
+    assert found.sentence.startswith(
+        "At every number of labels tried (16 to 64) you need neither prompting nor fine-tuning"
+    )
+
+
+def test_of_arms_that_are_right_on_the_same_items_the_cheapest_is_chosen(tmp_path):
+    arms = {"same": ("prompting", (0.8,)), "same'": ("fine-tuning", (0.8,)), "words": ("baseline", (0.5,))}
+    found = decided(tmp_path, arms, budgets=(16,))
+    assert found.per_budget[0].verdict == "prompting"
+    assert "cheaper and within 0.02 of same'" in found.sentence
+    arms = {"same": ("prompting", (0.8,)), "same'": ("baseline", (0.8,))}
+    assert decided(tmp_path / "b", arms, budgets=(16,)).per_budget[0].verdict == "baseline"
+
+
+def test_an_arm_at_the_level_of_the_most_frequent_label_is_not_recommended(tmp_path):
+    found = decided(tmp_path, {"ask": ("prompting", (0.4,)), "tune": ("fine-tuning", (0.35,))}, budgets=(8,))
+    assert found.per_budget[0].verdict == "nothing"
+    assert "most frequent answer" in found.sentence
+
+
+def test_what_needs_no_labels_competes_at_every_budget(tmp_path):
+    arms = {
+        "ask": ("prompting", (0.9, None)),
+        "shots": ("prompting", (None, 0.6)),
+        "tune": ("fine-tuning", (None, 0.6)),
+    }
+    found = decided(tmp_path, arms, budgets=(0, 16))
+    assert found.per_budget[1].verdict == "prompting"
+    assert "ask (no labels)" in found.per_budget[1].because
+
+
+def test_an_arm_that_makes_no_use_of_labels_is_told_once(tmp_path):
+    arms = {"ask": ("prompting", "", (0.9, None)), "words": ("baseline", "", (None, 0.6))}
+    run = write_run(tmp_path, arms=arms, budgets=(0, 16), n_items=60)
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    again = [row | {"labels": 16} for row in rows if row["arm"] == "ask"]
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows + again))
+    names = {name for d in measure(run, DRAWS).differences for name in (d.a, d.b)}
+    assert names == {"ask (no labels)", "words"}
+
+
+def test_the_cheapest_choice_spends_no_labels_that_gain_nothing(tmp_path):
+    described = {"same": ("prompting", "", (None, 0.8)), "tune": ("fine-tuning", "", (None, 0.5))}
+    run = write_run(tmp_path, arms=described, budgets=(8, 64), n_items=60)
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    more = [row | {"labels": 8} for row in rows if row["labels"] == 64 and row["arm"] == "same"]
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in more + rows))
+    choice = measure(run, DRAWS).choice
+    assert choice.cheapest == Option("same", 8)
+    assert set(choice.equivalent) == {Option("same", 8), Option("same", 64)}
+
+
+def test_the_limits_of_the_run_are_told(results):
+    told = " ".join(decide(results).not_established)
+    for words in (
+        "With 32 labels these are not told apart",
+        "few-shot with 128 labels was capped by the model's context: 80 of 128",
+        "80 % chance",
+        "3 seeds are few",
+        "Nothing is known beyond 128 labels",
+        "Scores may be too high: 3 test items also stand in the training rows",
+        "outside this data set",
+        "forget",
+        "240 test items come in 120 groups",
+        "requests failed",
+    ):
+        assert words in told
+
+
+def test_one_seed_is_said_to_be_one(tmp_path):
+    found = decided(tmp_path, {"ask": ("prompting", (0.8,)), "tune": ("fine-tuning", (0.5,))}, budgets=(8,), seeds=(0,))
+    assert any(doubt.startswith("One seed was run") for doubt in found.not_established)
+    assert "1 seed." in found.sentence
+
+
+def test_a_ranking_that_depends_on_how_answers_are_read_is_told(tmp_path):
+    arms = {"ask": ("prompting", "", (0.9,)), "shots": ("prompting", "", (0.7,))}
+    run = write_run(tmp_path, arms=arms, budgets=(8,), n_items=60)
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["generated"] = {"text": "", "answer": None, "correct": False} if row["arm"] == "ask" else row["generated"]
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert any("ranking depends on how answers are read" in d for d in decide(measure(run, DRAWS)).not_established)
+
+
+def test_choosing_the_best_of_equal_arms_does_not_flatter_it():
+    rng, items = np.random.default_rng(0), Items(("",) * 80, np.zeros(80), np.arange(80), 80, (), None)
+    naive, fair = [], []
+    for _ in range(300):
+        scored = {Option(str(i), 8): rng.random((1, 80)) < 0.5 for i in range(8)}
+        naive.append(max(matrix.mean() for matrix in scored.values()))
+        fair.append(cross_fitted(scored, items)[1].mean())
+    assert np.mean(naive) > 0.56
+    assert np.mean(fair) == pytest.approx(0.5, abs=0.012)
+
+
+def test_an_arm_that_is_clearly_best_keeps_its_own_score():
+    rng, items = np.random.default_rng(1), Items(("",) * 80, np.zeros(80), np.arange(80) // 2, 40, (), None)
+    scored = {Option("a", 8): rng.random((2, 80)) < 0.4, Option("b", 8): rng.random((2, 80)) < 0.9}
+    options, matrix = cross_fitted(scored, items)
+    assert options == (Option("b", 8),)
+    assert (matrix == scored[options[0]]).all()
+
+
+def test_a_failed_request_stays_in_the_denominator_as_wrong(crossing_run, results):
+    rows = [json.loads(line) for line in (crossing_run / "rows.jsonl").read_text().splitlines()]
+    cell = [row for row in rows if (row["arm"], row["labels"]) == ("few-shot", 8)]
+    assert any(row["error"] for row in cell)
+    point = results.point(Option("few-shot", 8))
+    assert point.accuracy.value == pytest.approx(sum(row["correct"] for row in cell) / len(cell))
+    assert point.failed == pytest.approx(sum(row["error"] is not None for row in cell) / len(cell))
+
+
+def test_results_are_plain_json_and_the_same_every_time(crossing_run):
+    found = summarise(crossing_run, DRAWS)
+    first = (crossing_run / "results.json").read_bytes()
+    assert json.loads(first) == json.loads(json.dumps(found))
+    assert {"decision", "points", "differences", "crossing", "choice", "methods"} <= set(found)
+    summarise(crossing_run, DRAWS)
+    assert (crossing_run / "results.json").read_bytes() == first
+
+
+def damaged(tmp_path, change):
+    run = write_run(tmp_path, n_items=20)
+    rows = (run / "rows.jsonl").read_text().splitlines(keepends=True)
+    (run / "rows.jsonl").write_text("".join(change(rows)))
+    return run
+
+
+def test_a_missing_answer_is_named_not_dropped(tmp_path):
+    run = damaged(tmp_path, lambda rows: rows[:-1])
+    with pytest.raises(DataError, match=r"'majority' with 128 labels, seed 2, lacks 1 of 20 items, such as 's0019'"):
+        measure(run, DRAWS)
+
+
+def test_an_answer_given_twice_is_an_error(tmp_path):
+    run = damaged(tmp_path, lambda rows: [rows[0], *rows])
+    with pytest.raises(DataError, match=r"'few-shot' with 0 labels, seed 0, answered item 's0000' twice"):
+        measure(run, DRAWS)
+
+
+def test_a_torn_line_is_named(tmp_path):
+    run = damaged(tmp_path, lambda rows: [*rows[:4], rows[4][:30]])
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 5 is not JSON"):
+        measure(run, DRAWS)
+
+
+def test_an_arm_that_the_run_does_not_list_is_an_error(tmp_path):
+    run = write_run(tmp_path, n_items=20)
+    listed = json.loads((run / "run.json").read_text())
+    listed["arms"] = [arm for arm in listed["arms"] if arm["name"] != "lora"]
+    (run / "run.json").write_text(json.dumps(listed))
+    with pytest.raises(DataError, match=r"has the arms \['lora'\]"):
+        measure(run, DRAWS)
+
+
+def test_a_directory_that_holds_no_run_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"run\.json does not exist"):
+        measure(tmp_path)
+
+
+def test_every_arm_of_the_run_has_its_points(results):
+    expected = sum(share is not None for _, _, curve in ARMS.values() for share in curve)
+    assert len(results.points) == expected

@@ -1,0 +1,54 @@
+"""`import promptlab` is light and quiet, and its names are what they say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import promptlab
+
+HEAVY = {"torch", "sklearn", "matplotlib", "openai", "anthropic", "transformers", "jinja2", "typer"}
+HEAVY |= {"scipy", "rich", "tokenizers", "safetensors", "numpy", "pydantic"}
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).parent.parent
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+
+
+def test_importing_promptlab_loads_nothing_heavy_and_says_nothing():
+    done = python(f"import promptlab, sys\nassert not (found := {HEAVY} & set(sys.modules)), found")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_modules_of_the_core_import_alone():
+    for module in ("types", "errors", "program", "runners", "tool", "backends.script", "testing"):
+        assert python(f"import promptlab.{module}").stderr == ""
+
+
+@pytest.mark.parametrize("name", promptlab.__all__)
+def test_every_public_name_is_there(name):
+    assert callable(getattr(promptlab, name))
+    assert name in dir(promptlab)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'asks'"):
+        promptlab.asks  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import promptlab.compare.statistics",
+        "from promptlab import compare; import promptlab.compare.statistics",
+        "import promptlab.compare",
+        "import promptlab.tool, promptlab.runners, promptlab.program",
+    ],
+)
+def test_a_module_never_hides_the_function_of_the_same_name(first):
+    code = f"{first}\nfrom promptlab import compare, tool\nassert callable(compare) and tool.__name__ == 'tool'"
+    assert python(code).stderr == ""

@@ -1,0 +1,159 @@
+"""Tools from typed functions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+from promptlab import Tool, call, run, tool
+from promptlab.backends.script import Script
+from promptlab.errors import SetupError
+from promptlab.tool import WrongCall
+from promptlab.types import ToolCall, ToolSpec
+
+
+class Place(BaseModel):
+    city: str
+
+
+@tool
+def forecast(
+    place: Place, days: int = 3, unit: Literal["C", "F"] = "C", json: Annotated[bool, Field(description="Raw?")] = False
+) -> str:
+    """The weather
+    of a place.
+
+    Args:
+        place: Where, as a city.
+        days (int): How many days.
+    """
+    return f"{place.city} {days} {unit} {json}"
+
+
+def told(made: object, *calls: ToolCall) -> list[str]:
+    return [message.content for message in run(call(calls, [made]), Script([]))]
+
+
+def test_a_tool_tells_its_name_purpose_and_arguments():
+    assert (forecast.spec.name, forecast.spec.description) == ("forecast", "The weather of a place.")
+    schema = forecast.spec.parameters
+    assert schema["required"] == ["place"]
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["days"] == {"type": "integer", "default": 3, "description": "How many days."}
+    assert schema["properties"]["unit"]["enum"] == ["C", "F"]
+    assert schema["properties"]["json"]["description"] == "Raw?"
+    assert "Where, as a city." in str(schema["properties"]["place"])
+
+
+def test_param_lines_describe_arguments_too():
+    @tool
+    def look(word: str) -> str:
+        """Looks it up.
+
+        :param word: What to look up.
+        """
+        return word
+
+    assert look.spec.parameters["properties"]["word"]["description"] == "What to look up."
+
+
+def test_calling_a_tool_checks_and_converts_its_arguments():
+    assert forecast(place={"city": "Oslo"}, days="2") == "Oslo 2 C False"
+    with pytest.raises(WrongCall, match=r"unit: Input should be 'C' or 'F'"):
+        forecast(place={"city": "Oslo"}, unit="K")
+    with pytest.raises(WrongCall, match=r"wrong arguments for forecast: place: Missing.*dys: Unexpected"):
+        forecast(dys=1)
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        ("as it is", "as it is"),
+        (None, "Done; no output."),
+        ({"a": [1, 2.5]}, '{"a":[1,2.5]}'),
+        (Place(city="Oslo"), '{"city":"Oslo"}'),
+    ],
+)
+def test_a_result_is_told_as_text(result, text):
+    def give() -> object:
+        """Gives it."""
+        return result
+
+    assert told(give, ToolCall("1", "give")) == [text]
+
+
+def test_a_validation_error_inside_the_tool_is_not_blamed_on_its_arguments():
+    @tool
+    def parse(text: str) -> Place:
+        """Parses."""
+        return Place.model_validate_json(text)
+
+    [message] = told(parse, ToolCall("1", "parse", {"text": "{}"}))
+    assert message.startswith("Error: ValidationError")
+    assert "wrong arguments" not in message
+
+
+def test_a_long_failure_is_shortened():
+    @tool
+    def fail() -> None:
+        """Fails."""
+        raise RuntimeError("word " * 1000)
+
+    assert len(told(fail, ToolCall("1", "fail"))[0]) < 400
+
+
+def test_a_docstring_is_required():
+    def bare(a: int) -> int:
+        return a
+
+    with pytest.raises(SetupError, match="bare has no docstring"):
+        tool(bare)
+
+
+def test_annotations_are_required():
+    def half(a: int, b) -> int:
+        """Adds."""
+        return a + b
+
+    with pytest.raises(SetupError, match="no annotation for its argument b"):
+        tool(half)
+
+
+def test_an_annotation_that_cannot_be_found_is_named():
+    def lost(a: Nowhere) -> None:  # noqa: F821
+        """Lost."""
+
+    with pytest.raises(SetupError, match="Nowhere"):
+        tool(lost)
+
+
+def test_variable_arguments_are_refused():
+    def many(*numbers: int) -> int:
+        """Adds them."""
+        return sum(numbers)
+
+    with pytest.raises(SetupError, match=r"\*numbers"):
+        tool(many)
+
+
+def test_a_type_that_json_cannot_carry_is_refused():
+    class Opaque: ...
+
+    def take(it) -> None:
+        """Takes it."""
+
+    take.__annotations__["it"] = Opaque
+    with pytest.raises(SetupError, match="take has an argument of a type"):
+        tool(take)
+
+
+def test_a_tool_with_a_schema_from_elsewhere_gets_its_arguments_as_they_come():
+    made = Tool(ToolSpec("echo", "Says it back.", {"type": "object"}), lambda **given: given)
+    assert told(made, ToolCall("1", "echo", {"x": [1]})) == ['{"x":[1]}']
+
+
+def test_a_spec_alone_cannot_be_called():
+    with pytest.raises(SetupError, match="typed function"):
+        told(ToolSpec("echo", "", {}), ToolCall("1", "echo"))
