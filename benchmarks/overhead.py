@@ -9,8 +9,6 @@ and what an empty interpreter takes is subtracted.
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
 import statistics
 import subprocess
@@ -19,6 +17,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from harness import finish, options, row
 
 from promptlab import ask, gather, run
 from promptlab.types import Reply, Request
@@ -67,30 +67,24 @@ def import_seconds() -> float:
     return cpu_seconds("import promptlab") - cpu_seconds("pass")
 
 
-def row(name: str, unit: str, target: float, n: int, measure: Callable[[], float]) -> dict[str, Any]:
+def repeated(name: str, unit: str, target: float, n: int, measure: Callable[[], float]) -> dict[str, Any]:
     measure()  # the first writes bytecode and warms caches
     values = [measure() for _ in range(n)]
-    value = statistics.median(values)
-    found = {"name": name, "value": value, "unit": unit, "low": min(values), "high": max(values), "n": n}
-    return {**found, "target": target, "ok": value <= target}
+    median = statistics.median(values)
+    return row(name, median, unit, low=min(values), high=max(values), n=n, target=target, at_most=True)
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--quick", action="store_true", help="fewer repeats and programs")
-    options.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
-    given = options.parse_args()
+    given = options(__doc__)
     n, programs = (5, 200) if given.quick else (15, 1000)
-    rows = [
-        row("import", "s CPU", 0.3, n, import_seconds),
-        row("in_step", "us/request", 100, n, lambda: microseconds_per_request(InStep(), programs)),
-        row("concurrent", "us/request", 100, n, lambda: microseconds_per_request(Hosted(), programs)),
-    ]
-    for each in rows:
-        verdict = "ok" if each["ok"] else "MISSED"
-        print("{name:12} {value:8.3f} {unit:12} [{low:.3f}, {high:.3f}] n={n} target {target}".format(**each), verdict)
-    if given.json:
-        given.json.write_text(json.dumps(rows, indent=1) + "\n")
+    finish(
+        [
+            repeated("import", "s CPU", 0.3, n, import_seconds),
+            repeated("in_step", "us/request", 100, n, lambda: microseconds_per_request(InStep(), programs)),
+            repeated("concurrent", "us/request", 100, n, lambda: microseconds_per_request(Hosted(), programs)),
+        ],
+        given,
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,36 @@
+# Two commands for a fresh machine with Python >= 3.11: `make demo` and `make test`. Each makes its own .venv.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+RUN    := OMP_NUM_THREADS=1 $(BIN)/
+# uv does not read pip's settings; a folder of wheels set up for pip serves it too.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/ready  ## the whole loop on the bundled data and model; ends with the report's address
+	rm -rf runs/demo
+	$(RUN)promptlab compare promptlab/demo/outbreak_reports.csv --text report --label desk --labels 0,8,32,128 --out runs/demo
+
+test: $(VENV)/ready lint  ## everything that must hold
+	$(RUN)pytest -n 2
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/ready  ## the committed figures, measured again
+	$(RUN)python benchmarks/overhead.py
+	$(RUN)python benchmarks/in_context.py
+	$(RUN)python benchmarks/study.py
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "promptlab needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv -c constraints.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,70 @@
+"""What all studies here share: their two options, their rows, and where the rows go."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from promptlab.compare.provenance import versions
+
+RESULTS = Path(__file__).parent / "results"
+DATA = Path(__file__).parents[2] / "shared" / "data" / "labelled"  # where it is at hand; never part of the repo
+
+
+def options(doc: str | None) -> argparse.Namespace:
+    """--quick and --json."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the same rows in under 50 s, from fewer repeats or items")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
+    return parser.parse_args()
+
+
+def row(
+    name: str,
+    value: float | None,
+    unit: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    n: int = 1,
+    target: float | None = None,
+    at_most: bool = False,
+    note: str = "",
+) -> dict[str, Any]:
+    """A measured figure. `ok` is None where nothing was measured (the note says why) or nothing was asked for."""
+    ok = None
+    if value is not None and target is not None:
+        ok = value <= target if at_most else value >= target
+    found = {"name": name, "value": value, "unit": unit, "low": low, "high": high, "n": n, "target": target, "ok": ok}
+    return {**found, "note": note} if note else found
+
+
+def finish(rows: Sequence[dict[str, Any]], given: argparse.Namespace) -> None:
+    """Print the rows, write them where --json says, and, after a full run, into results/ with how they were made."""
+    for each in rows:
+        value = "not measured" if each["value"] is None else f"{each['value']:.3f}"
+        interval = "" if each["low"] is None else f" [{each['low']:.3f}, {each['high']:.3f}]"
+        verdict = {True: "ok", False: "MISSED", None: ""}[each["ok"]]
+        target = "" if each["target"] is None else f" target {each['target']}"
+        print(
+            f"{each['name']:44} {value} {each['unit']}{interval} n={each['n']}{target} {verdict} {each.get('note', '')}"
+        )
+    if given.json:
+        given.json.write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8")
+    if not given.quick:
+        made = {
+            "command": shlex.join(["python", *sys.argv]),
+            "date": datetime.now(UTC).date().isoformat(),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+            "versions": versions(),
+            "rows": list(rows),
+        }
+        path = RESULTS / f"{Path(sys.argv[0]).stem}.json"
+        path.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")

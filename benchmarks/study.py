@@ -1,0 +1,71 @@
+"""The bundled study: how long the demonstration takes, and whether its rows are the same whatever the jobs.
+
+python benchmarks/study.py [--quick] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from harness import finish, options, row
+
+FILE = "promptlab/demo/outbreak_reports.csv"
+TIMINGS = {"seconds"}
+
+
+def run_demo(out: Path, jobs: int, quick: bool) -> float:
+    """Seconds that the demonstration takes."""
+    size = ["--labels", "0,8", "--seeds", "1", "--test-items", "40"] if quick else ["--labels", "0,8,32,128"]
+    line = [
+        "compare",
+        FILE,
+        "--text",
+        "report",
+        "--label",
+        "desk",
+        *size,
+        "--jobs",
+        str(jobs),
+        "--out",
+        str(out),
+        "--quiet",
+    ]
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "promptlab", *line], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def rows_of(out: Path) -> list[dict[str, object]]:
+    """A run's rows without their timings."""
+    lines = (out / "rows.jsonl").read_text(encoding="utf-8").split("\n")
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMINGS} for line in lines if line]
+
+
+def main() -> None:
+    given = options(__doc__)
+    with tempfile.TemporaryDirectory() as folder:
+        outs = [Path(folder) / name for name in ("two", "one", "again")]
+        seconds = [run_demo(out, jobs, given.quick) for out, jobs in zip(outs, (2, 1, 2), strict=True)]
+        first, *others = map(rows_of, outs)
+        same = sum(a == b for other in others for a, b in zip(first, other, strict=True))
+        total = len(first) * len(others)
+        results = json.loads((outs[0] / "results.json").read_text(encoding="utf-8"))
+    rows = [
+        row("make demo, after installation, 2 jobs", seconds[0], "s", target=180, at_most=True),
+        row("make demo, 1 job", seconds[1], "s"),
+        row("rows equal across jobs 2, 1, 2", same / total, "share", n=total, target=1.0),
+    ]
+    for point in results["points"]:
+        found = point["accuracy"]
+        name = f"demo, {point['arm']}, {point['labels']} labels"
+        rows.append(row(name, found["value"], "accuracy", low=found["low"], high=found["high"], n=found["n_items"]))
+    finish(rows, given)
+
+
+if __name__ == "__main__":
+    main()
