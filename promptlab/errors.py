@@ -5,6 +5,7 @@
     │   ├── DataError      a file, column or label set that cannot be used as asked
     │   └── Unsupported    this backend cannot do what the request asks
     ├── ForeignAwaitable   a program under `run` awaited something that is not an effect
+    ├── WrongCall          a call names no tool, or arguments it does not take: told to the model
     ├── ReplayMiss         a replayed program asked something that was not recorded
     └── ModelError         one request failed: a value in a batch, raised inside the program by `ask`
         └── ContextOverflow    the prompt and the room for its reply exceed the model's context
@@ -32,6 +33,10 @@ class Unsupported(SetupError):
 
 class ForeignAwaitable(PromptlabError, RuntimeError):
     """A program awaited something other than an effect where only effects are possible."""
+
+
+class WrongCall(PromptlabError, ValueError):
+    """A call names no tool, or arguments the tool does not take; the text is told to the model."""
 
 
 class ReplayMiss(PromptlabError, LookupError):

@@ -11,14 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from promptlab.errors import PromptlabError, SetupError
+from promptlab.errors import SetupError, WrongCall
 from promptlab.types import Message, ToolCall, ToolSpec
 
 Check = Callable[[Mapping[str, Any]], dict[str, Any]]
-
-
-class WrongCall(PromptlabError, ValueError):
-    """A call names no tool, or arguments the tool does not take; the text is told to the model."""
 
 
 @dataclass(frozen=True, slots=True)

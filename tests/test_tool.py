@@ -9,8 +9,7 @@ from pydantic import BaseModel, Field
 
 from promptlab import Tool, call, run, tool
 from promptlab.backends.script import Script
-from promptlab.errors import SetupError
-from promptlab.tool import WrongCall
+from promptlab.errors import SetupError, WrongCall
 from promptlab.types import ToolCall, ToolSpec
 
 
