@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any, Literal, get_args, get_origin
 
 from promptlab.errors import SetupError
 from promptlab.types import Answer, Example, Message
 
-NUMBER = re.compile(r"[-+]?(?:\d[\d,]*)(?:\.\d+)?(?:[eE][-+]?\d+)?")
-ANSWER_IS = re.compile(r"(?:answer\s+is|answer\s*:)\s*", re.IGNORECASE)
+NUMBER = re.compile(r"(?:(?<!\w)[-+])?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
+ANSWER_IS = re.compile(r"\banswer(?:\s+is\b\s*:?|[*_]*\s*:)[*_]*\s*", re.IGNORECASE)
+SENTENCE = re.compile(r"[.!?;](?:\s|$)|\n")  # where one ends
+EMPHASIS = " \t*_`\"'“”‘’"
+AROUND = EMPHASIS + ".,;:!()[]"  # what may stand around a label said by itself
 YES_NO = {"yes": True, "true": True, "no": False, "false": False}
 
 
@@ -20,8 +25,9 @@ YES_NO = {"yes": True, "true": True, "no": False, "false": False}
 class Prompt:
     """An instruction, the type of the answer, and demonstrations.
 
-    `output` is a Literal of labels, `int`, `float`, `bool`, `str` or a pydantic model. An input is a string, or a mapping
-    of field names to values, which is shown one field a line. Demonstrations are shown as earlier turns of the chat.
+    `output` is a Literal of labels, `int`, `float`, `bool`, `str` or a pydantic model. An input is a string, or a
+    mapping of field names to values, which is shown one field a line. Demonstrations are shown as earlier turns of the
+    chat.
     """
 
     instruction: str = ""
@@ -29,7 +35,8 @@ class Prompt:
     shots: tuple[Example, ...] = ()
 
     def __post_init__(self) -> None:
-        known = self.output in (str, int, float, bool) or self.labels or hasattr(self.output, "model_validate_json")
+        known = self.output in (str, int, float, bool) or hasattr(self.output, "model_validate_json")
+        known = known or (bool(self.labels) and all(isinstance(label, str) for label in self.labels))
         if not known:
             raise SetupError(
                 f"Prompt(output={self.output!r}) cannot be read from a reply. "
@@ -55,10 +62,18 @@ class Prompt:
     def parse(self, text: str) -> Answer:
         """Read the answer from a reply. What cannot be read is `Answer(None, text, why)`, never an error.
 
-        If the reply says "the answer is …" only what follows the last of these counts.
+        If the reply says "the answer is …", only what follows the last of these counts, its first sentence first.
         """
-        *_, said = ANSWER_IS.split(text)
-        value, why = self._read(said.strip())
+        if text in self.labels:
+            return Answer(text, text)
+        *before, said = ANSWER_IS.split(text)
+        said = said.strip()
+        if not said:
+            return Answer(None, text, "nothing follows “the answer is”" if before else "the reply is empty")
+        value, why = self._read(said)
+        if before and self.output is not str and (sentence := SENTENCE.split(said, maxsplit=1)[0]):
+            first, unread = self._read(sentence)
+            value, why = (first, None) if unread is None else (value, why)
         if why is not None:
             return Answer(None, text, why)
         return Answer(value, text if self.labels or self.output is not str else str(value))
@@ -81,13 +96,10 @@ class Prompt:
 
     def _read(self, said: str) -> tuple[Any, str | None]:
         """(value, None), or (None, why it could not be read)."""
-        if not said:
-            return None, "the reply is empty"
         if self.labels:
             return read_label(said, self.labels)
         if self.output is bool:
-            words = [w for w in re.findall(r"[a-z]+", said.lower()) if w in YES_NO]
-            return (YES_NO[words[0]], None) if words else (None, "neither yes nor no in the reply")
+            return read_bool(said)
         if self.output in (int, float):
             return read_number(said, self.output)
         if self.output is str:
@@ -100,19 +112,69 @@ def shown(question: str | Mapping[str, str]) -> str:
     return question if isinstance(question, str) else "\n".join(f"{k}: {v}" for k, v in question.items())
 
 
-def read_label(said: str, labels: tuple[str, ...]) -> tuple[str | None, str | None]:
-    """The one label the text names: exactly, else but for case, else as the only one among its words."""
-    exact = {label: label for label in labels} | {label.casefold(): label for label in reversed(labels)}
-    bare = said.strip().strip("\"'`*.!")
-    for candidate in (said, bare, bare.casefold()):
-        if candidate in exact:
-            return exact[candidate], None
-    longest_first = sorted(labels, key=len, reverse=True)
-    pattern = "|".join(rf"(?<!\w){re.escape(label)}(?!\w)" for label in longest_first)
-    named = list(dict.fromkeys(m.group().casefold() for m in re.finditer(pattern, said, re.IGNORECASE)))
-    if len(named) == 1:
-        return exact[named[0]], None
+def read_label(said: str, labels: Sequence[str]) -> tuple[str | None, str | None]:
+    """The one label the text says: as all of it, else as a line by itself, else as the only one among its words.
+
+    By itself a label may be in quotes or emphasis, and in another case if that leaves no doubt. Nothing is read from
+    a text that names several labels, or one only to deny it.
+    """
+    if said in labels:
+        return said, None
+    if (label := by_itself(said, labels)) is not None:
+        return label, None
+    lines = {label for line in said.splitlines() if (label := by_itself(line, labels))}
+    if len(lines) == 1:
+        return lines.pop(), None
+    named, denied = among_words(said, labels)
+    if len(named) == 1 and not denied:
+        return named.pop(), None
+    if denied:
+        return None, "the reply says what the label is not"
     return None, "the reply names none of the labels" if not named else f"the reply names {len(named)} labels"
+
+
+def by_itself(said: str, labels: Sequence[str]) -> str | None:
+    """The label the text is, but for case and for what stands around it; None if it is none, or could be two."""
+    for bare in (said.strip(), said.strip().strip(AROUND)):
+        if bare in labels:
+            return bare
+        alike = [label for label in labels if label.casefold() == bare.casefold()]
+        if len(alike) == 1:
+            return alike[0]
+    return None
+
+
+def among_words(said: str, labels: Sequence[str]) -> tuple[set[str], bool]:
+    """The labels named in the text, and whether one is named after a "not".
+
+    Longer labels go first ("weak evidence" is not "weak"), parts of words, numbers and compounds are not names
+    ("10", "1.5", "-1", "non-smoker"), and a label of one letter counts only as it is written.
+    """
+    named: set[str] = set()
+    denied = False
+    longest_first = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True) if label)
+    name = re.compile(
+        r"(?P<denied>\b(?:not|never|neither|nor)\s+|n[’']t\s+)?(?:\b(?:an?|the)\s+)??"
+        rf"(?<!\w)(?<![\w][-’'])(?<!\d[.,])(?!(?<=[-−])\d)(?P<label>{longest_first})(?!\w|[-’']\w|[.,]\d)",
+        re.IGNORECASE,
+    )
+    for match in name.finditer(said):
+        written = match["label"]
+        alike = [label for label in labels if label.casefold() == written.casefold()]
+        same = [label for label in alike if label == written]
+        if len(written) > 1 or same or not written.isalpha():
+            named.update(same or alike)
+            denied = denied or match["denied"] is not None
+    return named, denied
+
+
+def read_bool(said: str) -> tuple[bool | None, str | None]:
+    """A yes, true, no or false that the text begins with, else the only one it names."""
+    opening = re.match(r"\W*(yes|no|true|false)\b", said, re.IGNORECASE)
+    if opening:
+        return YES_NO[opening[1].lower()], None
+    label, why = read_label(said, tuple(YES_NO))
+    return (None, why) if label is None else (YES_NO[label], None)
 
 
 def read_number(said: str, kind: type) -> tuple[Any, str | None]:
@@ -120,10 +182,15 @@ def read_number(said: str, kind: type) -> tuple[Any, str | None]:
     numbers = NUMBER.findall(said)
     if not numbers:
         return None, "no number in the reply"
-    value = float(numbers[-1].replace(",", ""))
-    if kind is int:
-        return (int(value), None) if value.is_integer() else (None, f"{numbers[-1]} is not a whole number")
-    return value, None
+    number = numbers[-1].rstrip(",").replace(",", "")
+    if not math.isfinite(float(number)):
+        return None, f"{number[:20]} is too large a number"
+    if kind is float:
+        return float(number), None
+    exactly = Decimal(number)
+    if exactly != exactly.to_integral_value():
+        return None, f"{number} is not a whole number"
+    return int(exactly), None
 
 
 def read_json(said: str, model: Any) -> tuple[Any, str | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from promptlab.errors import DataError
@@ -20,7 +20,8 @@ def exact(answer: Any, target: Any) -> float:
 class Task:
     """Programs are handed the inputs of a task; its targets go to `score` alone.
 
-    `train` is the pool that label budgets are drawn from, `test` is answered once, `score(answer, target)` lies in [0, 1].
+    `train` is the pool that label budgets are drawn from, `test` is answered once, and `score(answer, target)` lies in
+    [0, 1].
     """
 
     name: str
@@ -41,10 +42,11 @@ class Task:
     def classification(
         cls, name: str, train: Sequence[Example], test: Sequence[Example], instruction: str = ""
     ) -> Task:
-        """A task whose answers are the labels found in the data, in the order of their names."""
-        labels = tuple(sorted({str(e.target) for e in (*train, *test)}))
+        """A task whose answers are the labels found in the data, in the order of their names; a label 1 is "1"."""
+        train, test = (tuple(replace(e, target=str(e.target)) for e in side) for side in (train, test))
+        labels = tuple(sorted({e.target for e in (*train, *test)}))
         if len(labels) < 2:
             raise DataError(
                 f"Task {name!r} has only the label {', '.join(labels)!r}; a classification needs two or more."
             )
-        return cls(name, Prompt(instruction, Literal[labels]), tuple(train), tuple(test))
+        return cls(name, Prompt(instruction, Literal[labels]), train, test)

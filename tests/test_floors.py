@@ -25,6 +25,7 @@ FLOORS = {
     "learners": 3,
     "compare": 3,
     "demo": 4,
+    "__main__": 4,
     "cli": 4,
     "testing": 4,
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
+from inspect import signature
 from typing import Any
 
 from promptlab.errors import SetupError
@@ -22,7 +24,7 @@ def model(spec: str, **options: Any) -> Backend:
     """
     name, _, argument = spec.partition(":")
     path = BACKENDS.get(name)
-    if path is None and "." in name and argument:
+    if path is None and argument and ("." in name or (name.isidentifier() and find_spec(name))):
         attribute, _, argument = argument.partition("/")
         path = f"{name}:{attribute}"
     if path is None:
@@ -30,7 +32,13 @@ def model(spec: str, **options: Any) -> Backend:
         hint = f' Did you mean "{near[0]}"?' if near else ""
         known = ", ".join([*BACKENDS, "package.module:Class/name"])
         raise SetupError(f'Unknown model "{spec}".{hint} Known: {known}.')
-    backend = load_attribute(path)(*([argument] if argument else []), **options)
+    make = load_attribute(path)
+    given = [argument] if argument else []
+    try:
+        signature(make).bind(*given, **options)
+    except TypeError as error:
+        raise SetupError(f'"{spec}" cannot be made: {error}. What follows the name is its first argument.') from error
+    backend = make(*given, **options)
     if not isinstance(backend, Backend):
         raise SetupError(f'"{spec}" is a {type(backend).__name__}, not a backend: it needs `generate` and `batched`.')
     return backend

@@ -28,6 +28,7 @@ class Script:
     """
 
     name = "script"
+    local = True
 
     def __init__(
         self,

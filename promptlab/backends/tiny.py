@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ class Tiny:
 
     batched = True
     scores = True
+    local = True
 
     def __init__(self, path: str | Path | None = None, *, seed: int = 0):
         self.path: Path | None = checkpoint.BUNDLED if path is None else Path(path)
@@ -61,10 +63,26 @@ class Tiny:
 
     def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
         for request in requests:
-            unable = [name for name in ("tools", "schema") if getattr(request, name)]
-            if unable:
-                raise Unsupported(f"{self!r} cannot take {unable[0]}=; leave it out or use a hosted model.")
+            self._check(request)
         return answer(self.model, self.tokenizer, requests, self.seed)
+
+    def _check(self, request: Request) -> None:
+        """Raises Unsupported for what the engine cannot do, SetupError for options that mean nothing."""
+        unable = [name for name in ("tools", "schema") if getattr(request, name)]
+        if unable:
+            raise Unsupported(f"{self!r} cannot take {unable[0]}=; leave it out or use a hosted model.")
+        wrong = {
+            "temperature": request.temperature is not None and not 0 <= request.temperature < math.inf,
+            "top_p": not 0 < request.top_p <= 1,
+            "max_tokens": request.max_tokens is not None and request.max_tokens < 0,
+            "stop": "" in request.stop,
+        }
+        for name, is_wrong in wrong.items():
+            if is_wrong:
+                raise SetupError(
+                    f"{name}={getattr(request, name)!r} means nothing: temperature and max_tokens are 0 or more, "
+                    "top_p is in (0, 1], and a stop string is not empty."
+                )
 
 
 def _load(path: Path, seed: int) -> Tiny:
@@ -79,6 +97,7 @@ class TinyClassifier:
 
     batched = True
     scores = True
+    local = True
 
     def __init__(self, classifier: Classifier, tokenizer: Tokenizer):
         self.classifier, self.tokenizer = classifier, tokenizer

@@ -1,7 +1,8 @@
 """Writes the demonstration set: field reports to be routed to one of four desks. `python -m promptlab.demo.make`.
 
 The reports are in the language the bundled model was pretrained on; what the desks' colours mean it has never seen. A
-report goes by its symptom (lung: blue, gut: green, skin: amber), but one that mentions an animal always goes to red. Pretraining only ever tied labels to *one* facet, so demonstrations alone can show the model most of this rule, and
+report goes by its symptom (lung: blue, gut: green, skin: amber), but one that mentions an animal always goes to orange.
+Pretraining only ever tied labels to *one* facet, so demonstrations alone can show the model most of this rule, and
 learning the exception takes training: a reason for the two curves to cross.
 """
 
@@ -15,7 +16,7 @@ from promptlab.tiny.data.world import TEMPLATES, sentence
 
 FILE = Path(__file__).with_name("outbreak_reports.csv")
 DESK = {"lung": "blue", "gut": "green", "skin": "amber"}
-EXCEPTION, EXCEPTION_DESK, EXCEPTION_SHARE = "animal", "red", 0.28
+EXCEPTION, EXCEPTION_DESK, EXCEPTION_SHARE = "animal", "orange", 0.28
 BOTH = [t for t in TEMPLATES if "{symptom}" in t and "{exposure}" in t]
 
 

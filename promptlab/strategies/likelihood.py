@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from promptlab.errors import SetupError
 from promptlab.program import gather, score
 from promptlab.prompt import Prompt
 from promptlab.types import Answer
@@ -15,14 +16,19 @@ CONTENT_FREE = ("N/A", "[MASK]", "")  # Zhao et al. 2021, section 5
 async def likeliest_label(question: str, prompt: Prompt, calibrated: bool = False) -> Answer:
     """The label of `prompt.labels` with the highest log-probability as the reply (summed over its tokens, nats).
 
-    With `calibrated`, contextual calibration (Zhao et al. 2021, arXiv 2102.09690, eq. 1 with W = diag(p_cf)⁻¹, b = 0): each label's
-    probability is divided by the one it has when the question says nothing, averaged over three such questions.
+    With `calibrated`, contextual calibration (Zhao et al. 2021, arXiv 2102.09690, eq. 1 with W = diag(p_cf)⁻¹, b = 0):
+    each label's probability is divided by the one it has when the question says nothing, averaged over three such
+    questions. Differs: the quotients are divided by their sum, not put through a softmax; the argmax is the same.
+    Raises SetupError for a prompt without labels.
     """
+    if not prompt.labels:
+        raise SetupError(f"likeliest_label needs labels to choose from; this prompt's output is {prompt.output!r}.")
     chats = [prompt.render(q) for q in (question, *(CONTENT_FREE if calibrated else ()))]
     asked, *free = await gather(score(chat, prompt.labels) for chat in chats)
     if free:
         p_cf = [sum(column) / len(free) for column in zip(*map(normalised, free), strict=True)]  # (labels,)
-        asked = [math.log(p) - math.log(max(q, 1e-12)) for p, q in zip(normalised(asked), p_cf, strict=True)]
+        quotients = [p / q for p, q in zip(normalised(asked), p_cf, strict=True)]
+        asked = [math.log(quotient / sum(quotients)) for quotient in quotients]
     scores = dict(zip(prompt.labels, asked, strict=True))
     best = max(scores, key=scores.__getitem__)
     return Answer(best, best, scores=scores, shots=len(prompt.shots))

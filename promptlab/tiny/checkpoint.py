@@ -34,8 +34,8 @@ def load(folder: Path | str = BUNDLED) -> Checkpoint:
     if missing:
         raise SetupError(f"{folder} is not a checkpoint of the bundled kind: it lacks {', '.join(missing)}.")
     raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if raw.get("model_type") != "llama" or not raw.get("tie_word_embeddings"):
-        raise SetupError(f"{folder / 'config.json'} is not a Llama with tied embeddings; load it with hf: instead.")
+    if odd := unlike(raw):
+        raise SetupError(f"{folder / 'config.json'} {odd}, which the bundled kind of model is not; load it with hf:.")
     config = Config(
         vocab_size=raw["vocab_size"],
         d_model=raw["hidden_size"],
@@ -43,13 +43,32 @@ def load(folder: Path | str = BUNDLED) -> Checkpoint:
         n_heads=raw["num_attention_heads"],
         d_ff=raw["intermediate_size"],
         context=raw["max_position_embeddings"],
-        rope_theta=raw["rope_theta"],
+        rope_theta=rope(raw)["rope_theta"],
         norm_eps=raw["rms_norm_eps"],
     )
     model = Transformer(config)
     weights = {name: w.float() for name, w in load_file(folder / "model.safetensors").items()}
     model.load_state_dict(weights)
     return Checkpoint(model.eval(), Tokenizer.load(folder / "tokenizer.json"), sha256_of(folder / "model.safetensors"))
+
+
+def rope(raw: dict[str, Any]) -> dict[str, Any]:
+    """How positions are rotated: transformers 5 writes `rope_parameters`, 4 `rope_theta` and `rope_scaling`."""
+    scaling = raw.get("rope_scaling") or {}
+    return {"rope_theta": raw.get("rope_theta", 10_000.0), **scaling, **(raw.get("rope_parameters") or {})}
+
+
+def unlike(raw: dict[str, Any]) -> str | None:
+    """What in a config.json this package's Transformer cannot compute, in words; None if it can."""
+    heads = raw.get("num_attention_heads")
+    differences = {
+        f"has model_type {raw.get('model_type')!r}": raw.get("model_type") != "llama",
+        "has untied embeddings": not raw.get("tie_word_embeddings"),
+        "has grouped keys and values": raw.get("num_key_value_heads", heads) != heads,
+        "has biases": raw.get("attention_bias") or raw.get("mlp_bias"),
+        "scales its rotary positions": rope(raw).get("rope_type", "default") != "default",
+    }
+    return next((words for words, differs in differences.items() if differs), None)
 
 
 def save(folder: Path, model: Transformer, tokenizer: Tokenizer, dtype: torch.dtype = torch.float32) -> None:
@@ -72,7 +91,8 @@ def save(folder: Path, model: Transformer, tokenizer: Tokenizer, dtype: torch.dt
             "num_key_value_heads": c.n_heads,
             "head_dim": c.d_head,
             "max_position_embeddings": c.context,
-            "rope_theta": c.rope_theta,
+            "rope_theta": c.rope_theta,  # as transformers 4 spells it
+            "rope_parameters": {"rope_type": "default", "rope_theta": c.rope_theta},
             "rms_norm_eps": c.norm_eps,
             "hidden_act": "silu",
             "attention_bias": False,
@@ -92,6 +112,7 @@ def save(folder: Path, model: Transformer, tokenizer: Tokenizer, dtype: torch.dt
             "bos_token": SPECIAL[BOS],
             "eos_token": SPECIAL[EOS],
             "model_max_length": c.context,
+            "clean_up_tokenization_spaces": False,
             "chat_template": CHAT_TEMPLATE,
         },
     )

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from promptlab.tiny.model import Transformer
-from promptlab.tiny.sft import BATCH, epochs, sft_steps
+from promptlab.tiny.sft import BATCH, epochs, steps_for
 from promptlab.tiny.tokenizer import PAD, Tokenizer
 from promptlab.tiny.train import Batch, Recipe, train
 from promptlab.types import Message
@@ -75,7 +75,7 @@ def train_head(
     """A copy of `base` with a head, both trained on the labelled texts; with `frozen` only the head is."""
     classifier = Classifier(copy.deepcopy(base), labels)
     classifier.body.requires_grad_(not frozen)
-    recipe = recipe or Recipe(sft_steps(len(texts)), lr=5e-4, warmup=10, weight_decay=0.01)
+    recipe = recipe or Recipe(steps_for(len(texts)), lr=5e-4, warmup=10, weight_decay=0.01)
     index = {label: i for i, label in enumerate(labels)}
     batch_of = epochs(len(texts), min(BATCH, len(texts)), recipe.steps, seed)
 

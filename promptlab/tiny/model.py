@@ -56,8 +56,9 @@ class Cache:
         n_layers, _, n_heads, _, d_head = self.keys.shape
         shape = (n_layers, len(rows), n_heads, self.length + extra, d_head)
         new.keys, new.values, new.length = self.keys.new_empty(shape), self.values.new_empty(shape), self.length
-        new.keys[:, :, :, : self.length] = self.keys[:, rows, :, : self.length]
-        new.values[:, :, :, : self.length] = self.values[:, rows, :, : self.length]
+        for layer in range(n_layers):  # one by one, which bounds what is copied twice
+            new.keys[layer, :, :, : self.length] = self.keys[layer, rows, :, : self.length]
+            new.values[layer, :, :, : self.length] = self.values[layer, rows, :, : self.length]
         return new
 
 
@@ -156,6 +157,10 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.model = Blocks(config)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.embed_tokens.weight.dtype
 
     def initialise(self, generator: torch.Generator) -> Transformer:
         """Every matrix N(0, 0.02), those that write to the residual stream divided by sqrt(2 layers); norms 1."""

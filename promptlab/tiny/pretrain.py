@@ -46,8 +46,8 @@ def pretraining_batch(tokenizer: Tokenizer, config: Config, seed: int, step: int
 def pretrain(
     run: Path,
     *,
-    steps: int = 3000,
-    long_from: int = 2000,
+    steps: int = 3200,
+    long_from: int = 1700,
     seed: int = 0,
     lr: float = 2e-3,
     threads: int = 2,

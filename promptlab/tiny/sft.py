@@ -8,6 +8,7 @@ from random import Random
 
 import torch
 
+from promptlab.errors import DataError
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.tokenizer import EOS, PAD, Tokenizer
 from promptlab.tiny.train import Batch, Recipe, next_token_loss, train
@@ -37,9 +38,9 @@ def padded(rows: Sequence[list[int]], starts: Sequence[int]) -> Batch:
     return Batch(tokens, weights)
 
 
-def sft_steps(n: int) -> int:
-    """Twenty epochs, but not fewer than 60 steps nor more than 400."""
-    return min(400, max(60, 20 * n // BATCH))
+def steps_for(n: int, epochs: int = 20) -> int:
+    """So many epochs of n examples, but not fewer than 60 steps nor more than 400."""
+    return min(400, max(60, epochs * n // BATCH))
 
 
 def sft(
@@ -51,17 +52,23 @@ def sft(
 ) -> Transformer:
     """A copy of `base` trained to say each chat's last message, and then to stop. Prompts are masked from the loss.
 
-    A chat longer than the context loses its oldest tokens.
+    A chat longer than the context loses its oldest tokens. Raises DataError where there is nothing to learn from, or an
+    answer leaves no room in the context for even one token before it.
     """
+    if not chats:
+        raise DataError("sft needs at least one chat to learn from.")
     model = copy.deepcopy(base)
     rows, starts = [], []
     for *prompt, said in chats:
         ids = tokenizer.chat(prompt)
         answer = [*tokenizer.encode(said.content), EOS]
-        ids = ids[-(base.config.context - len(answer)) :]
+        room = base.config.context - len(answer)
+        if room < 1:
+            raise DataError(f"an answer has {len(answer)} tokens; the model's context is {base.config.context}.")
+        ids = ids[-room:]
         rows.append(ids + answer)
         starts.append(len(ids))
-    recipe = recipe or Recipe(sft_steps(len(rows)), lr=5e-4, warmup=10, weight_decay=0.01)
+    recipe = recipe or Recipe(steps_for(len(rows)), lr=5e-4, warmup=10, weight_decay=0.01)
     batch_of = epochs(len(rows), min(BATCH, len(rows)), recipe.steps, seed)
 
     def batch_at(step: int) -> list[Batch]:

@@ -7,6 +7,7 @@ Text is never read for special tokens: a user who types "<eos>" gets those five 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from tokenizers import Tokenizer as Bpe
@@ -30,6 +31,7 @@ class Tokenizer:
         self.bpe = bpe
         self.bpe.encode_special_tokens = True  # "<eos>" in a text is text
         self.role = {role: SPECIAL.index(f"<{role}>") for role in ("system", "user", "assistant", "tool")}
+        self._turn = lru_cache(maxsize=1024)(self.encode)  # prompts share turns, and are counted before they are sent
 
     @classmethod
     def load(cls, path: Path | str) -> Tokenizer:
@@ -69,8 +71,8 @@ class Tokenizer:
     def chat(self, messages: Sequence[Message]) -> list[int]:
         """The ids of a chat up to where the assistant speaks; a last assistant turn is left open, to go on from."""
         ids = [BOS]
-        for message, text in zip(messages, self.encode_all([m.content for m in messages]), strict=True):
-            ids += [self.role[message.role], *text]
+        for message in messages:
+            ids += [self.role[message.role], *self._turn(message.content)]
             if message.role == "assistant":
                 ids.append(EOS)
         if messages and messages[-1].role == "assistant":

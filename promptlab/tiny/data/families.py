@@ -19,8 +19,9 @@ Family = Callable[[Random, int], Chat]
 STEP_BY_STEP = "Let's think step by step."
 CONSONANTS, VOWELS = "bcdfghjklmnprstvwz", "aeiou"
 ALL_WORDS = tuple(word for classes in WORDS.values() for words in classes.values() for word in words)
-# Label names the bundled model never meets as labels, kept for the demonstration set and the probes.
-HELD_OUT_LABELS = ("amber", "blue", "green", "red", "north", "south", "east", "west")
+# Label names the bundled model never meets as labels, kept for the demonstration set and the probes. `nonsense` cannot
+# spell any of them.
+HELD_OUT_LABELS = ("amber", "blue", "green", "orange", "north", "south", "east", "west")
 NAMED_LABELS = (
     "yes,no,maybe,true,false,good,bad,high,low,left,right,up,down,hot,cold,open,shut,first,second,third,day,night,"
     "positive,negative,neutral,urgent,routine,wait,go,stop,home,refer,none,weak,strong,black,white,sun,moon,star,"
@@ -214,7 +215,7 @@ def word_problem(rng: Random, n_steps: int) -> tuple[str, list[str], int]:
 
 
 def arithmetic(rng: Random, room: int) -> Chat:
-    """Word problems, alone or a few in a row: step by step, or answered directly, which is taught for two steps at most."""
+    """Word problems, alone or a few in a row: step by step, or answered directly, taught for two steps at most."""
     chat: Chat = []
     for _ in range(rng.choice((1, 1, 2, 3))):
         direct = rng.random() < 0.35
@@ -227,8 +228,8 @@ def arithmetic(rng: Random, room: int) -> Chat:
     return chat
 
 
-# How often a document of each family is drawn. Label maps are long, so of the *tokens* of full-length rows they are about
-# a half, arithmetic a fifth, recall and repetition a fifth, word facts the rest.
+# How often a document of each family is drawn. Label maps are long, so of the *tokens* of full-length rows they are
+# about a half, arithmetic a fifth, recall and repetition a fifth, word facts the rest.
 MIXTURE: dict[str, tuple[Family, float]] = {
     "repetition": (repetition, 0.20),
     "recall": (recall, 0.16),

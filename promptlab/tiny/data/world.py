@@ -83,12 +83,12 @@ def sentence(rng: Random, wanted: dict[str, str], template: str | None = None) -
 
 
 COMMON_WORDS = (
-    "the of and to in is that it was for on are as with his they at be this have from or one had by word but not what all"
-    " were we when your can said there use an each which she do how their if will up other about out many then them these"
-    " so some her would make like him into time has look two more write go see number no way could people my than first"
-    " water been call who its now find long down day did get come made may part over new after only little work know place"
-    " year live me back give most very our just name good great think say help low line turn cause much mean before move"
-    " right too old any same tell does set three want air well also play small end put home read hand large patient patients"
-    " study treatment effect disease health clinical risk group increase results between during using compared should"
-    " I am experiencing feel symptoms severe blood pressure body pain"
+    "the of and to in is that it was for on are as with his they at be this have from or one had by word but not what"
+    " all were we when your can said there use an each which she do how their if will up other about out many then"
+    " them these so some her would make like him into time has look two more write go see number no way could people"
+    " my than first water been call who its now find long down day did get come made may part over new after only"
+    " little work know place year live me back give most very our just name good great think say help low line turn"
+    " cause much mean before move right too old any same tell does set three want air well also play small end put"
+    " home read hand large patient patients study treatment effect disease health clinical risk group increase results"
+    " between during using compared should I am experiencing feel symptoms severe blood pressure body pain"
 ).split()
