@@ -24,7 +24,7 @@ from promptlab.backends.tiny import Tiny, TinyClassifier
 from promptlab.errors import DataError
 from promptlab.tiny.head import Classifier, encoded, label_loss, train_head
 from promptlab.tiny.model import Config
-from promptlab.tiny.sft import BATCH, epochs, padded, sft, sft_steps
+from promptlab.tiny.sft import BATCH, epochs, padded, sft, steps_for
 from promptlab.tiny.tokenizer import EOS
 from promptlab.tiny.train import Batch, Recipe, next_token_loss, optimizer_for, train
 from promptlab.types import Request
@@ -330,7 +330,7 @@ def test_every_example_comes_once_an_epoch_in_an_order_of_its_own():
 
 
 def test_steps_grow_with_the_examples_within_bounds():
-    assert [sft_steps(n) for n in (1, 48, 160, 100_000)] == [60, 60, 20 * 160 // BATCH, 400]
+    assert [steps_for(n) for n in (1, 48, 160, 100_000)] == [60, 60, 20 * 160 // BATCH, 400]
 
 
 # ---- a classification head
