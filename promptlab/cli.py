@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-import errno
+import io
 import json
+import os
+import shlex
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from promptlab.errors import PromptlabError, SetupError
 
+# typer brings a copy of click of its own in some versions: this is the class of wrong usage in either.
+UsageError: Any = typer.BadParameter.__bases__[0]
+
+
+class Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:  # here, since typer would make its own exit code of it
+            raise PromptlabError("Stopped.") from stop
+
+
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     no_args_is_help=True,
+    pretty_exceptions_enable=False,  # they print local variables
     rich_markup_mode="markdown",
     help="For my task, should I prompt, reason, optimise the prompt, or fine-tune? Answered with evidence.",
 )
 train_app = typer.Typer(no_args_is_help=True, help="Train the bundled model.")
-app.add_typer(train_app, name="train")
+app.add_typer(train_app, name="train", epilog="Example: `promptlab train pretrain runs/nano`")
 
 ModelName = Annotated[str, typer.Option("--model", help="tiny, tiny:FOLDER or package.module:Class/name")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
@@ -39,6 +58,7 @@ def numbers(text: str, option: str) -> list[int]:
 
 @app.command(epilog="Example: `promptlab compare notes.csv --text note --label urgency --labels 0,8,32,128`")
 def compare(
+    ctx: typer.Context,
     file: Annotated[Path | None, typer.Argument(help="CSV, TSV, JSON, JSONL or label-first text.")] = None,
     text: Annotated[str, typer.Option(help="The column to read; several as a+b.")] = "text",
     label: Annotated[str, typer.Option(help="The column to predict.")] = "label",
@@ -53,7 +73,9 @@ def compare(
     instruction: Annotated[str, typer.Option(help="What prompts say of the task.")] = "",
     model: ModelName = "tiny",
     arms: Annotated[str, typer.Option(help="Which arms, separated by commas; `promptlab models` lists them.")] = "",
-    labels: Annotated[str, typer.Option(help="How many labelled examples each arm gets.")] = "0,8,32,128",
+    labels: Annotated[
+        str, typer.Option(help="How many labelled examples each arm gets; 0,8,32,128 as far as they go if left out.")
+    ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="How many times the examples are drawn anew.")] = 3,
     out: Annotated[Path | None, typer.Option(help="The folder of the run.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
@@ -68,7 +90,9 @@ def compare(
     if (file is None) == (resume is None):
         raise SetupError("Give either a file to study or --resume with the folder of a run.")
     if resume is not None:
+        refuse_changes(ctx)
         given = Arguments.of_run(resume)
+        given = replace(given, local_only=given.local_only or local_only)
     else:
         assert file is not None
         given = Arguments(
@@ -84,20 +108,29 @@ def compare(
             instruction=instruction,
             model=model,
             arms=[name.strip() for name in arms.split(",") if name.strip()],
-            labels=numbers(labels, "--labels"),
+            labels=numbers(labels, "--labels") if typed(ctx, "labels") else None,
             seeds=seeds,
             local_only=local_only,
             seed=seed,
         )
     folder = resume or out or Path("runs") / (file.stem if file else "run")
-    run_study(given, folder, jobs=jobs, resume=resume is not None, quiet=quiet, command=command_line())
+    command = shlex.join(["promptlab", *ctx.find_root().obj])
+    failed = run_study(given, folder, jobs=jobs, resume=resume is not None, quiet=quiet, command=command)
+    if any(failure.whole for failure in failed):
+        raise typer.Exit(1)
 
 
-def command_line() -> str:
-    """The command as typed, for the report."""
-    import shlex
+def refuse_changes(ctx: typer.Context) -> None:
+    """A run goes on as it was begun: only how it is done can change."""
+    free = {"resume", "jobs", "quiet", "local_only"}
+    if changed := [f"--{name.replace('_', '-')}" for name in ctx.params if name not in free and typed(ctx, name)]:
+        raise SetupError(f"--resume goes on with a run as it was begun; leave out {', '.join(changed)}.")
 
-    return shlex.join(["promptlab", *sys.argv[1:]])
+
+def typed(ctx: typer.Context, name: str) -> bool:
+    """Whether an option was given, rather than left at its default."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 @app.command(
@@ -124,7 +157,8 @@ def ask(
     if strategy not in known:
         raise SetupError(f"Unknown strategy {strategy!r}. Known: {', '.join(known)}.")
     options = {"n": n} if strategy == "self-consistency" else {}
-    answer = promptlab.run(known[strategy](question, seed=seed, **options), promptlab.model(model))
+    backend = promptlab.model(model)
+    answer = promptlab.run(known[strategy](question, seed=seed, **options), backend)
     if as_json:
         votes = None if answer.votes is None else dict(answer.votes)
         said = {"value": answer.value, "text": answer.text, "why": answer.why, "votes": votes, "margin": answer.margin}
@@ -152,16 +186,17 @@ def lint(
 ) -> None:
     """What is wrong with a data set: duplicates, leaks, label variants, tiny classes."""
     from promptlab.compare.lint import lint as find
-    from promptlab.compare.study import read_examples
+    from promptlab.compare.study import Arguments, read_source
 
-    train, warnings, _ = read_examples(file, text, label, group or None, format or None, header)
-    held_back = read_examples(test, text, label, group or None, format or None, header, for_test=True) if test else None
-    for line in [*warnings, *(held_back[1] if held_back else [])]:
+    given = Arguments(str(file), text=text, label=label, group=group or None, format=format or None, header=header)
+    train = read_source(given, str(file))
+    held_back = read_source(given, str(test), for_test=True) if test else None
+    for line in [*train.warnings, *(held_back.warnings if held_back else ())]:
         print(line)
-    for finding in find(train, held_back[0] if held_back else None):
+    for finding in find(train.examples, held_back.examples if held_back else None):
         print(f"{finding.kind}: {finding.message}")
     if not quiet:
-        print(f"{len(train)} examples read.")
+        print(f"{len(train.examples)} examples read.")
 
 
 @app.command(epilog="Example: `promptlab report runs/notes --open`")
@@ -173,13 +208,11 @@ def report(
 ) -> None:
     """Write a finished run's results.json and report.html again from its rows."""
     from promptlab.compare.report import write_report
-    from promptlab.compare.results import summarise
 
     if not (folder / "rows.jsonl").exists():
         raise SetupError(
             f"{folder} holds no finished run (no rows.jsonl). Finish it with: promptlab compare --resume {folder}"
         )
-    summarise(folder)
     page = write_report(folder)
     print(page)
     if open_it:
@@ -196,11 +229,11 @@ def models(seed: Seed = 0, quiet: Quiet = False) -> None:
     print("arms:   " + ", ".join(f"{name}{'*' if name in DEFAULT_ARMS else ''}" for name in ARMS) + "   (* by default)")
 
 
-@train_app.command(epilog="Example: `promptlab train pretrain runs/nano --steps 3000 --threads 2`")
+@train_app.command(epilog="Example: `promptlab train pretrain runs/nano --steps 3200 --threads 2`")
 def pretrain(
     run: Annotated[Path, typer.Argument(help="The run's folder; an earlier run there is resumed.")],
-    steps: Annotated[int, typer.Option(min=1, help="Of 8,192 tokens each.")] = 3000,
-    long_from: Annotated[int, typer.Option(help="First step with rows as long as the context.")] = 2000,
+    steps: Annotated[int, typer.Option(min=1, help="Of 8,192 tokens each.")] = 3200,
+    long_from: Annotated[int, typer.Option(help="First step with rows as long as the context.")] = 1700,
     lr: Annotated[float, typer.Option(help="The highest learning rate.")] = 2e-3,
     threads: Annotated[int, typer.Option(min=1, help="Of the processor.")] = 2,
     fp32: Annotated[bool, typer.Option("--fp32", help="For processors without bf16 arithmetic.")] = False,
@@ -213,22 +246,44 @@ def pretrain(
     train(run, steps=steps, long_from=long_from, seed=seed, lr=lr, threads=threads, bf16=not fp32, quiet=quiet)
 
 
-def main() -> None:
-    """Run the command line; errors that promptlab raises on purpose are one line."""
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line; errors that promptlab raises on purpose, and wrong usage, are one line."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # so that --model finds a module of the user's own
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a sign is no reason to fail
+    given = list(sys.argv[1:] if argv is None else argv)
     try:
-        app()
+        code = app(given, prog_name="promptlab", standalone_mode=False, obj=given)
+        sys.stdout.flush()
+    except UsageError as error:
+        refuse(error)
     except SetupError as error:
         fail(str(error), 2)
     except PromptlabError as error:
-        fail(str(error), 1)
-    except KeyboardInterrupt:
-        fail("Stopped. What was answered is kept.", 1)
+        fail(str(error), 1, at_once=isinstance(error.__cause__, KeyboardInterrupt))
+    except BrokenPipeError:  # the reader has seen enough, `| head` for instance
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        fail(f"The disk is full ({error.filename or 'no space left'}). What was answered is kept: free some space.", 1)
+        fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+    sys.exit(code or 0)
 
 
-def fail(message: str, code: int) -> None:
+def refuse(error: Any) -> NoReturn:
+    """Wrong usage in a line; where no command was given at all, the help has been shown instead."""
+    said = error.format_message().strip()
+    if not said or "\n" in said:
+        print(said, end="", file=sys.stderr)
+        sys.exit(2)
+    command = error.ctx.command_path if error.ctx else "promptlab"
+    fail(f"{said}{'' if said.endswith(('.', '?')) else '.'} See {command} --help.", 2)
+
+
+def fail(message: str, code: int, *, at_once: bool = False) -> NoReturn:
     print(" ".join(message.split()), file=sys.stderr)
+    if at_once:  # an interrupted run does not wait for threads that are still asking a server
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)

@@ -157,6 +157,7 @@ class Backend(Protocol):
 
     A backend may also have (absent means no): `scores`, True where it answers requests with continuations;
     `context_tokens`, the most tokens a prompt and its reply may have together; `count_tokens(messages)`;
+    `local`, True where what is asked never leaves this machine, which `--local-only` insists on;
     `async agenerate(requests)`, used instead of `generate` by the concurrent runners.
     """
 

@@ -1,139 +1,197 @@
 """One cell of a study: learn from its examples, answer every test input, and write each answer down as it comes.
 
-A cell's file is append-only JSON lines: {"message"} for every new turn of a prompt, {"item"} for every answer, {"done"}
-at the end. Gold labels are not in it: they are joined once, when all cells are done (`promptlab.compare.runner`).
+Gold labels are not in a cell's file: they are joined once, when all cells are done (`promptlab.compare.joining`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import iscoroutine
+from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from promptlab.compare.cellfile import CellFile, opened
 from promptlab.compare.plan import Cell, Plan
-from promptlab.errors import ModelError
-from promptlab.learners.solver import Solver
-from promptlab.program import Traced, attempt, traced
+from promptlab.errors import ModelError, PromptlabError, SetupError
+from promptlab.learners.solver import Silent, Solver
+from promptlab.program import Exchange, Program, traced
 from promptlab.runners import run
-from promptlab.types import Answer, Example, Message, Usage
+from promptlab.types import Answer, Example, Usage
 
-CHUNK = 64  # items answered, and written, together; fixed, so that a resumed run makes the same batches
+CHUNK = 64  # items answered together; fixed, so that a resumed run makes the same batches
+
+Row = dict[str, Any]
 
 
 def fill(plan: Plan, cell: Cell, folder: Path, on_answers: Callable[[int], None]) -> None:
-    """Do what is left of a cell. `on_answers` is told how many items each chunk answered."""
-    path = folder / cell.file_name
-    kept = whole_lines(path)
-    if any("done" in line for line in kept):
-        return
-    answered = {line["item"]["item"] for line in kept if "item" in line}
-    known = {line["message"]["id"] for line in kept if "message" in line}
-    with one_thread(), path.open("a", encoding="utf-8") as out:
+    """Do what is left of a cell. `on_answers` is told how many more items have been answered."""
+    with one_thread(), opened(folder / cell.file_name) as file:
+        if file.done:
+            return
+        learnt = learn(plan, cell)
         started = time.perf_counter()
-        solver = plan.arms[cell.arm](plan.task, plan.examples(cell.labels, cell.seed), cell.seed)
-        learn_seconds = time.perf_counter() - started
-        answer_seconds = 0.0
         for start in range(0, len(plan.task.test), CHUNK):
             items = plan.task.test[start : start + CHUNK]
-            if all(item.id in answered for item in items):
-                continue
-            started = time.perf_counter()
-            lines = answer_chunk(solver, items, cell, known)
-            answer_seconds += time.perf_counter() - started
-            append(out, [line for line in lines if "message" in line or line["item"]["item"] not in answered])
-            on_answers(len(items))
-        done = {
-            "learn_seconds": round(learn_seconds, 4),
-            "answer_seconds": round(answer_seconds, 4),
-            "trained_parameters": solver.trained_parameters,
-            "notes": list(solver.notes),
-        }
-        append(out, [{"done": done}])
-
-
-def answer_chunk(solver: Solver, items: Sequence[Example], cell: Cell, known: set[str]) -> list[dict[str, Any]]:
-    """The lines of some items' answers, each after those messages of its prompt that are new."""
-    started = time.perf_counter()
-    outcomes = run([timed(traced(attempt(solver.program(item.input)))) for item in items], solver.backend)
-    together = (time.perf_counter() - started) / len(items)
-    lines: list[dict[str, Any]] = []
-    for item, outcome in zip(items, outcomes, strict=True):
-        assert not isinstance(outcome, ModelError)  # `attempt` has made it a value
-        (result, exchanges), alone = outcome
-        prompt = exchanges[0].request.messages if exchanges else ()
-        for message in prompt:
-            if (key := message_id(message)) not in known:
-                known.add(key)
-                lines.append({"message": {"id": key, "role": message.role, "content": message.content}})
-        usage = sum((e.reply.usage for e in exchanges if not isinstance(e.reply, ModelError)), Usage(cost_usd=0.0))
-        lines.append(
+            answer_chunk(learnt.solver, items, file, on_answers)
+        file.finish(
             {
-                "item": {
-                    "item": item.id,
-                    **as_row(result),
-                    "prompt": [message_id(m) for m in prompt],
-                    "input_tokens": usage.input_tokens,
-                    "output_tokens": usage.output_tokens,
-                    "seconds": round(together if solver.backend.batched else alone, 6),
-                }
+                "learn_seconds": round(learnt.seconds, 4),
+                "answer_seconds": round(time.perf_counter() - started, 4),
+                "trained_parameters": learnt.solver.trained_parameters,
+                "notes": list(learnt.solver.notes + learnt.warnings),
+                "error": learnt.error,
             }
         )
-    return lines
 
 
-async def timed(program: Any) -> tuple[Traced[Answer | ModelError], float]:
-    """A program's result and the seconds from its start to its end."""
+class Learnt(NamedTuple):
+    """What came of learning. After an error the solver is one that gives it as the answer to everything."""
+
+    solver: Solver
+    seconds: float
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+
+def learn(plan: Plan, cell: Cell) -> Learnt:
+    """Let the cell's arm learn. Only a wrong set-up ends the study; whatever else a learner raises is its result."""
     started = time.perf_counter()
-    result = await program
-    return result, time.perf_counter() - started
+    task, examples = plan.shown(cell.labels, cell.seed), plan.examples(cell.labels, cell.seed)
+    with warnings.catch_warnings(record=True) as caught:
+        try:
+            solver = plan.arms[cell.arm](task, examples, cell.seed)
+            error = None
+        except Exception as raised:
+            if ends_the_study(raised):
+                raise
+            solver, error = failing(f"learning failed: {reason(raised)}")
+    if not isinstance(solver, Solver):
+        raise SetupError(f"The arm {cell.arm!r} returned a {type(solver).__name__}; a learner returns a Solver.")
+    told = (f"{w.category.__name__}: {w.message}" for w in caught)
+    return Learnt(solver, time.perf_counter() - started, tuple(dict.fromkeys(told)), error)
 
 
-def as_row(result: Answer | ModelError) -> dict[str, Any]:
-    """What an answer, or the failure in its place, says in a row."""
-    if isinstance(result, ModelError):
-        error = f"{type(result).__name__}: {result}"
+def failing(why: str) -> tuple[Solver, str]:
+    async def program(question: str) -> Answer:
+        raise ModelError(why)
+
+    return Solver(program, Silent(), notes=(why,)), why
+
+
+def ends_the_study(error: Exception) -> bool:
+    """A failed request never does; what promptlab says of a wrong set-up does. Others' bugs cost their own answers."""
+    return isinstance(error, PromptlabError) and not isinstance(error, ModelError)
+
+
+def reason(error: Exception) -> str:
+    """An exception in a line, and where it was raised if that is news."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or isinstance(error, ModelError):
+        return said
+    return f"{said} ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})"
+
+
+class Asked(NamedTuple):
+    """What came of asking one item, and the seconds it took."""
+
+    result: Answer | str  # a failure is its reason
+    exchanges: Sequence[Exchange]
+    seconds: float
+
+
+def answer_chunk(solver: Solver, items: Sequence[Example], file: CellFile, on_answers: Callable[[int], None]) -> None:
+    """Answer and write down those items that are not yet.
+
+    An engine in this process gets the whole chunk again, so that its batch is the one that an uninterrupted run makes.
+    What is asked of a hosted model may cost money: only what is left is asked, and every answer is written as it comes.
+    """
+    left = [item for item in items if item.id not in file.answered]
+    if not left:
+        return
+    if not solver.backend.batched:
+
+        async def written(item: Example) -> None:
+            file.write([as_row(item, await asked(solver, item.input))])
+            on_answers(1)
+
+        run([written(item) for item in left], solver.backend)
+        file.sync()
+        return
+    started = time.perf_counter()
+    try:
+        outcomes = [o for o in run([asked(solver, i.input) for i in items], solver.backend) if isinstance(o, Asked)]
+    except Exception as error:  # the engine itself failed
+        if ends_the_study(error):
+            raise
+        outcomes = [Asked(reason(error), (), 0.0) for _ in items]
+    each = (time.perf_counter() - started) / len(items)
+    rows = [as_row(item, o._replace(seconds=each)) for item, o in zip(items, outcomes, strict=True)]
+    file.write([row for row in rows if row["item"]["item"] not in file.answered])
+    file.sync()
+    on_answers(len(left))
+
+
+async def asked(solver: Solver, question: str) -> Asked:
+    """Run the solver's program on one input; an exception in it is its result, unless it ends the study."""
+    started = time.perf_counter()
+    result, exchanges = await traced(outcome(solver, question))
+    return Asked(result, exchanges, time.perf_counter() - started)
+
+
+async def outcome(solver: Solver, question: str) -> Answer | str:
+    try:
+        program: Program[Any] = solver.program(question)
+        if not iscoroutine(program):
+            raise SetupError(f"A solver's program is an async function, got one that returns {program!r}.")
+        value = await program
+        answer = value if isinstance(value, Answer) else Answer(value)
+        if any(map(isnan, (answer.scores or {}).values())):
+            return "the model's log-probabilities are not numbers"
+        return answer
+    except Exception as error:
+        if ends_the_study(error):
+            raise
+        return reason(error)
+
+
+def as_row(item: Example, asked: Asked) -> Row:
+    """An item's line: what was answered, or why nothing was, and what it took."""
+    usage = sum((e.reply.usage for e in asked.exchanges if not isinstance(e.reply, ModelError)), Usage(cost_usd=0.0))
+    prompt = asked.exchanges[0].request.messages if asked.exchanges else ()
+    cost = {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "seconds": round(asked.seconds, 6),
+    }
+    return {"item": {"item": item.id, **as_answer(asked.result), "prompt": prompt, **cost}}
+
+
+def as_answer(result: Answer | str) -> Row:
+    if isinstance(result, str):
         nothing = {"answer": None, "generated": None, "shots": 0, "left_out": 0}
-        return {**nothing, "why": error, "error": error}
+        return {**nothing, "why": result, "error": result}
     said = result.generated
     return {
-        "answer": None if result.value is None else str(result.value),
+        "answer": plain(result.value),
         "why": result.why,
         "error": None,
-        "generated": None
-        if said is None
-        else {"text": said.text or "", "answer": None if said.value is None else str(said.value)},
+        "generated": None if said is None else {"text": said.text or "", "answer": plain(said.value)},
         "shots": result.shots,
         "left_out": result.left_out,
     }
 
 
-def message_id(message: Message) -> str:
-    return hashlib.sha256(f"{message.role}\0{message.content}".encode()).hexdigest()[:16]
-
-
-def append(out: Any, lines: Sequence[dict[str, Any]]) -> None:
-    """Write lines and see them safely on the disk: from here on they survive a kill."""
-    out.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    out.flush()
-    os.fsync(out.fileno())
-
-
-def whole_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a cell's file; a last line that a crash tore is cut off the file."""
-    if not path.exists():
-        return []
-    raw = path.read_bytes()
-    end = raw.rfind(b"\n") + 1
-    if end < len(raw):
-        with path.open("r+b") as file:
-            file.truncate(end)
-    return [json.loads(line) for line in raw[:end].decode().split("\n") if line]
+def plain(value: Any) -> Any:
+    """A value as JSON has it; what JSON does not have, as text."""
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 @contextmanager

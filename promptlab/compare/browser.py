@@ -39,6 +39,7 @@ def browser_data(run_dir: Path, most_items: int = MOST_ITEMS, most_bytes: int = 
 def escaped(value: Any) -> str:
     """JSON that may stand in a <script> element: nothing in it can end the element or a line."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair, as JSON escapes it
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return text

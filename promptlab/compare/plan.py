@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from operator import index
+from typing import Any, NamedTuple, SupportsIndex
 
 from promptlab.compare.splits import clusters, label_budgets
 from promptlab.errors import SetupError
 from promptlab.learners.solver import Learner, about
 from promptlab.task import Task
 from promptlab.types import Example
+
+LONGEST_NAME = 100  # of an arm, in bytes: it becomes part of a file's name
 
 
 class Cell(NamedTuple):
@@ -26,6 +31,9 @@ class Cell(NamedTuple):
     def file_name(self) -> str:
         return f"{self.arm}--{self.labels}--{self.seed}.jsonl"
 
+    def __str__(self) -> str:
+        return f"{self.arm} with {self.labels} labels, seed {self.seed}"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -37,24 +45,31 @@ class Plan:
     seeds: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        problems = (
-            (not self.arms, "no arms to compare"),
-            (not self.ks or min(self.ks) < 0, f"label budgets are 0 or more, got {list(self.ks)}"),
-            (len(set(self.ks)) < len(self.ks), f"a label budget stands twice in {list(self.ks)}"),
-            (not self.seeds or len(set(self.seeds)) < len(self.seeds), f"seeds must differ, got {list(self.seeds)}"),
-            (
-                any("/" in name or not name for name in self.arms),
-                f"arm names may not be empty or hold '/': {list(self.arms)}",
-            ),
-        )
-        for wrong, why in problems:
+        for wrong, why in self._problems():
             if wrong:
                 raise SetupError(f"This study cannot be run: {why}.")
         if max(self.ks) > len(self.task.train):
             raise SetupError(
-                f"A budget of {max(self.ks)} labels was asked for, but only {len(self.task.train)} labelled examples are "
-                f"left for training ({len(self.task.test)} are held back for the test). Ask for fewer, or bring more."
+                f"A budget of {max(self.ks)} labels was asked for, but only {len(self.task.train)} labelled examples "
+                f"are left for training ({len(self.task.test)} are held back for the test). Ask for fewer, or bring "
+                "more."
             )
+        if not self.cells():
+            raise SetupError("Every arm of this study needs labels, but the only budget is 0. Add a larger one.")
+
+    def _problems(self) -> Iterable[tuple[bool, str]]:
+        names, ks, seeds = list(self.arms), list(self.ks), list(self.seeds)
+        odd = [n for n in names if not n.isprintable() or "/" in n or not 0 < len(n.encode()) <= LONGEST_NAME]
+        ids = [e.id for e in self.task.test]
+        twice = next((i for i in ids if ids.count(i) > 1), "") if len(set(ids)) < len(ids) else ""
+        yield not names, "there are no arms to compare"
+        yield bool(odd), f"arms are called by 1 to {LONGEST_NAME} printable characters without '/', got {odd}"
+        yield not ks or min(ks) < 0, f"label budgets are 0 or more, got {ks}"
+        yield len(set(ks)) < len(ks), f"a label budget stands twice in {ks}"
+        yield not seeds, "it takes at least one seed"
+        yield len(set(seeds)) < len(seeds), f"seeds must differ, got {seeds}"
+        yield bool(seeds) and not 0 <= min(seeds) <= max(seeds) < 2**32, f"seeds lie in 0 … 2³² - 1, got {seeds}"
+        yield bool(twice), f"two test items have the id {twice!r}"
 
     def cells(self) -> list[Cell]:
         """Every arm at every budget and seed, but no arm that needs labels at none of them."""
@@ -68,38 +83,58 @@ class Plan:
 
     def examples(self, k: int, seed: int) -> tuple[Example, ...]:
         """The k labelled examples that every arm gets with this seed; a larger budget holds the smaller ones."""
-        return label_budgets(self.task.train, self.ks, seed)[k]
+        return self._drawn[seed][k]
+
+    def shown(self, k: int, seed: int) -> Task:
+        """The task as a learner gets it: its k examples are all the labels in it, those of the test are None."""
+        return replace(self.task, train=self.examples(k, seed), test=self._asked)
+
+    @cached_property
+    def _drawn(self) -> dict[int, dict[int, tuple[Example, ...]]]:
+        return {seed: label_budgets(self.task.train, self.ks, seed) for seed in self.seeds}
+
+    @cached_property
+    def _asked(self) -> tuple[Example, ...]:
+        return tuple(replace(e, target=None) for e in self.task.test)
+
+    @cached_property
+    def test_clusters(self) -> list[int]:
+        """The number of the cluster of every test item: items that share a text or a group are in one."""
+        return clusters(self.task.test)
 
     def digest(self) -> str:
         """A hash of all that decides the answers: the data, the arms and how they are set up, budgets, seeds."""
-        return hashlib.sha256(
-            json.dumps(
-                {
-                    "prompt": [self.task.prompt.instruction, list(self.task.labels)],
-                    "train": [[e.id, e.input, str(e.target)] for e in self.task.train],
-                    "test": [[e.id, e.input] for e in self.task.test],
-                    "arms": [about(learner, name) | {"is": described(learner)} for name, learner in self.arms.items()],
-                    "ks": list(self.ks),
-                    "seeds": list(self.seeds),
-                },
-                sort_keys=True,
-            ).encode()
-        ).hexdigest()
-
-    def test_clusters(self) -> list[int]:
-        return clusters(self.task.test)
+        said = {
+            "prompt": [self.task.prompt.instruction, list(self.task.labels)],
+            "train": [[e.id, e.input, str(e.target)] for e in self.task.train],
+            "test": [[e.id, e.input] for e in self.task.test],
+            "arms": [about(learner, name) | {"is": described(learner)} for name, learner in self.arms.items()],
+            "ks": list(self.ks),
+            "seeds": list(self.seeds),
+        }
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def described(learner: Any) -> str:
-    """A learner's own words for its settings, with the hash of the weights it starts from."""
-    base = getattr(learner, "base", None)
-    weights = getattr(base, "weights_sha256", "")
-    settings = {k: getattr(v, "__qualname__", repr(v)) for k, v in vars(learner).items() if k != "base"}
+    """A learner's settings, with the hash of the weights it starts from, the same in every process."""
     name = getattr(learner, "__qualname__", type(learner).__qualname__)
-    return f"{name} {sorted(settings.items())} {weights}"
+    settings = {k: getattr(v, "weights_sha256", None) or stable(v) for k, v in getattr(learner, "__dict__", {}).items()}
+    return f"{name} {sorted(settings.items())}"
 
 
-def planned(task: Task, arms: Mapping[str, Learner], ks: Iterable[int], seeds: Iterable[int] | int) -> Plan:
-    """A plan from what a caller gives; a number of seeds means 0, 1, …"""
-    chosen: Sequence[int] = range(seeds) if isinstance(seeds, int) else tuple(seeds)
-    return Plan(task, dict(arms), tuple(sorted(ks)), tuple(chosen))
+# "<package.Kind object at 0x7f…>" and "<function name at 0x7f…>": what follows the last dot or blank is kept.
+ADDRESSED = re.compile(r"<(?:[\w-]+ )*(?:\w+\.)*(\S+?) (?:object )?at 0x[0-9a-fA-F]+>")
+
+
+def stable(value: Any) -> str:
+    """What a value prints as, without addresses in memory and the module it was run from."""
+    return ADDRESSED.sub(r"\1", str(getattr(value, "__qualname__", "") or repr(value)))
+
+
+def planned(
+    task: Task, arms: Mapping[str, Learner], ks: Iterable[SupportsIndex], seeds: Iterable[SupportsIndex] | SupportsIndex
+) -> Plan:
+    """A plan from what a caller gives. A number of seeds means 0, 1, …; test items without an id get one."""
+    test = tuple(e if e.id else replace(e, id=f"test:{at + 1}") for at, e in enumerate(task.test))
+    chosen = range(index(seeds)) if isinstance(seeds, SupportsIndex) else map(index, seeds)
+    return Plan(replace(task, test=test), dict(arms), tuple(sorted(map(index, ks))), tuple(chosen))

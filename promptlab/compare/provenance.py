@@ -12,9 +12,8 @@ PACKAGES = ("promptlab", "numpy", "scikit-learn", "torch", "tokenizers", "safete
 
 
 def versions() -> dict[str, str]:
-    """Versions of what can change a result, of this code and of the machine."""
-    found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
-    found["cores"] = str(os.cpu_count())
+    """Versions of what can change a result, and of this code."""
+    found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
@@ -24,17 +23,19 @@ def versions() -> dict[str, str]:
     return found
 
 
+def machine() -> str:
+    """The kind of machine; its name is nobody's business."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+
+
 def git_revision() -> str:
     """The commit of this source tree, or that it is not one."""
-    here = Path(__file__).parent
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # installed, maybe inside a repository of the user's own
+        return "not a git checkout"
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
-    return done.stdout.strip() if done.returncode == 0 else "not a git checkout"
+    return done.stdout.strip() if done.returncode == 0 else "unknown"

@@ -7,17 +7,18 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
-from promptlab.compare.answering import whole_lines
+from promptlab.compare.cellfile import whole_lines
 from promptlab.compare.jobs import fill_all
+from promptlab.compare.joining import join_targets, whole
 from promptlab.compare.lint import lint
 from promptlab.compare.plan import Plan, planned
-from promptlab.compare.provenance import versions
+from promptlab.compare.provenance import machine, versions
 from promptlab.compare.report import write_report
-from promptlab.compare.results import summarise
 from promptlab.compare.statistics import smallest_detectable_difference
 from promptlab.errors import SetupError
 from promptlab.learners.solver import Learner, about
@@ -29,8 +30,8 @@ Progress = Callable[[int, int], None]  # items answered so far, of how many
 def compare(
     arms: Mapping[str, Learner],
     task: Task,
-    ks: Iterable[int] = (0, 8, 32, 128),
-    seeds: Iterable[int] | int = 5,
+    ks: Iterable[SupportsIndex] = (0, 8, 32, 128),
+    seeds: Iterable[SupportsIndex] | SupportsIndex = 5,
     *,
     out: Path | str,
     jobs: int = 1,
@@ -40,19 +41,23 @@ def compare(
 ) -> dict[str, Any]:
     """Give every arm the same `ks` labelled examples, ask all the same test inputs, and say what can be concluded.
 
-    Budgets are nested and drawn anew for each seed; the test labels are joined once, when every answer is written.
-    The folder `out` gets report.html, results.json (returned), rows.jsonl (a row an item answered), and run.json. Every
-    chunk of answers is on the disk before the next is asked for: with `resume` an interrupted run goes on from there.
-    The rows are the same, but for their seconds, whatever `jobs` is. Raises SetupError where the study cannot be run,
-    where `out` holds another run, and where a resumed run is not the same study.
+    Budgets are nested and drawn anew for each seed. Learners see those k labels and no other; the test labels are
+    joined once, when every answer is written. The folder `out` gets report.html, results.json (returned), rows.jsonl
+    (a row an item answered), and run.json. Answers are on the disk before more are asked for: with `resume` an
+    interrupted run goes on from there, and a finished one gets a new report.
+    The rows are the same, but for their seconds, whatever `jobs` is (0: one a core). A request that fails, a learner or
+    a program that raises: these are rows with a reason and no answer. Raises SetupError where the study cannot be run,
+    where `out` holds another run or cannot be written, and where a resumed run is not the same study.
     """
+    if jobs < 0:
+        raise SetupError(f"jobs is 1 or more, or 0 for one a core; got {jobs}.")
     plan = planned(task, arms, ks, seeds)
     folder = Path(out)
     with locked(folder):
         start_or_resume(plan, folder, resume, about_run or {})
         cells = plan.cells()
         total = len(cells) * len(task.test)
-        answered = sum("item" in line for c in cells for line in whole_lines(folder / "cells" / c.file_name))
+        answered = sum(written(folder / "cells" / cell.file_name) for cell in cells)
 
         def on_answers(n: int) -> None:
             nonlocal answered
@@ -61,104 +66,99 @@ def compare(
                 on_progress(answered, total)
 
         on_answers(0)
-        fill_all(plan, cells, folder / "cells", jobs, on_answers)
+        fill_all(plan, cells, folder / "cells", jobs or cores(), on_answers)
         join_targets(plan, folder)
-        finish(folder, "run.json", {"finished": now()})
-        results = summarise(folder)
+        finish(folder / "run.json")
         write_report(folder)
+        results: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     return results
 
 
 def start_or_resume(plan: Plan, folder: Path, resume: bool, about_run: Mapping[str, Any]) -> None:
     """Write run.json for a new run, or see that the one there is this study."""
     there = folder / "run.json"
+    (folder / "cells").mkdir(exist_ok=True)
     if there.exists():
         if not resume:
             raise SetupError(
                 f"{folder} holds a run already. Continue it with --resume {folder}, or choose another --out."
             )
-        if json.loads(there.read_text(encoding="utf-8"))["plan_sha256"] != plan.digest():
+        if read_run(folder).get("plan_sha256") != plan.digest():
             raise SetupError(
                 f"{folder} holds another study (other data, arms, budgets, seeds or weights): choose another --out."
             )
         return
-    task, n = plan.task, len(plan.task.test)
-    (folder / "cells").mkdir(parents=True, exist_ok=True)
+    task = plan.task
     run = {
         "task": task.name,
         "labels": list(task.labels),
         "instruction": task.prompt.instruction,
         "n_train": len(task.train),
-        "n_test": n,
+        "n_test": len(task.test),
         "arms": [about(learner, name) for name, learner in plan.arms.items()],
+        "model": ", ".join(
+            dict.fromkeys(type(arm.base).__name__ for arm in plan.arms.values() if hasattr(arm, "base"))
+        ),
         "label_budgets": list(plan.ks),
         "seeds": list(plan.seeds),
-        "smallest_detectable_difference": smallest_detectable_difference(n),
-        "lint": [{"kind": f.kind, "count": f.count, "message": f.message} for f in lint(task.train, task.test)],
+        "smallest_detectable_difference": smallest_detectable_difference(len(set(plan.test_clusters))),
         "plan_sha256": plan.digest(),
         "versions": versions(),
+        "machine": machine(),
         "started": now(),
         **about_run,
     }
+    if "lint" not in run:
+        run["lint"] = [asdict(finding) for finding in lint(task.train, task.test)]
     write_json(there, run)
 
 
-def join_targets(plan: Plan, folder: Path) -> None:
-    """The one time the test labels are read: every cell's answers, with target and verdict, into rows.jsonl."""
-    test, of_item = plan.task.test, plan.test_clusters()
-    messages: dict[str, int] = {}
-    with (
-        (folder / "rows.jsonl").open("w", encoding="utf-8") as rows,
-        (folder / "messages.jsonl").open("w", encoding="utf-8") as table,
-        (folder / "cells.jsonl").open("w", encoding="utf-8") as costs,
-    ):
-        for cell in plan.cells():
-            lines = whole_lines(folder / "cells" / cell.file_name)
-            for message in (line["message"] for line in lines if "message" in line):
-                if message["id"] not in messages:
-                    messages[message["id"]] = len(messages)
-                    table.write(as_line({"role": message["role"], "content": message["content"]}))
-            answers = {line["item"]["item"]: line["item"] for line in lines if "item" in line}
-            for example, cluster in zip(test, of_item, strict=True):
-                row = answers[example.id]
-                said = row["generated"]
-                if said is not None:
-                    said = {**said, "correct": plan.task.score(said["answer"], example.target) == 1}
-                head = {"arm": cell.arm, "labels": cell.labels, "seed": cell.seed}
-                gold = {"group": example.group, "cluster": cluster, "target": example.target}
-                verdict = {"correct": plan.task.score(row["answer"], example.target) == 1, "generated": said}
-                prompt = [messages[key] for key in row["prompt"]]
-                rows.write(as_line({**head, **row, **gold, **verdict, "prompt": prompt}))
-            done = next(line["done"] for line in lines if "done" in line)
-            costs.write(as_line({**cell._asdict(), **done}))
+def read_run(folder: Path) -> dict[str, Any]:
+    """The run.json of a folder. Raises SetupError where there is none or it is not one."""
+    path = folder / "run.json"
+    if not path.exists():
+        raise SetupError(f"{folder} holds no run to resume (no run.json).")
+    try:
+        run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SetupError(f"{path} is not JSON any more, so the run cannot be resumed: choose another --out.") from error
+    return run
 
 
-def as_line(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False) + "\n"
+def written(path: Path) -> int:
+    """How many items a cell's file has answers to."""
+    return sum("item" in line for line in whole_lines(path)[0])
 
 
-def finish(folder: Path, name: str, more: Mapping[str, Any]) -> None:
-    """Add to a JSON file of the run."""
-    path = folder / name
-    write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **more})
+def finish(path: Path) -> None:
+    """Note when the run was first done."""
+    run = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, {**run, "finished": run.get("finished", now())})
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Whole or not at all."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    with whole(path) as out:
+        out.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def cores() -> int:
+    """Those this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One process a run: a second one would write the same answers twice."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise SetupError(f"{folder} cannot be written ({error.strerror}): choose another --out.") from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

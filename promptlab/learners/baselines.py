@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from promptlab.errors import SetupError
 from promptlab.learners.solver import Family, Silent, Solver
 from promptlab.task import Task
 from promptlab.types import Answer, Example
+
+LONGEST_TEXT = 100_000  # characters that TF-IDF reads of a text: some forty pages
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Majority:
 
     def __call__(self, task: Task, examples: Sequence[Example], seed: int) -> Solver:
         if not examples:
-            raise SetupError("the majority class needs at least one labelled example.")
+            raise ValueError("the majority class needs at least one labelled example")
         counts = Counter(sorted(str(e.target) for e in examples))
         label = counts.most_common(1)[0][0]
 
@@ -38,7 +39,7 @@ class TfidfLogistic:
     """TF-IDF over words and word pairs, logistic regression (scikit-learn); C is chosen inside the examples given.
 
     The choice is by three-fold cross-validation where every label has three examples, else C is 10: so that it is
-    paid for from the same label budget.
+    paid for from the same label budget. Examples of one label only, or without a word, leave the majority class.
     """
 
     family: ClassVar[Family] = "baseline"
@@ -49,23 +50,23 @@ class TfidfLogistic:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
         from sklearn.model_selection import GridSearchCV, StratifiedKFold
-        from sklearn.pipeline import make_pipeline
 
         targets = [str(e.target) for e in examples]
         counts = Counter(targets)
-        if len(counts) < 2:  # nothing to tell apart yet
+        texts = [e.input[:LONGEST_TEXT] for e in examples]
+        if len(counts) < 2 or not any(c.isalnum() for text in texts for c in text):  # nothing to tell apart by
             return Majority()(task, examples, seed)
-        pipeline = make_pipeline(
-            TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b"),
-            LogisticRegression(C=10.0, max_iter=2000),
-        )
+        # The words are weighted once: what a fold holds out is weighted too, but never its label.
+        vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b")
+        vectors = vectorizer.fit_transform(texts)
+        classifier = LogisticRegression(C=10.0, max_iter=2000)
         if min(counts.values()) >= 3:
             folds = StratifiedKFold(3, shuffle=True, random_state=seed)
-            pipeline = GridSearchCV(pipeline, {"logisticregression__C": [1.0, 10.0, 100.0]}, cv=folds)
-        pipeline.fit([e.input for e in examples], targets)
+            classifier = GridSearchCV(classifier, {"C": [1.0, 10.0, 100.0]}, cv=folds)
+        classifier.fit(vectors, targets)
 
         async def program(question: str) -> Answer:
-            label = str(pipeline.predict([question])[0])
+            label = str(classifier.predict(vectorizer.transform([question[:LONGEST_TEXT]]))[0])
             return Answer(label, label)
 
         return Solver(program, Silent())

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from promptlab.errors import SetupError
-from promptlab.learners.in_context import in_both_ways
+from promptlab.learners.in_context import in_both_ways, reply_tokens
+from promptlab.learners.lengths import CHARACTERS_A_TOKEN, end_of
 from promptlab.learners.solver import Family, Solver
 from promptlab.task import Task
 from promptlab.types import Answer, Backend, Example, Message
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from promptlab.backends.tiny import Tiny
+
+M = TypeVar("M", bound="nn.Module")
 
 METHODS = {
     "sft": "all weights, next-token prediction on the label",
@@ -39,41 +47,66 @@ class FineTuned:
 
     def __call__(self, task: Task, examples: Sequence[Example], seed: int) -> Solver:
         if not examples:
-            raise SetupError(f"{self.method} needs at least one labelled example.")
+            raise ValueError(f"{self.method} needs at least one labelled example")
         return (tune_head if self.method == "head" else tune_sft)(self.base, task, examples, seed)
 
 
 def tune_sft(base: Backend, task: Task, examples: Sequence[Example], seed: int) -> Solver:
-    """Train a copy of the base model to reply with the label, then ask it as the base is asked with no demonstrations."""
+    """Train a copy of the base model to reply with the label, then ask it as the base is asked with no demonstrations.
+
+    A text too long for the context is cut at its beginning, in training and when asked: the instruction stays whole.
+    """
     from promptlab.backends.tiny import Tiny
     from promptlab.tiny.model import parameter_count
     from promptlab.tiny.sft import sft
 
     assert isinstance(base, Tiny)
-    chats = [[*task.prompt.render(e.input), Message("assistant", str(e.target))] for e in examples]
-    trained = Tiny.of(sft(base.model, base.tokenizer, chats, seed), base.tokenizer)
+    cut = cutter(base, task)
+    chats = [[*task.prompt.render(cut(e.input)), Message("assistant", str(e.target))] for e in examples]
+    trained = Tiny.of(finite(sft(base.model, base.tokenizer, chats, seed)), base.tokenizer)
 
     async def program(question: str) -> Answer:
-        return await in_both_ways(question, task.prompt, trained)
+        return await in_both_ways(cut(question), task.prompt, trained)
 
     return Solver(program, trained, parameter_count(trained.model))
 
 
+def cutter(base: Tiny, task: Task) -> Callable[[str], str]:
+    """What is left of a text so that its prompt and the reply fit the context."""
+    room = base.context_tokens - (reply_tokens(task.prompt) or 256)
+
+    def fits(text: str) -> bool:
+        return base.count_tokens(task.prompt.render(text)) <= room
+
+    return lambda text: end_of(text, fits, base.context_tokens)
+
+
 def tune_head(base: Backend, task: Task, examples: Sequence[Example], seed: int) -> Solver:
-    """Train a copy of the base model with a head over the labels; its answer is the likeliest label."""
+    """Train a copy of the base model with a head over the labels; its answer is the likeliest label.
+
+    The head reads the last tokens that fit the context, so more text than holds them need not be encoded.
+    """
     from promptlab.backends.tiny import Tiny, TinyClassifier
     from promptlab.strategies import likeliest_label
     from promptlab.tiny.head import train_head
     from promptlab.tiny.model import parameter_count
 
     assert isinstance(base, Tiny)
-    inputs, targets = [e.input for e in examples], [str(e.target) for e in examples]
-    classifier = train_head(base.model, base.tokenizer, inputs, targets, task.labels, seed)
+    longest = CHARACTERS_A_TOKEN * base.context_tokens
+    inputs, targets = [e.input[-longest:] for e in examples], [str(e.target) for e in examples]
+    classifier = finite(train_head(base.model, base.tokenizer, inputs, targets, task.labels, seed))
 
     async def program(question: str) -> Answer:
-        return await likeliest_label(question, task.prompt)
+        return await likeliest_label(question[-longest:], task.prompt)
 
     return Solver(program, TinyClassifier(classifier, base.tokenizer), parameter_count(classifier))
+
+
+def finite(trained: M) -> M:
+    """The model, if training left numbers in it: one loss that is not finite makes every weight not a number."""
+    if not all(bool(p.isfinite().all()) for p in trained.parameters()):
+        raise FloatingPointError("training diverged: the weights are not finite numbers")
+    return trained
 
 
 def finetuned(base: Backend, method: str = "sft") -> FineTuned:

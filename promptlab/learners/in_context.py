@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from promptlab.errors import SetupError
+from promptlab.errors import ContextOverflow, SetupError
+from promptlab.learners.lengths import hopeless
 from promptlab.learners.solver import Family, Solver
 from promptlab.program import Program, gather
 from promptlab.prompt import Prompt
 from promptlab.strategies import likeliest_label, zero_shot
-from promptlab.strategies.shots import Selector, at_random, balanced, fitting, nearest
+from promptlab.strategies.shots import Chosen, Selector, at_random, balanced, fitting, nearest
 from promptlab.task import Task
 from promptlab.types import Answer, Backend, Example
 
@@ -43,18 +44,31 @@ class InContext:
         return f"{self.shots} demonstrations, as many as fit{calibrated}; no demonstrations at 0 labels"
 
     def __call__(self, task: Task, examples: Sequence[Example], seed: int) -> Solver:
-        select = self._selector(examples, seed)
-        stand_in = max((e.input for e in examples), key=len, default="")
-        usual = fitting(select(stand_in), lambda shots: self._fits(task, shots, stand_in))
+        usable = [e for e in examples if self._fits(task, (e,), "")]
+        too_long = len(examples) - len(usable)
+        select = self._selector(usable, seed)
+        usual = self._usual(task, select, usable)
 
         async def program(question: str) -> Answer:
+            if hopeless(question, self.base):
+                raise ContextOverflow(f"the text has {len(question):,} characters, far more than the context holds")
             chosen = usual
             if self.shots == "nearest" or not self._fits(task, usual.shots, question):
                 chosen = fitting(select(question), lambda shots: self._fits(task, shots, question))
-            prompt = task.prompt.with_shots(chosen.shots)
-            return (await self._answer(question, prompt)).but(shots=len(chosen.shots), left_out=chosen.left_out)
+            answer = await self._answer(question, task.prompt.with_shots(chosen.shots))
+            return answer.but(shots=len(chosen.shots), left_out=chosen.left_out + too_long)
 
         return Solver(program, self.base)
+
+    def _usual(self, task: Task, select: Selector, examples: Sequence[Example]) -> Chosen:
+        """The demonstrations that nearly every question is asked with, so that an engine reads them once.
+
+        They leave room for a question as long as nine in ten examples are at most: a single outlier must not take
+        demonstrations from all. Longer questions get fewer, each for itself.
+        """
+        inputs = sorted((e.input for e in examples), key=len)
+        stand_in = inputs[(9 * len(inputs) - 1) // 10] if inputs else ""
+        return fitting(select(stand_in), lambda shots: self._fits(task, shots, stand_in))
 
     def _selector(self, examples: Sequence[Example], seed: int) -> Selector:
         if self.shots == "nearest":
@@ -66,6 +80,8 @@ class InContext:
         context, count = getattr(self.base, "context_tokens", None), getattr(self.base, "count_tokens", None)
         if context is None or count is None:
             return True
+        if any(hopeless(text, self.base) for text in (question, *(shot.input for shot in shots))):
+            return False
         used = int(count(task.prompt.with_shots(shots).render(question)))
         return used + (reply_tokens(task.prompt) or 256) <= int(context)
 
@@ -76,7 +92,7 @@ class InContext:
 
 
 async def in_both_ways(question: str, prompt: Prompt, backend: Backend, calibrated: bool = False) -> Answer:
-    """The likeliest label, and beside it what the model says when asked; the latter alone where labels cannot be scored."""
+    """The likeliest label, and beside it what the model says when asked; only that where labels cannot be scored."""
     asked = zero_shot(question, prompt, max_tokens=reply_tokens(prompt))
     if not (prompt.labels and getattr(backend, "scores", False)):
         return await asked

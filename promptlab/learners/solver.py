@@ -18,7 +18,8 @@ Family = Literal["prompting", "fine-tuning", "baseline"]
 class Solver:
     """A program for one input, and the backend it runs on.
 
-    `trained_parameters` counts the numbers that learning changed (None: nothing was trained), `notes` are for the reader.
+    `trained_parameters` counts the numbers that learning changed (None: nothing was trained), `notes` are for the
+    reader.
     """
 
     program: Callable[[str], Program[Answer]]

@@ -1,0 +1,102 @@
+"""A cell's file: append-only JSON lines that survive a crash at any instant.
+
+{"message"} for every new turn of a prompt, {"item"} for every answer, {"done"} at the end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from promptlab.types import Message
+
+Line = dict[str, Any]
+
+
+@dataclass
+class CellFile:
+    """An open cell: which items are answered, which messages are in it, and whether it is done."""
+
+    out: IO[str]
+    answered: set[str] = field(default_factory=set)
+    known: set[str] = field(default_factory=set)
+    done: bool = False
+
+    def write(self, rows: Sequence[Line]) -> None:
+        """Append rows, each after those messages of its prompt that are new: from here on they survive a kill."""
+        lines: list[Line] = []
+        for row in rows:
+            prompt = [self._told(message, lines) for message in row["item"]["prompt"]]
+            lines.append({"item": {**row["item"], "prompt": prompt}})
+        self.out.write("".join(map(as_line, lines)))
+        self.out.flush()
+        self.answered |= {row["item"]["item"] for row in rows}
+
+    def _told(self, message: Message, lines: list[Line]) -> str:
+        key = message_id(message)
+        if key not in self.known:
+            self.known.add(key)
+            lines.append({"message": {"id": key, "role": message.role, "content": message.content}})
+        return key
+
+    def finish(self, done: Line) -> None:
+        self.out.write(as_line({"done": done}))
+        self.out.flush()
+        self.sync()
+
+    def sync(self) -> None:
+        """From here on what was written survives a power cut too."""
+        os.fsync(self.out.fileno())
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[CellFile]:
+    """A cell's file to go on with; what a crash tore at its end is cut off."""
+    with open_jsonl(path, "a") as out:
+        # A worker whose parent was killed may be at its last line still: wait for it to leave.
+        fcntl.flock(out, fcntl.LOCK_EX)
+        lines, end = whole_lines(path)
+        if end < path.stat().st_size:
+            out.truncate(end)
+        yield CellFile(
+            out,
+            {line["item"]["item"] for line in lines if "item" in line},
+            {line["message"]["id"] for line in lines if "message" in line},
+            any("done" in line for line in lines),
+        )
+
+
+def whole_lines(path: Path) -> tuple[list[Line], int]:
+    """The lines of a cell's file up to the first that is not whole, and where they end, in bytes."""
+    raw = path.read_bytes() if path.exists() else b""
+    lines: list[Line] = []
+    end = 0
+    while (after := raw.find(b"\n", end) + 1) > 0:
+        try:
+            line = json.loads(raw[end:after])
+        except ValueError:  # a power cut can leave a line of zeros
+            break
+        lines.append(line)
+        end = after
+    return lines, end
+
+
+def message_id(message: Message) -> str:
+    said = f"{message.role}\0{message.content}"
+    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def as_line(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+def open_jsonl(path: Path, mode: str) -> IO[str]:
+    """Half a surrogate pair, which UTF-8 does not have, is written as JSON escapes it."""
+    return path.open(mode, encoding="utf-8", errors="backslashreplace")
