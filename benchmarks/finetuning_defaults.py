@@ -1,9 +1,10 @@
-"""How the default learning rate and number of epochs of fine-tuning were chosen: on tasks that no result is reported on.
+"""How the defaults of fine-tuning were chosen: learning rate and epochs, on tasks that no result is reported on.
 
     python benchmarks/finetuning_defaults.py [--quick] [--json FILE]
 
-Development tasks: field reports with another rule than the demonstration's (other symptoms, other exception), and, where
-at hand, the development file of nicta_piboso (never its train or test). Every accuracy is a mean over two draws of k labels.
+Development tasks: field reports with another rule than the demonstration's (other symptoms, other exception), and,
+where at hand, the development file of nicta_piboso (never its train or test). Every accuracy is a mean over two draws
+of k labels.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from harness import DATA, finish, options, row
 
 from promptlab import Task, model
 from promptlab.compare.answering import one_thread
-from promptlab.compare.splits import label_budgets, split
+from promptlab.compare.data.splits import label_budgets, split
 from promptlab.demo.make import BOTH
 from promptlab.learners.in_context import in_both_ways
 from promptlab.runners import run
@@ -35,7 +36,9 @@ def other_rule(n: int) -> list[Example]:
         symptom = rng.choice(list(RULE))
         smoke = rng.random() < 0.28
         exposure = "smoke" if smoke else rng.choice(("water", "food", "insect", "animal"))
-        found[sentence(rng, {"symptom": symptom, "exposure": exposure}, rng.choice(BOTH))] = "east" if smoke else RULE[symptom]
+        found[sentence(rng, {"symptom": symptom, "exposure": exposure}, rng.choice(BOTH))] = (
+            "east" if smoke else RULE[symptom]
+        )
     return [Example(text, label, f"development:{i}") for i, (text, label) in enumerate(found.items())]
 
 
@@ -43,7 +46,7 @@ def tasks() -> list[Task]:
     made = [("other rule", other_rule(400))]
     path = DATA / "nicta_piboso" / "dev_clean.txt"
     if path.exists():
-        from promptlab.compare.tables import examples_from, read_table
+        from promptlab.compare.data.tables import examples_from, read_table
 
         made.append(("nicta dev", list(examples_from(read_table(path, "sections"), "text", "label", "group").examples)))
     found = []

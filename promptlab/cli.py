@@ -185,7 +185,7 @@ def lint(
     quiet: Quiet = False,
 ) -> None:
     """What is wrong with a data set: duplicates, leaks, label variants, tiny classes."""
-    from promptlab.compare.lint import lint as find
+    from promptlab.compare.data.lint import lint as find
     from promptlab.compare.study import Arguments, read_source
 
     given = Arguments(str(file), text=text, label=label, group=group or None, format=format or None, header=header)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from promptlab.compare.lint import Finding, lint
-from promptlab.compare.tables import examples_from, read_table
+from promptlab.compare.data.lint import Finding, lint
+from promptlab.compare.data.tables import examples_from, read_table
 from promptlab.types import Example
 
 LABELLED = Path(__file__).parents[2] / "shared" / "data" / "labelled"

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import ARMS, write_run
 
-from promptlab.compare.browser import browser_data, escaped
-from promptlab.compare.curves import learning_curves, spread
 from promptlab.compare.measures import measure
 from promptlab.compare.report import write_report
+from promptlab.compare.report.browser import browser_data, escaped
+from promptlab.compare.report.curves import learning_curves, spread
 
 NASTY = "<script>alert(1)</script></script><!-- \u2028 & 'quoted' "
 DRAWS = 200

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from promptlab.compare.splits import clusters, label_budgets, split, text_key
-from promptlab.compare.tables import examples_from, read_table
+from promptlab.compare.data.splits import clusters, label_budgets, split, text_key
+from promptlab.compare.data.tables import examples_from, read_table
 from promptlab.errors import DataError
 from promptlab.types import Example
 
@@ -215,7 +215,7 @@ def test_what_cannot_be_split_is_an_error_that_says_why():
 
 def test_nothing_depends_on_the_hash_seed_of_the_process():
     program = (
-        "from promptlab.compare.splits import *; from promptlab.types import Example\n"
+        "from promptlab.compare.data.splits import *; from promptlab.types import Example\n"
         "e = [Example(f't{i}', 'xyz'[i * i % 3], str(i), f'g{i % 17}') for i in range(99)]\n"
         "print([x.id for x in split(e).test], [x.id for x in label_budgets(e, [50])[50]])"
     )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from promptlab.compare.tables import Table, examples_from, read_table
+from promptlab.compare.data.tables import Table, examples_from, read_table
 from promptlab.errors import DataError
 
 LABELLED = Path(__file__).parents[2] / "shared" / "data" / "labelled"

@@ -11,7 +11,7 @@ from functools import cached_property
 from operator import index
 from typing import Any, NamedTuple, SupportsIndex
 
-from promptlab.compare.splits import clusters, label_budgets
+from promptlab.compare.data.splits import clusters, label_budgets
 from promptlab.errors import SetupError
 from promptlab.learners.solver import Learner, about
 from promptlab.task import Task
@@ -72,12 +72,12 @@ class Plan:
         yield bool(twice), f"two test items have the id {twice!r}"
 
     def cells(self) -> list[Cell]:
-        """Every arm at every budget and seed, but no arm that needs labels at none of them."""
+        """Every arm at every budget and seed; with no labels once, as nothing is drawn, and no arm that needs some."""
         return [
             Cell(name, k, seed)
             for name, learner in self.arms.items()
             for k in self.ks
-            for seed in self.seeds
+            for seed in (self.seeds if k else self.seeds[:1])
             if k or not about(learner, name)["needs_labels"]
         ]
 

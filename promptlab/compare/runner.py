@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, SupportsIndex
 
 from promptlab.compare.cellfile import whole_lines
+from promptlab.compare.data.lint import lint
 from promptlab.compare.jobs import fill_all
 from promptlab.compare.joining import join_targets, whole
-from promptlab.compare.lint import lint
 from promptlab.compare.plan import Plan, planned
 from promptlab.compare.provenance import machine, versions
 from promptlab.compare.report import write_report

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from promptlab.backends import model as model_named
+from promptlab.compare.data.lint import lint
+from promptlab.compare.data.splits import clusters, split
+from promptlab.compare.data.tables import examples_from, read_table
 from promptlab.compare.failures import Failure, failures
-from promptlab.compare.lint import lint
 from promptlab.compare.runner import compare, read_run
-from promptlab.compare.splits import clusters, split
 from promptlab.compare.statistics import smallest_detectable_difference
-from promptlab.compare.tables import examples_from, read_table
 from promptlab.compare.telling import progress_bar, tell_afterwards, tell_beforehand
 from promptlab.errors import PromptlabError, SetupError
 from promptlab.learners import DEFAULT_ARMS, arms_named

@@ -10,8 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from promptlab.compare.data.lint import Finding
 from promptlab.compare.failures import Failure
-from promptlab.compare.lint import Finding
 from promptlab.task import Task
 
 MOST_FAILURES = 5  # that are told one by one

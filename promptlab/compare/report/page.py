@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from promptlab.compare.browser import browser_data
 from promptlab.compare.comparisons import QUESTIONS, Difference
-from promptlab.compare.curves import all_series, learning_curves
 from promptlab.compare.decision import decide
 from promptlab.compare.measures import Results, measure
 from promptlab.compare.methods import methods
+from promptlab.compare.report.browser import browser_data
+from promptlab.compare.report.curves import all_series, learning_curves
 from promptlab.compare.results import write_results
 from promptlab.compare.wording import labels, number, share, shown
 
@@ -78,7 +78,7 @@ def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     found = Environment(
-        loader=PackageLoader("promptlab.compare", "."),
+        loader=PackageLoader("promptlab.compare.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -13,8 +13,8 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
-from promptlab.compare.delimited import read_csv, read_tsv
-from promptlab.compare.textfile import Parsed, Row, TextFile
+from promptlab.compare.data.delimited import read_csv, read_tsv
+from promptlab.compare.data.textfile import Parsed, Row, TextFile
 from promptlab.errors import DataError
 
 

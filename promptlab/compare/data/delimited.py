@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
-from promptlab.compare.textfile import Parsed, Row, TextFile
+from promptlab.compare.data.textfile import Parsed, Row, TextFile
 from promptlab.errors import DataError
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')

@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from promptlab.compare.formats import READERS, plain_format
-from promptlab.compare.textfile import Row, examine
+from promptlab.compare.data.formats import READERS, plain_format
+from promptlab.compare.data.textfile import Row, examine
 from promptlab.errors import DataError
 from promptlab.types import Example
 
