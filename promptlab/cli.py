@@ -235,6 +235,8 @@ def pretrain(
     steps: Annotated[int, typer.Option(min=1, help="Of 8,192 tokens each.")] = 3200,
     long_from: Annotated[int, typer.Option(help="First step with rows as long as the context.")] = 1700,
     lr: Annotated[float, typer.Option(help="The highest learning rate.")] = 2e-3,
+    decay: Annotated[float, typer.Option(help="The share of the steps in which the rate falls.")] = 0.4,
+    init: Annotated[Path | None, typer.Option(help="Go on from this checkpoint's weights instead of nothing.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of the processor.")] = 2,
     fp32: Annotated[bool, typer.Option("--fp32", help="For processors without bf16 arithmetic.")] = False,
     seed: Seed = 0,
@@ -243,7 +245,18 @@ def pretrain(
     """Pretrain the bundled model from nothing on the synthetic mixture."""
     from promptlab.tiny.pretrain import pretrain as train
 
-    train(run, steps=steps, long_from=long_from, seed=seed, lr=lr, threads=threads, bf16=not fp32, quiet=quiet)
+    train(
+        run,
+        init=init,
+        steps=steps,
+        long_from=long_from,
+        seed=seed,
+        lr=lr,
+        decay=decay,
+        threads=threads,
+        bf16=not fp32,
+        quiet=quiet,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -9,7 +9,7 @@ from random import Random
 
 import torch
 
-from promptlab.tiny.checkpoint import save
+from promptlab.tiny.checkpoint import load, save
 from promptlab.tiny.data.families import MIXTURE
 from promptlab.tiny.data.stream import documents, rows
 from promptlab.tiny.data.world import COMMON_WORDS
@@ -46,27 +46,29 @@ def pretraining_batch(tokenizer: Tokenizer, config: Config, seed: int, step: int
 def pretrain(
     run: Path,
     *,
+    init: Path | None = None,
     steps: int = 3200,
     long_from: int = 1700,
     seed: int = 0,
     lr: float = 2e-3,
+    decay: float = 0.4,
     threads: int = 2,
     bf16: bool = True,
     quiet: bool = False,
 ) -> Transformer:
     """Pretrain from nothing, or go on with the run in the folder `run`; the finished model is saved in it too.
 
+    With `init`, the run starts from the weights and the tokenizer of that checkpoint: continued pretraining.
+
     Every 100 steps the state is saved and, unless quiet, the loss and in-context accuracies are printed.
     """
     torch.set_num_threads(threads)
     run.mkdir(parents=True, exist_ok=True)
-    config = Config()
-    if (run / "tokenizer.json").exists():
-        tokenizer = Tokenizer.load(run / "tokenizer.json")
+    if init is not None:
+        model, tokenizer, _ = load(init)
     else:
-        tokenizer = learn_tokenizer(seed, config.vocab_size)
-        tokenizer.save(run / "tokenizer.json")
-    model = Transformer(config).initialise(torch.Generator().manual_seed(seed))
+        tokenizer = learn_tokenizer(seed, Config().vocab_size)
+        model = Transformer(Config()).initialise(torch.Generator().manual_seed(seed))
     if not quiet:
         print(f"{parameter_count(model):,} parameters, {steps * TOKENS_PER_STEP / 1e6:.0f} M tokens", flush=True)
     started = time.monotonic()
@@ -82,11 +84,11 @@ def pretrain(
             seconds = time.monotonic() - started
             print(f"{step + 1} loss {sum(losses[-100:]) / 100:.3f} {probes} {seconds:.0f} s", flush=True)
 
-    recipe = Recipe(steps, lr=lr, bf16=bf16)
+    recipe = Recipe(steps, lr=lr, decay=decay, bf16=bf16)
     state = run / "state"
     train(
         model,
-        lambda step: pretraining_batch(tokenizer, config, seed, step, long_from),
+        lambda step: pretraining_batch(tokenizer, model.config, seed, step, long_from),
         next_token_loss,
         recipe,
         state=state,

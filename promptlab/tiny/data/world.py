@@ -68,17 +68,22 @@ TEMPLATES = (
 )
 
 
-def sentence(rng: Random, wanted: dict[str, str], template: str | None = None) -> str:
-    """One sentence whose facets are of the wanted classes, the others of any; it always shows the wanted facets."""
+def sentence(
+    rng: Random, wanted: dict[str, str], template: str | None = None, narrow: tuple[str, ...] | None = None
+) -> str:
+    """One sentence whose facets are of the wanted classes, the others of any; it always shows the wanted facets.
+
+    With `narrow`, the words of a wanted facet are taken from these only, which should be of its class.
+    """
     fitting = [t for t in TEMPLATES if all("{" + facet + "}" in t for facet in wanted)]
     template = template or rng.choice(fitting)
     words = {}
     for facet, classes in WORDS.items():
         chosen = wanted.get(facet) or rng.choice(list(classes))
-        words[facet] = rng.choice(classes[chosen])
+        options = narrow if narrow and facet in wanted else classes[chosen]
+        words[facet] = rng.choice(options)
         if facet == "symptom":
-            others = [w for w in classes[chosen] if w != words[facet]]
-            words["symptom2"] = rng.choice(others)
+            words["symptom2"] = rng.choice([w for w in options if w != words[facet]] or classes[chosen])
     return template.format(**words)
 
 
