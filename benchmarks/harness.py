@@ -6,7 +6,9 @@ import argparse
 import json
 import os
 import shlex
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +26,37 @@ def options(doc: str | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the same rows in under 50 s, from fewer repeats or items")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
     return parser.parse_args()
+
+
+def run_watched(command: Sequence[str]) -> float:
+    """Run a command to its end; the most memory that it and its children held together, in GB (PSS, twice a second)."""
+    process = subprocess.Popen(command)
+    peak = 0.0
+    while process.poll() is None:
+        peak = max(peak, sum(map(proportional_set_size, with_children(process.pid))))
+        time.sleep(0.5)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, list(command))
+    return peak / 1e6
+
+
+def with_children(pid: int) -> list[int]:
+    """A process and all that descend from it."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:  # it ended meanwhile
+        return []
+    return [pid, *(grandchild for child in children for grandchild in with_children(child))]
+
+
+def proportional_set_size(pid: int) -> int:
+    """The kB of memory a process holds, shared pages counted by share."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().split("\n")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
 
 
 def row(

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from harness import DATA, RESULTS, finish, row
+from harness import DATA, RESULTS, finish, row, run_watched
 
 RUNS = Path("runs/real")
 ARMS = "majority,tfidf,few-shot,few-shot-nearest,head,sft"
@@ -56,7 +54,7 @@ def study(name: str, quick: bool) -> list[dict[str, Any]]:
     folder = RUNS / ("quick" if quick else "full") / name
     shutil.rmtree(folder, ignore_errors=True)
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "promptlab", *command(name, quick, folder)], check=True)
+    peak = run_watched([sys.executable, "-m", "promptlab", *command(name, quick, folder)])
     minutes = (time.perf_counter() - started) / 60
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     rows = []
@@ -66,8 +64,7 @@ def study(name: str, quick: bool) -> list[dict[str, Any]]:
         rows.append(row(label, found["value"], "accuracy", low=found["low"], high=found["high"], n=found["n_items"]))
     timed = name == "symptom2disease" and not quick
     rows.append(row(f"{name}, whole study", minutes, "min", target=10 if timed else None, at_most=True))
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    rows.append(row(f"{name}, peak memory of a process", peak, "GiB", target=2 if timed else None, at_most=True))
+    rows.append(row(f"{name}, peak memory of all processes", peak, "GB", target=2 if timed else None, at_most=True))
     if not quick:
         kept = RESULTS / "real_data"
         kept.mkdir(parents=True, exist_ok=True)
