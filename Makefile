@@ -24,6 +24,7 @@ bench: $(VENV)/ready  ## the committed figures, measured again
 	$(RUN)python benchmarks/overhead.py
 	$(RUN)python benchmarks/in_context.py
 	$(RUN)python benchmarks/study.py
+	$(RUN)python benchmarks/real_data.py
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "promptlab needs Python 3.11 or newer, this is " + sys.version.split()[0])'

@@ -78,14 +78,18 @@ def accuracy(task: Task, method: str, k: int, lr: float, epochs: int, seed: int)
 def main() -> None:
     given = options(__doc__)
     rows = []
-    grid = [(1e-3, 20)] if given.quick else [(lr, e) for lr in (3e-4, 1e-3, 3e-3) for e in (10, 30)]
+    grid = [(lr, epochs) for lr in (5e-4, 1.5e-3) for epochs in (10, 20)]
     with one_thread():
-        for task in tasks()[: 1 if given.quick else None]:
+        for task in tasks():
             for method in ("sft", "head"):
                 for lr, epochs in grid:
-                    for k in (8, 32) if given.quick else (8, 32, 128):
-                        scores = [accuracy(task, method, k, lr, epochs, seed) for seed in range(2)]
+                    for k in (8, 32, 128):
                         name = f"{task.name}, {method}, lr {lr:g}, {epochs} epochs, {k} labels"
+                        if given.quick and k > 8:
+                            rows.append(row(name, None, "accuracy", note="not measured in a quick run"))
+                            continue
+                        seeds = range(1 if given.quick else 2)
+                        scores = [accuracy(task, method, k, lr, epochs, seed) for seed in seeds]
                         mean = sum(scores) / len(scores)
                         rows.append(row(name, mean, "accuracy", low=min(scores), high=max(scores), n=len(task.test)))
                         print(rows[-1]["name"], round(mean, 3), flush=True)

@@ -100,4 +100,5 @@ def finish(rows: Sequence[dict[str, Any]], given: argparse.Namespace) -> None:
             "rows": list(rows),
         }
         path = RESULTS / f"{Path(sys.argv[0]).stem}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 from harness import finish, options, row
 
@@ -23,19 +24,10 @@ from promptlab.tiny.probe import label_map_question
 SHOTS = (0, 1, 2, 4, 8, 16, 24)
 
 
-def share(name: str, right: Sequence[bool], target: float | None = None, at_most: bool = False, note: str = "") -> dict:
-    found = wilson(sum(right), len(right))
-    return row(
-        name,
-        found.value,
-        "accuracy",
-        low=found.low,
-        high=found.high,
-        n=len(right),
-        target=target,
-        at_most=at_most,
-        note=note,
-    )
+def share(name: str, right: Sequence[bool], target: float | None = None, note: str = "") -> dict[str, Any]:
+    p = sum(right) / len(right)
+    low, high = wilson(p, len(right))
+    return row(name, p, "accuracy", low=low, high=high, n=len(right), target=target, note=note)
 
 
 def label_maps(tiny: object, n: int, n_labels: int, shots: int) -> list[bool]:

@@ -23,7 +23,7 @@ from harness import DATA, RESULTS, finish, row, run_watched
 RUNS = Path("runs/real")
 ARMS = "majority,tfidf,few-shot,few-shot-nearest,head,sft"
 SETS: dict[str, list[str]] = {
-    "symptom2disease": ["Symptom2Disease.csv", "--text", "text", "--label", "label", "--labels", "0,24,96,384"],
+    "symptom2disease": ["Symptom2Disease.csv", "--text", "text", "--label", "label"],
     "trec": ["TREC.train", "--test", "TREC.test", "--format", "label-first", "--text", "text", "--label", "coarse"],
     "nicta_piboso": ["train_clean.txt", "--test", "test_clean.txt", "--format", "sections", "--group", "group"],
     "health_advice": [
@@ -42,8 +42,8 @@ SETS["health_advice"] += ["--test", "annotations_discussion.csv"]  # advice in d
 def command(name: str, quick: bool, folder: Path) -> list[str]:
     """The command line of one set's study."""
     files = [str(DATA / name / part) if (DATA / name / part).is_file() else part for part in SETS[name]]
-    labels = [] if "--labels" in files else ["--labels", "0,16,64,256"]
-    size = ["--seeds", "1", "--test-items", "60", "--labels", "0,24"] if quick else ["--seeds", "3", *labels]
+    size = ["--labels", "0,24,96,384" if name == "symptom2disease" else "0,16,64,256"]
+    size += ["--seeds", "1", "--test-items", "10"] if quick else ["--seeds", "3"]
     if not quick and name != "symptom2disease":
         size += ["--test-items", "500"]
     return ["compare", *files, "--arms", ARMS, *size, "--out", str(folder), "--quiet"]

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
+from promptlab.errors import SetupError
 from promptlab.tiny.checkpoint import load
 from promptlab.tiny.model import Config
 from promptlab.tiny.pretrain import TOKENS_PER_STEP, pretrain, pretraining_batch
@@ -17,6 +19,8 @@ def test_a_run_can_be_continued_from_another_ones_weights(tmp_path: Path) -> Non
     second, same_tokenizer, _ = load(tmp_path / "second")
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert tokenizer.bpe.to_str() == same_tokenizer.bpe.to_str()
+    with pytest.raises(SetupError, match="begun with"):
+        pretrain(tmp_path / "first", steps=2, seed=1, bf16=False, threads=1, quiet=True)
 
 
 def test_rows_are_short_at_first_and_then_as_long_as_the_context(tiny_tokenizer: Tokenizer) -> None:

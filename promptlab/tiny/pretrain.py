@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 
+from promptlab.errors import SetupError
 from promptlab.tiny.checkpoint import load, save
 from promptlab.tiny.data.families import MIXTURE
 from promptlab.tiny.data.stream import documents, rows
@@ -43,6 +46,28 @@ def pretraining_batch(tokenizer: Tokenizer, config: Config, seed: int, step: int
     return [Batch(torch.from_numpy(ids), torch.from_numpy(weights[:, 1:]))]
 
 
+def same_run(path: Path, given: dict[str, Any]) -> None:
+    """Write down what a run is, or see that the run begun here is the same."""
+    if not path.exists():
+        path.write_text(json.dumps(given) + "\n", encoding="utf-8")
+        return
+    begun = json.loads(path.read_text(encoding="utf-8"))
+    if begun != given:
+        raise SetupError(f"{path.parent} was begun with {begun}, not with {given}. Choose another folder.")
+
+
+def start(run: Path, init: Path | None, seed: int) -> tuple[Transformer, Tokenizer]:
+    """The model and the tokenizer a run starts from; the tokenizer is kept with the run from its first step."""
+    if init is not None:
+        model, tokenizer, _ = load(init)
+    else:
+        kept = run / "tokenizer.json"
+        tokenizer = Tokenizer.load(kept) if kept.exists() else learn_tokenizer(seed, Config().vocab_size)
+        model = Transformer(Config()).initialise(torch.Generator().manual_seed(seed))
+    tokenizer.save(run / "tokenizer.json")
+    return model, tokenizer
+
+
 def pretrain(
     run: Path,
     *,
@@ -58,17 +83,15 @@ def pretrain(
 ) -> Transformer:
     """Pretrain from nothing, or go on with the run in the folder `run`; the finished model is saved in it too.
 
-    With `init`, the run starts from the weights and the tokenizer of that checkpoint: continued pretraining.
-
-    Every 100 steps the state is saved and, unless quiet, the loss and in-context accuracies are printed.
+    With `init`, the run starts from the weights and the tokenizer of that checkpoint: continued pretraining. A run that
+    is gone on with may be given other `steps`, `decay` and `long_from`, which change only what is yet to come; another
+    seed, rate or start is a SetupError. Every 100 steps the state is saved and, unless quiet, the loss and the
+    accuracies in context are printed.
     """
     torch.set_num_threads(threads)
     run.mkdir(parents=True, exist_ok=True)
-    if init is not None:
-        model, tokenizer, _ = load(init)
-    else:
-        tokenizer = learn_tokenizer(seed, Config().vocab_size)
-        model = Transformer(Config()).initialise(torch.Generator().manual_seed(seed))
+    same_run(run / "pretrain.json", {"seed": seed, "lr": lr, "init": str(init) if init else None, "bf16": bf16})
+    model, tokenizer = start(run, init, seed)
     if not quiet:
         print(f"{parameter_count(model):,} parameters, {steps * TOKENS_PER_STEP / 1e6:.0f} M tokens", flush=True)
     started = time.monotonic()
