@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -139,7 +140,7 @@ def typed(ctx: typer.Context, name: str) -> bool:
 def ask(
     question: str,
     model: ModelName = "tiny",
-    strategy: Annotated[str, typer.Option(help="zero-shot, chain-of-thought or self-consistency")] = "zero-shot",
+    strategy: Annotated[str, typer.Option(help="How to ask; `promptlab models` lists them.")] = "zero-shot",
     n: Annotated[int, typer.Option(min=1, help="Paths to sample, where the strategy samples.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     seed: Seed = 0,
@@ -147,18 +148,14 @@ def ask(
 ) -> None:
     """Ask one question with one strategy."""
     import promptlab
-    from promptlab import strategies
+    from promptlab.strategies import STRATEGIES
 
-    known: dict[str, Any] = {
-        "zero-shot": strategies.zero_shot,
-        "chain-of-thought": strategies.chain_of_thought,
-        "self-consistency": strategies.self_consistency,
-    }
-    if strategy not in known:
-        raise SetupError(f"Unknown strategy {strategy!r}. Known: {', '.join(known)}.")
-    options = {"n": n} if strategy == "self-consistency" else {}
+    if strategy not in STRATEGIES:
+        raise SetupError(f"Unknown strategy {strategy!r}. Known: {', '.join(STRATEGIES)}.")
+    chosen = STRATEGIES[strategy]
+    options = {"n": n} if "n" in signature(chosen).parameters else {}
     backend = promptlab.model(model)
-    answer = promptlab.run(known[strategy](question, seed=seed, **options), backend)
+    answer = promptlab.run(chosen(question, seed=seed, **options), backend)
     if as_json:
         votes = None if answer.votes is None else dict(answer.votes)
         said = {"value": answer.value, "text": answer.text, "why": answer.why, "votes": votes, "margin": answer.margin}
@@ -221,12 +218,15 @@ def report(
 
 @app.command(epilog="Example: `promptlab models`")
 def models(seed: Seed = 0, quiet: Quiet = False) -> None:
-    """The backends and the arms there are."""
+    """The backends, the strategies and the arms there are."""
     from promptlab.backends import BACKENDS
     from promptlab.learners import ARMS, DEFAULT_ARMS
+    from promptlab.strategies import STRATEGIES
 
-    print("models: " + ", ".join([*BACKENDS, "package.module:Class/name"]))
-    print("arms:   " + ", ".join(f"{name}{'*' if name in DEFAULT_ARMS else ''}" for name in ARMS) + "   (* by default)")
+    print("models:     " + ", ".join([*BACKENDS, "package.module:Class/name"]))
+    print("strategies: " + ", ".join(STRATEGIES))
+    starred = [f"{name}*" if name in DEFAULT_ARMS else name for name in ARMS]
+    print(f"arms:       {', '.join(starred)}   (* by default)")
 
 
 @train_app.command(epilog="Example: `promptlab train pretrain runs/nano --steps 3200 --threads 2`")

@@ -21,7 +21,7 @@ class Task:
     """Programs are handed the inputs of a task; its targets go to `score` alone.
 
     `train` is the pool that label budgets are drawn from, `test` is answered once, and `score(answer, target)` lies in
-    [0, 1].
+    [0, 1]; a comparison counts 1 as right and all else as wrong.
     """
 
     name: str
@@ -42,7 +42,10 @@ class Task:
     def classification(
         cls, name: str, train: Sequence[Example], test: Sequence[Example], instruction: str = ""
     ) -> Task:
-        """A task whose answers are the labels found in the data, in the order of their names; a label 1 is "1"."""
+        """A task whose answers are the labels found in the data, in the order of their names; a label 1 is "1".
+
+        Labels that occur in the test only are among them, so every prompt and every head has their names.
+        """
         train, test = (tuple(replace(e, target=str(e.target)) for e in side) for side in (train, test))
         labels = tuple(sorted({e.target for e in (*train, *test)}))
         if len(labels) < 2:

@@ -121,6 +121,15 @@ def says_yes(task: Task, examples: Sequence[Example], seed: int) -> Solver:
     return always("yes")
 
 
+def counts_threads(task: Task, examples: Sequence[Example], seed: int) -> Solver:
+    """Says how many threads the libraries use that it loads itself."""
+    import sklearn.linear_model  # noqa: F401
+    import torch
+    from threadpoolctl import threadpool_info
+
+    return always(str(max(torch.get_num_threads(), *(library["num_threads"] for library in threadpool_info()))))
+
+
 def refuses(task: Task, examples: Sequence[Example], seed: int) -> Solver:
     raise DataError("the column 'age' is needed; name it with --age.")
 

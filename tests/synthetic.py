@@ -47,7 +47,7 @@ def write_run(
     rows, cells = [], []
     for arm, (family, _, curve) in arms.items():
         for k, share in zip(budgets, curve, strict=True):
-            for seed in seeds if share is not None else ():
+            for seed in () if share is None else seeds if k else seeds[:1]:
                 rows += [_row(arm, family, k, seed, item, share, items, table) for item in items]
                 cells.append(_cell(arm, family, k, seed))
     order = {name: i for i, name in enumerate(arms)}
@@ -117,7 +117,7 @@ def _prompt(item: dict, shots: int, items: list, rng: np.random.Generator, table
 
 def _cell(arm: str, family: str, k: int, seed: int) -> dict:
     learns = {"prompting": 0.0, "fine-tuning": 2.0 + 0.06 * k, "baseline": 0.01}[family]
-    trained = {"head": 771, "lora": 49_152}.get(arm)
+    trained = {"lora": 49_152}.get(arm, 771) if family == "fine-tuning" else None
     return {
         "arm": arm,
         "labels": k,
@@ -135,7 +135,13 @@ def _run(arms: dict, budgets: tuple, seeds: tuple, n_items: int) -> dict:
         "model": "tiny (3.4 million parameters)",
         "arguments": {"labels": list(budgets), "seeds": len(seeds), "model": "tiny"},
         "arms": [
-            {"name": name, "family": family, "needs_labels": curve[0] is None, "description": description}
+            {
+                "name": name,
+                "family": family,
+                "needs_labels": curve[0] is None,
+                "draws_without_labels": False,
+                "description": description,
+            }
             for name, (family, description, curve) in arms.items()
         ],
         "labels": list(CLASSES),

@@ -74,6 +74,7 @@ def test_models_lists_backends_and_arms(promptlab):
     code, said, _ = promptlab("models")
     assert code == 0
     assert "tiny" in said
+    assert "strategies: zero-shot, chain-of-thought, self-consistency\n" in said
     assert "few-shot*" in said
 
 
@@ -108,6 +109,16 @@ def test_a_study_of_a_file(promptlab, fruit):
     assert run["files"].keys() == {"fruit.csv"}
     assert re.fullmatch("[0-9a-f]{64}", run["files"]["fruit.csv"])
     assert run["arguments"]["labels"] == [0, 2]
+
+
+def test_the_seed_is_of_all_that_is_random_and_budgets_beyond_the_file_are_named(promptlab, fruit):
+    options = ("--arms", "majority", "--seeds", "2", "--jobs", "1")
+    for seed in (0, 5):
+        code, _, err = promptlab("compare fruit.csv", *MODEL, *options, "--seed", seed, "--out", f"run{seed}")
+        assert code == 0
+        assert "No budget of 32 or 128 labels: only 28 are left to learn from." in err
+        assert {row["seed"] for row in rows_of(Path(f"run{seed}"))} == {seed, seed + 1}
+    assert {row["labels"] for row in rows_of(Path("run0"))} == {8}
 
 
 def test_quiet_prints_the_result_only(promptlab, fruit):

@@ -6,20 +6,37 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from studies import ARMS, Asked, InFlight, a_task, always, dies_once, killed_study, refuses, rows_of, says_yes, untimed
+from studies import (
+    ARMS,
+    Asked,
+    InFlight,
+    a_task,
+    always,
+    counts_threads,
+    dies_once,
+    killed_study,
+    refuses,
+    rows_of,
+    says_yes,
+    untimed,
+)
 
-from promptlab import Answer, Example, ModelError, Reply, Task, compare, in_context, score
+from promptlab import Answer, Example, ModelError, Reply, Task, Usage, compare, finetuned, in_context, run, score
 from promptlab.compare.runner import locked
 from promptlab.errors import PromptlabError, SetupError
 from promptlab.learners import Solver
-from promptlab.learners.baselines import Majority
+from promptlab.learners.baselines import Majority, TfidfLogistic
 from promptlab.learners.solver import Silent
 from promptlab.prompt import Prompt
+from promptlab.strategies import zero_shot
 from promptlab.testing import Script
 
 
@@ -43,6 +60,25 @@ def test_two_runs_give_the_same_rows_whatever_the_number_of_jobs(task, random_ti
     assert len(rows_of(tmp_path / "1")) == 5 * 2 * len(task.test)
 
 
+def test_sums_are_made_in_one_thread_whatever_the_environment_says(task, random_tiny, tmp_path, monkeypatch):
+    import torch
+
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    given = {"tfidf": TfidfLogistic(), "head": finetuned(random_tiny, "head"), "threads": counts_threads}
+    try:
+        for jobs in (1, 2):
+            compare(given, task, (6,), 1, out=tmp_path / str(jobs), jobs=jobs)
+            assert torch.get_num_threads() == 2
+            assert "OMP_NUM_THREADS" not in os.environ
+    finally:
+        torch.set_num_threads(before)
+    assert untimed(tmp_path / "1") == untimed(tmp_path / "2")
+    assert {row["answer"] for row in rows_of(tmp_path / "1") if row["arm"] == "threads"} == {"1"}
+
+
 def test_the_hash_seed_of_the_process_changes_nothing(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     compare(*killed_study(tmp_path / "calls"), out=here)
@@ -63,6 +99,43 @@ def test_requests_of_a_hosted_model_are_in_flight_together(tmp_path):
     assert model.most > 20
 
 
+def test_one_slow_answer_of_a_hosted_model_holds_no_other_up(tmp_path):
+    """The first item's reply comes only when the last one has been asked."""
+    last_asked = threading.Event()
+
+    class Waits(InFlight):
+        def generate(self, requests):
+            text = requests[0].messages[-1].content
+            if text.startswith("test 99 "):
+                last_asked.set()
+            said = not text.startswith("test 0 ") or last_asked.wait(20)
+            return [Reply("yes" if said else "no") for _ in requests]
+
+    compare({"few-shot": in_context(Waits())}, a_task(n_test=100), (0,), 1, out=tmp_path / "run")
+    assert rows_of(tmp_path / "run")[0]["answer"] == "yes"
+
+
+def test_tokens_are_those_behind_the_answer(task, tmp_path):
+    """What the model says freely beside the scored labels is not part of the method's cost."""
+
+    class Counts(Script):
+        def generate(self, requests):
+            return [
+                Reply(scores=(-1.0, -2.0), usage=Usage(10)) if r.continuations else Reply("no", usage=Usage(7, 0, 3))
+                for r in requests
+            ]
+
+    scored, written = Counts(scores=True), Counts()
+    arms = {
+        "scored": in_context(scored),
+        "calibrated": in_context(scored, calibrated=True),
+        "written": in_context(written),
+    }
+    compare(arms, task, (0,), 1, out=tmp_path / "run")
+    took = {(row["arm"], row["input_tokens"], row["output_tokens"]) for row in rows_of(tmp_path / "run")}
+    assert took == {("scored", 10, 0), ("calibrated", 40, 0), ("written", 7, 3)}
+
+
 # ---- who learns from what
 
 
@@ -77,8 +150,9 @@ def test_all_arms_get_the_same_examples_and_budgets_are_nested(task, tmp_path):
         return learner
 
     compare({"a": spy("a"), "b": spy("b")}, task, (0, 4, 10), 2, out=tmp_path / "run")
+    assert got["a", 0, 0] == got["b", 0, 1] == ()
     for seed in (0, 1):
-        for k in (0, 4, 10):
+        for k in (4, 10):
             assert got["a", k, seed] == got["b", k, seed]
         assert got["a", 4, seed] == got["a", 10, seed][:4]
     assert got["a", 10, 0] != got["a", 10, 1]
@@ -142,6 +216,33 @@ def test_fewer_labels_than_classes_are_enough_to_run(tmp_path):
     assert all(p["failed"] == 0 for p in results["points"] if p["arm"] != "few-shot")
 
 
+def test_without_labels_an_arm_that_draws_nothing_runs_once_and_one_that_samples_with_every_seed(
+    task, random_tiny, tmp_path
+):
+    sampled = partial(zero_shot, temperature=1.0, max_tokens=8)
+    sampled.__name__ = "sampled"
+    given = {"greedy": in_context(random_tiny), "sampled": in_context(random_tiny, strategy=sampled), "yes": says_yes}
+    compare(given, task, (0,), 2, out=tmp_path / "run")
+    cells = Counter((row["arm"], row["seed"]) for row in rows_of(tmp_path / "run"))
+    n = len(task.test)
+    assert cells == {("greedy", 0): n, ("sampled", 0): n, ("sampled", 1): n, ("yes", 0): n, ("yes", 1): n}
+
+
+def test_what_a_strategy_samples_is_new_for_every_question_and_seed(random_tiny):
+    task, said = a_task(), {}
+    sampled = partial(zero_shot, temperature=1.0, max_tokens=8)
+    for seed in (0, 1):
+        solver = in_context(random_tiny, strategy=sampled)(replace(task, prompt=Prompt()), (), seed)
+        said[seed] = [a.text for a in run([solver.program(e.input) for e in task.test], random_tiny)]
+        again = [a.text for a in run([solver.program(e.input) for e in task.test], random_tiny)]
+        assert again == said[seed]
+    assert said[0] != said[1]
+    asked = Script(lambda request: "yes")
+    solver = in_context(asked, strategy=zero_shot)(task, (), 0)
+    run([solver.program(e.input) for e in task.test], asked)
+    assert len({request.seed for request in asked.requests}) == len(task.test)
+
+
 # ---- failures are rows with a reason
 
 
@@ -153,7 +254,8 @@ def test_a_failed_request_is_a_row_without_an_answer_and_counts(task, tmp_path):
         (None, False, "ModelError: the server is busy")
     }
     points = [p for p in results["points"] if p["arm"] == "few-shot"]
-    assert sum(p["failed"] * 24 for p in points) == pytest.approx(len(failed))
+    n_rows = {0: len(task.test), 4: 2 * len(task.test)}  # without labels nothing is drawn: one seed is enough
+    assert sum(p["failed"] * n_rows[p["labels"]] for p in points) == pytest.approx(len(failed))
     assert {p["accuracy"]["n_items"] for p in points} == {len(task.test)}
 
 
@@ -310,6 +412,21 @@ def test_a_folder_that_cannot_be_written_is_said_in_a_line(task, tmp_path):
             compare({"yes": says_yes}, task, (0,), 1, out=out)
 
 
+def test_targets_are_what_json_has(task, tmp_path):
+    odd = replace(task, test=(replace(task.test[0], target=("yes", "no")), *task.test[1:]))
+    with pytest.raises(SetupError, match=r"targets are text, numbers, True or False, got a tuple: \('yes', 'no'\)"):
+        compare({"yes": says_yes}, odd, (0,), 1, out=tmp_path / "run")
+    unlabelled = replace(task, test=tuple(replace(e, target=None) for e in task.test))
+    with pytest.raises(SetupError, match="got a NoneType: None"):
+        compare({"yes": says_yes}, unlabelled, (0,), 1, out=tmp_path / "run")
+
+
+def test_a_run_goes_to_a_folder_of_the_tasks_name_if_none_is_given(task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    compare({"yes": says_yes}, replace(task, name="../fruit: a/b"), (0,), 1)
+    assert (tmp_path / "runs" / "fruit-a-b" / "report.html").exists()
+
+
 def test_two_processes_cannot_write_the_same_run(task, tmp_path):
     with locked(tmp_path / "run"), pytest.raises(SetupError, match="being written by another run"):
         compare({"yes": says_yes}, task, (0,), 1, out=tmp_path / "run")
@@ -350,3 +467,5 @@ def test_a_run_says_where_it_came_from(task, tmp_path):
     assert {"versions", "machine", "started", "finished", "plan_sha256", "n_test"} <= run.keys()
     assert (run["command"], run["lint"], run["labels"]) == ("me", [], ["no", "yes"])
     assert not list((tmp_path / "run").glob("*.part"))
+    written = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "run").iterdir() if file.is_file()}
+    assert max(written, key=written.__getitem__) == "run.json"  # it says "finished" once all is there

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from promptlab.compare.cells import Items
 from promptlab.compare.comparisons import Option, cross_fitted
 from promptlab.compare.decision import decide
 from promptlab.compare.measures import measure
-from promptlab.compare.results import summarise
+from promptlab.compare.methods import methods
+from promptlab.compare.results import write_results
+from promptlab.compare.statistics import BOTH, ITEMS, RUN_ONCE
 from promptlab.errors import DataError
 
 DRAWS = 300
@@ -83,6 +86,25 @@ def test_an_arm_at_the_level_of_the_most_frequent_label_is_not_recommended(tmp_p
     assert "most frequent answer" in found.sentence
 
 
+def test_one_family_above_the_most_frequent_answer_is_enough_to_go_on(tmp_path):
+    arms = {"ask": ("prompting", "", (0.9,)), "tune": ("fine-tuning", "", (0.4,)), "majority": ("baseline", "", (0.4,))}
+    results = measure(write_run(tmp_path, arms=arms, budgets=(8,), seeds=(0,)), DRAWS)
+    top = replace(results.best_at(8)["prompting"].accuracy, low=0.0)  # ahead, but too unsure to be above the bar
+    unsure = tuple(replace(b, accuracy=top) if b.family == "prompting" else b for b in results.best)
+    above = tuple(replace(b, accuracy=replace(b.accuracy, low=0.6)) if b.family == "fine-tuning" else b for b in unsure)
+    assert decide(replace(results, best=unsure)).per_budget[0].verdict == "nothing"
+    assert decide(replace(results, best=above)).per_budget[0].verdict != "nothing"
+
+
+def test_where_the_most_frequent_answer_itself_leads_nothing_works_yet(tmp_path):
+    arms = {"ask": ("prompting", (0.2,)), "tune": ("fine-tuning", (0.25,)), "majority": ("baseline", (0.4,))}
+    found = decided(tmp_path, arms, budgets=(8,))
+    assert found.per_budget[0].verdict == "nothing"
+    assert found.per_budget[0].families[0] == "baseline"
+    assert "the best of them is tune, 0.2" in found.sentence
+    assert "as good or better" not in found.sentence
+
+
 def test_what_needs_no_labels_competes_at_every_budget(tmp_path):
     arms = {
         "ask": ("prompting", (0.9, None)),
@@ -115,6 +137,23 @@ def test_the_cheapest_choice_spends_no_labels_that_gain_nothing(tmp_path):
     assert set(choice.equivalent) == {Option("same", 8), Option("same", 64)}
 
 
+def test_how_long_learning_took_decides_nothing(tmp_path):
+    arms = dict.fromkeys(("slow", "slow'"), ("fine-tuning", "", (0.8,))) | {"ask": ("prompting", "", (0.3,))}
+    run = write_run(tmp_path, arms=arms, budgets=(8,), n_items=60)
+    cells = [json.loads(line) for line in (run / "cells.jsonl").read_text().splitlines()]
+    found = []
+    for seconds in ({"slow": 90.0, "slow'": 1.0}, {"slow": 1.0, "slow'": 90.0}):
+        timed = [cell | {"learn_seconds": seconds.get(cell["arm"], 0.0)} for cell in cells]
+        (run / "cells.jsonl").write_text("".join(json.dumps(cell) + "\n" for cell in timed))
+        results = measure(run, DRAWS)
+        found.append((results.choice, results.by_cost, decide(results).sentence))
+    assert found[0] == found[1]
+    assert found[0][0].cheapest == Option("slow", 8)
+    small = [cell | {"trained_parameters": {"slow": 900, "slow'": 30}.get(cell["arm"])} for cell in cells]
+    (run / "cells.jsonl").write_text("".join(json.dumps(cell) + "\n" for cell in small))
+    assert measure(run, DRAWS).choice.cheapest == Option("slow'", 8)
+
+
 def test_the_limits_of_the_run_are_told(results):
     told = " ".join(decide(results).not_established)
     for words in (
@@ -127,7 +166,7 @@ def test_the_limits_of_the_run_are_told(results):
         "outside this data set",
         "forget",
         "240 test items come in 120 groups",
-        "requests failed",
+        "answers failed",
     ):
         assert words in told
 
@@ -136,6 +175,41 @@ def test_one_seed_is_said_to_be_one(tmp_path):
     found = decided(tmp_path, {"ask": ("prompting", (0.8,)), "tune": ("fine-tuning", (0.5,))}, budgets=(8,), seeds=(0,))
     assert any(doubt.startswith("One seed was run") for doubt in found.not_established)
     assert "1 seed." in found.sentence
+
+
+def test_without_labels_nothing_is_said_of_other_training_examples(tmp_path):
+    arms = {"ask": ("prompting", "", (0.8,)), "think": ("prompting", "", (0.5,))}
+    results = measure(write_run(tmp_path, arms=arms, budgets=(0,)), DRAWS)
+    found = decide(results)
+    intervals = [i for p in results.points for i in (p.accuracy, p.macro_f1, p.generated)]
+    intervals += [d.interval for d in results.differences] + [b.accuracy for b in results.best]
+    assert {i.method for i in intervals} == {RUN_ONCE}
+    told = " ".join((found.sentence, *found.not_established, *methods(results)))
+    assert "run once" in found.sentence
+    assert not re.search(r"[Oo]ne seed|1 seed|other training examples|seeds", told)
+
+
+def test_an_arm_that_draws_without_labels_is_told_to_have_run_with_one_seed(tmp_path):
+    run = write_run(tmp_path, arms={"ask": ("prompting", "", (0.8,))}, budgets=(0,))
+    listed = json.loads((run / "run.json").read_text())
+    listed["arms"][0]["draws_without_labels"] = True
+    (run / "run.json").write_text(json.dumps(listed))
+    results = measure(run, DRAWS)
+    assert results.points[0].accuracy.method == ITEMS
+    assert any(doubt.startswith("One seed was run: other random draws") for doubt in decide(results).not_established)
+
+
+def test_beside_labels_a_cell_without_them_says_it_was_run_once(results):
+    methods_of = {(p.arm, p.labels): p.accuracy.method for p in results.points}
+    assert methods_of["few-shot", 0] == RUN_ONCE
+    assert methods_of["few-shot", 8] == BOTH
+    assert any("run once" in method for method in methods(results))
+
+
+def test_who_saw_which_labels_is_told(results):
+    told = " ".join(methods(results))
+    for words in ("test labels are joined once, after every answer is written", "C of the logistic regression", "dev"):
+        assert words in told
 
 
 def test_a_ranking_that_depends_on_how_answers_are_read_is_told(tmp_path):
@@ -177,11 +251,10 @@ def test_a_failed_request_stays_in_the_denominator_as_wrong(crossing_run, result
 
 
 def test_results_are_plain_json_and_the_same_every_time(crossing_run):
-    found = summarise(crossing_run, DRAWS)
+    write_results(measure(crossing_run, DRAWS), crossing_run)
     first = (crossing_run / "results.json").read_bytes()
-    assert json.loads(first) == json.loads(json.dumps(found))
-    assert {"decision", "points", "differences", "crossing", "choice", "methods"} <= set(found)
-    summarise(crossing_run, DRAWS)
+    assert {"decision", "points", "differences", "crossing", "choice", "methods"} <= set(json.loads(first))
+    write_results(measure(crossing_run, DRAWS), crossing_run)
     assert (crossing_run / "results.json").read_bytes() == first
 
 

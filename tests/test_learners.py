@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -14,13 +15,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from studies import a_task
 
-from promptlab import Answer, Example, Task, attempt, finetuned, in_context, run
+from promptlab import Answer, Example, Message, Task, attempt, finetuned, in_context, run, traced
 from promptlab.backends.tiny import Tiny
 from promptlab.errors import ContextOverflow, SetupError
 from promptlab.learners import ARMS, DEFAULT_ARMS, arms_named
 from promptlab.learners.baselines import Majority, TfidfLogistic
 from promptlab.learners.lengths import end_of
-from promptlab.strategies import chain_of_thought
+from promptlab.strategies import chain_of_thought, self_consistency
 from promptlab.testing import Script
 
 HUGE = 10_000_000
@@ -100,6 +101,13 @@ def test_demonstrations_that_do_not_fit_are_left_out_and_counted(random_tiny):
     assert random_tiny.count_tokens(task.prompt.with_shots(task.train).render("?")) > context
 
 
+def test_the_nearest_are_at_most_32_and_the_rest_is_counted():
+    model = Script(lambda request: "yes")
+    learner = in_context(model, "nearest")
+    assert {(a.shots, a.left_out) for a in answers(learner, a_task(50, 3), 50)} == {(32, 18)}
+    assert "up to 32" in learner.description
+
+
 def test_an_example_that_never_fits_takes_no_demonstrations_from_others(random_tiny):
     task = a_task(11, 6)
     long = Example("word " * 2_000, "yes", "long")
@@ -123,6 +131,22 @@ def test_a_strategy_replaces_how_the_question_is_asked():
     assert {a.value for a in answers(learner, a_task(), 2)} == {"yes"}
     assert "step by step" in model.requests[0].messages[-1].content
     assert learner.description == "chain of thought, after balanced demonstrations"
+
+
+def test_demonstrations_of_reasoning_strategies_end_in_the_answer_and_leave_room_to_reason(random_tiny):
+    task = a_task()
+    model = Script(lambda request: "The answer is yes.")
+    for strategy in (chain_of_thought, partial(self_consistency, n=1)):
+        run(in_context(model, strategy=strategy)(task, task.train[:2], 0).program("a plum"), model)
+        shown = [m.content for m in model.requests[-1].messages if m.role == "assistant"]
+        assert sorted(shown) == ["The answer is no.", "The answer is yes."]
+    small = Script(lambda request: "The answer is yes.")
+    small.context_tokens = 400  # words here
+    small.count_tokens = lambda messages: sum(len(m.content.split()) for m in messages)
+    [answer] = answers(in_context(small, strategy=chain_of_thought), a_task(40), 40, ["a plum"])
+    sent = small.count_tokens(small.requests[-1].messages)
+    assert 400 - 256 - 12 < sent <= 400 - 256
+    assert 0 < answer.shots < 40
 
 
 def test_settings_that_mean_nothing_are_refused(random_tiny):
@@ -163,6 +187,15 @@ def test_training_that_diverges_is_an_error_not_an_answer(random_tiny, method):
     task = a_task()
     with pytest.raises(FloatingPointError, match="training diverged"):
         finetuned(Tiny.of(broken, random_tiny.tokenizer), method)(task, task.train[:2], 0)
+
+
+def test_a_heads_answer_took_the_tokens_it_read(random_tiny):
+    task = a_task()
+    solver = finetuned(random_tiny, "head")(task, task.train[:4], 0)
+    for question in ("a plum", "plum " * 400):
+        _, [exchange] = run(traced(solver.program(question)), solver.backend)
+        read = random_tiny.count_tokens([Message("user", question)])
+        assert exchange.reply.usage.input_tokens == min(read, random_tiny.context_tokens)
 
 
 # ---- texts far longer than any context

@@ -14,6 +14,9 @@ from promptlab.compare.measures import measure
 from promptlab.compare.report import write_report
 from promptlab.compare.report.browser import browser_data, escaped
 from promptlab.compare.report.curves import learning_curves, spread
+from promptlab.compare.telling import tell_beforehand
+from promptlab.task import Task
+from promptlab.types import Example
 
 NASTY = "<script>alert(1)</script></script><!-- \u2028 & 'quoted' "
 DRAWS = 200
@@ -89,6 +92,17 @@ def test_every_number_of_labels_and_arm_has_its_interval_on_the_page(page, run):
     for point in json.loads((run / "results.json").read_text())["points"]:
         accuracy = point["accuracy"]
         assert f"{accuracy['value']:.2f} [{accuracy['low']:.2f}, {accuracy['high']:.2f}]" in plain
+
+
+def test_what_cannot_be_written_whole_leaves_the_old_files(tmp_path):
+    run = write_run(tmp_path, n_items=20, seeds=(0,))
+    path = write_report(run, DRAWS)
+    before = path.read_bytes(), (run / "results.json").read_bytes()
+    assert not list(run.glob("*.part"))
+    (run / "report.html.part").mkdir()
+    with pytest.raises(OSError, match=r"report\.html\.part"):
+        write_report(run, DRAWS)
+    assert (path.read_bytes(), (run / "results.json").read_bytes()) == before
 
 
 def test_every_doubt_is_on_the_page(page, run):
@@ -196,6 +210,22 @@ def test_labels_are_spread_in_order_and_no_further_than_needed(wanted):
 def test_a_run_with_one_number_of_labels_has_a_page(tmp_path, budgets):
     run = write_run(tmp_path, n_items=20, seeds=(0,), arms={"ask": ("prompting", "", (0.8,))}, budgets=budgets)
     assert "ask" in write_report(run, DRAWS).read_text()
+
+
+def test_a_page_without_labels_does_not_speak_of_seeds_that_were_not_drawn(tmp_path):
+    run = write_run(tmp_path, n_items=20, arms={"ask": ("prompting", "", (0.8,))}, budgets=(0,))
+    html = write_report(run, DRAWS).read_text()
+    assert "nothing was drawn" in html
+    assert "One seed was run" not in html
+    assert "over seeds and test items" not in html
+
+
+@pytest.mark.parametrize(("groups", "words"), [("aabbc", "5 test items in 3 groups ("), ("abcde", "5 test items (")])
+def test_the_smallest_difference_names_the_groups_that_it_is_counted_by(capsys, groups, words):
+    test = [Example(f"text {i}", "ab"[i % 2], id=str(i), group=group) for i, group in enumerate(groups)]
+    task = Task.classification("t", [Example("one", "a"), Example("two", "b")], test, "")
+    tell_beforehand(task, 0.1, [], [], quiet=False)
+    assert words in capsys.readouterr().err
 
 
 def test_a_task_without_classes_has_a_page_without_macro_f1(tmp_path):

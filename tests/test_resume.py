@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import pytest
-from studies import Asked, a_task, called, killed_study, says_yes, untimed, write_csv
+from studies import Asked, a_task, always, called, killed_study, says_yes, untimed, write_csv
 
 from promptlab import compare, in_context
 from promptlab.cli import main
 from promptlab.errors import SetupError
+from promptlab.strategies import self_consistency, zero_shot
 
 SCRIPT = Path(__file__).with_name("studies.py")
 CLI = (sys.executable, "-c", "from promptlab.cli import main; main()", "compare")
@@ -132,6 +136,11 @@ def test_a_run_goes_on_only_as_the_same_study(tmp_path):
         (few_shot(tmp_path / "calls"), task, (0, 4), 1),
         (few_shot(tmp_path / "calls"), task, (0, 2), (1,)),
     ]
+    twisted = tuple(replace(e, target="yes") for e in task.test)
+    grouped = tuple(replace(e, group="all") for e in task.test)
+    judged = replace(task, score=lambda answer, target: 1.0)
+    tasks = [replace(task, test=twisted), replace(task, test=grouped), judged]
+    others += [(few_shot(tmp_path / "calls"), other, (0, 2), 1) for other in tasks]
     for other in others:
         with pytest.raises(SetupError, match="holds another study"):
             compare(*other, out=run, resume=True)
@@ -146,15 +155,49 @@ def test_settings_that_print_with_an_address_are_still_the_same_study(tmp_path):
     def learner(strategy):
         return in_context(Asked(), strategy=strategy)
 
-    from functools import partial
-
-    from promptlab.strategies import zero_shot
-
     for resume in (False, True):
         strategy = partial(zero_shot, stop=("\n",))
         strategy.__name__ = "terse"
         strategy.kept = Setting()
         compare({"a": learner(strategy)}, a_task(), (0,), 1, out=tmp_path / "run", resume=resume)
+
+
+def test_an_arms_settings_are_part_of_the_study_wherever_they_are_kept(tmp_path):
+    def closing_over(answer):
+        def learner(task, examples, seed):
+            return always(answer)
+
+        return learner
+
+    def sampling(n):
+        return in_context(Asked(), strategy=named(partial(self_consistency, n=n)))
+
+    def named(strategy):
+        strategy.__name__ = "sampled"
+        return strategy
+
+    def of_seed(seed):
+        model = Asked()
+        model.seed = seed
+        return in_context(model)
+
+    kinds = [(closing_over, "yes", "no"), (sampling, 1, 2), (of_seed, 0, 1)]
+    for i, (kind, setting, other) in enumerate(kinds):
+        compare({"a": kind(setting)}, a_task(), (0,), 1, out=tmp_path / str(i))
+        compare({"a": kind(setting)}, a_task(), (0,), 1, out=tmp_path / str(i), resume=True)
+        with pytest.raises(SetupError, match="holds another study"):
+            compare({"a": kind(other)}, a_task(), (0,), 1, out=tmp_path / str(i), resume=True)
+
+
+def test_a_models_hash_covers_its_config_and_its_tokenizer(random_tiny, random_folder, tmp_path):
+    from promptlab.backends.tiny import Tiny
+
+    for name in ("config.json", "tokenizer.json"):
+        folder = tmp_path / name
+        shutil.copytree(random_folder, folder)
+        assert Tiny(folder).sha256 == random_tiny.sha256
+        (folder / name).write_text((folder / name).read_text() + "\n")
+        assert Tiny(folder).sha256 != random_tiny.sha256
 
 
 @contextmanager

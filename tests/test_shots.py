@@ -64,6 +64,11 @@ def test_the_nearest_come_in_the_order_of_their_cosines(question):
         assert [e.input for e in chosen] == TEXTS[:4]  # equal distances stay in the pool's order
 
 
+def test_a_pool_without_words_stays_in_its_order():
+    pool = [Example(text, "x") for text in ("?!", "...", "", "--")]
+    assert list(nearest(pool, most=3)("fever?")) == pool[:3]
+
+
 def test_nothing_is_nearest_in_an_empty_pool():
     assert nearest([])("q") == ()
 

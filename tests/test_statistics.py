@@ -1,8 +1,6 @@
 """The statistics: against scipy and scikit-learn where there is a closed form, by simulation where there is none."""
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +14,6 @@ from promptlab.compare.statistics import (
     SAME,
     WILSON,
     accuracy,
-    cluster_robust_se,
     holm,
     macro_f1,
     mcnemar,
@@ -26,8 +23,6 @@ from promptlab.compare.statistics import (
     votes,
     wilson,
 )
-
-GOLDENS = Path(__file__).parents[1] / "../shared/data/recorded/goldens/inspect_ai_goldens.json"
 
 
 def matrices(seeds: int = 3, items: int = 12):
@@ -99,19 +94,6 @@ def test_the_smallest_detectable_difference_is_detected_with_the_stated_power():
     delta, se = smallest_detectable_difference(n, p, rho), math.sqrt(2 * p * (1 - p) * (1 - rho) / n)
     z = scipy.stats.norm.ppf(0.975)
     assert scipy.stats.norm.sf(z - delta / se) == pytest.approx(0.8, abs=1e-9)
-
-
-def test_the_cluster_robust_error_of_single_items_is_the_standard_error():
-    values = np.random.default_rng(0).random(50)
-    assert cluster_robust_se(values, alone(50)) == pytest.approx(scipy.stats.sem(values), abs=1e-12)
-
-
-def test_the_cluster_robust_error_agrees_with_inspect():
-    if not GOLDENS.exists():
-        pytest.skip("shared/data is not beside this checkout")
-    golden = json.loads(GOLDENS.read_text())["clustered"]
-    clusters, values = np.array(golden["clusters_values"]).T
-    assert cluster_robust_se(values.astype(float), clusters) == pytest.approx(golden["stderr_cluster"], abs=1e-12)
 
 
 def test_copies_of_an_item_in_its_cluster_add_no_certainty():

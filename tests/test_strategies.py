@@ -14,13 +14,32 @@ from pydantic import BaseModel
 
 from promptlab import Answer, Example, Message, ModelError, Prompt, Request, run
 from promptlab.errors import SetupError
-from promptlab.strategies import chain_of_thought, few_shot, likeliest_label, self_consistency, zero_shot
+from promptlab.strategies import STRATEGIES, chain_of_thought, few_shot, likeliest_label, self_consistency, zero_shot
 from promptlab.strategies.chain_of_thought import STEP_BY_STEP
 from promptlab.strategies.self_consistency import majority
 from promptlab.testing import Script, replay
 
 COLOURS = Prompt(output=Literal["red", "blue", "green"])
 SHOTS = (Example("sky", "blue"), Example("blood", "red"))
+
+
+# ---- what every strategy of the table keeps to
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
+def test_every_strategy_finishes_and_repeats_itself(strategy):
+    def asked_of(reply):
+        model = Script(lambda request: reply)
+        return run(strategy("sea", prompt=COLOURS.with_shots(SHOTS), seed=7), model), model.requests
+
+    answer, requests = asked_of("The answer is blue.")
+    assert (answer, requests) == asked_of("The answer is blue.")
+    assert (answer.value, answer.shots) == ("blue", 2)
+    assert {request.seed for request in requests} == {7}
+    assert len({request.branch for request in requests}) == len(requests)
+    silent, _ = asked_of("")
+    assert silent.value is None
+    assert silent.why
 
 
 # ---- zero-shot and few-shot

@@ -14,14 +14,14 @@ from promptlab.tiny.generate import answer
 from promptlab.tiny.head import Classifier
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.tokenizer import Tokenizer
-from promptlab.types import Message, Reply, Request
+from promptlab.types import Message, Reply, Request, Usage
 
 
 class Tiny:
     """The bundled transformer, or a checkpoint of its kind in the folder `path`, in this process.
 
     Greedy unless a request gives a temperature; what is sampled depends on `seed` (a request's own comes first) and
-    the request's branch.
+    the request's branch. `sha256` is of the weights, the config and the tokenizer together.
     """
 
     batched = True
@@ -31,17 +31,19 @@ class Tiny:
     def __init__(self, path: str | Path | None = None, *, seed: int = 0):
         self.path: Path | None = checkpoint.BUNDLED if path is None else Path(path)
         self.seed = seed
-        self.model, self.tokenizer, self.weights_sha256 = checkpoint.load(self.path)
+        self.model, self.tokenizer, weights = checkpoint.load(self.path)
+        files = [checkpoint.sha256_of(self.path / name) for name in ("config.json", "tokenizer.json")]
+        self.sha256 = hashlib.sha256(" ".join([weights, *files]).encode()).hexdigest()
 
     @classmethod
     def of(cls, model: Transformer, tokenizer: Tokenizer, *, seed: int = 0) -> Tiny:
         """A backend of a model in memory, fine-tuned here for instance."""
         self = cls.__new__(cls)
         self.path, self.seed, self.model, self.tokenizer = None, seed, model, tokenizer
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(f"{model.config} {tokenizer.bpe.to_str()}".encode())
         for weight in model.state_dict().values():
             digest.update(weight.numpy().tobytes())
-        self.weights_sha256 = digest.hexdigest()
+        self.sha256 = digest.hexdigest()
         return self
 
     def __repr__(self) -> str:
@@ -108,5 +110,11 @@ class TinyClassifier:
         for request, row in zip(requests, log_p, strict=True):
             of_label = dict(zip(self.classifier.labels, row, strict=True))
             best = max(of_label, key=of_label.__getitem__)
-            replies.append(Reply(best, scores=tuple(of_label.get(c, float("-inf")) for c in request.continuations)))
+            scores = tuple(of_label.get(c, float("-inf")) for c in request.continuations)
+            replies.append(Reply(best, scores=scores, usage=Usage(self._tokens_read(request))))
         return replies
+
+    def _tokens_read(self, request: Request) -> int:
+        """Of the last user message as a chat of its own; the oldest ones of a long text are not read."""
+        read = self.tokenizer.chat([Message("user", request.messages[-1].content)])
+        return min(len(read), self.classifier.body.config.context)

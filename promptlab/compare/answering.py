@@ -5,6 +5,7 @@ Gold labels are not in a cell's file: they are joined once, when all cells are d
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import warnings
@@ -23,7 +24,9 @@ from promptlab.program import Exchange, Program, traced
 from promptlab.runners import run
 from promptlab.types import Answer, Example, Usage
 
-CHUNK = 64  # items answered together; fixed, so that a resumed run makes the same batches
+CHUNK = 64  # items that an engine answers together; fixed, so that a resumed run makes the same batches
+# Read by libraries for sums when they are loaded, which may be in the middle of a cell.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 Row = dict[str, Any]
 
@@ -35,9 +38,10 @@ def fill(plan: Plan, cell: Cell, folder: Path, on_answers: Callable[[int], None]
             return
         learnt = learn(plan, cell)
         started = time.perf_counter()
-        for start in range(0, len(plan.task.test), CHUNK):
-            items = plan.task.test[start : start + CHUNK]
-            answer_chunk(learnt.solver, items, file, on_answers)
+        together = CHUNK if learnt.solver.backend.batched else len(plan.task.test)
+        for start in range(0, len(plan.task.test), together):
+            items = plan.task.test[start : start + together]
+            (answer_chunk if learnt.solver.backend.batched else answer_each)(learnt.solver, items, file, on_answers)
         file.finish(
             {
                 "learn_seconds": round(learnt.seconds, 4),
@@ -108,22 +112,12 @@ class Asked(NamedTuple):
 
 
 def answer_chunk(solver: Solver, items: Sequence[Example], file: CellFile, on_answers: Callable[[int], None]) -> None:
-    """Answer and write down those items that are not yet.
+    """Answer a chunk with an engine in this process and write down the answers that are not yet.
 
-    An engine in this process gets the whole chunk again, so that its batch is the one that an uninterrupted run makes.
-    What is asked of a hosted model may cost money: only what is left is asked, and every answer is written as it comes.
+    The whole chunk is answered again, so that its batch is the one that an uninterrupted run makes.
     """
     left = [item for item in items if item.id not in file.answered]
     if not left:
-        return
-    if not solver.backend.batched:
-
-        async def written(item: Example) -> None:
-            file.write([as_row(item, await asked(solver, item.input))])
-            on_answers(1)
-
-        run([written(item) for item in left], solver.backend)
-        file.sync()
         return
     started = time.perf_counter()
     try:
@@ -137,6 +131,19 @@ def answer_chunk(solver: Solver, items: Sequence[Example], file: CellFile, on_an
     file.write([row for row in rows if row["item"]["item"] not in file.answered])
     file.sync()
     on_answers(len(left))
+
+
+def answer_each(solver: Solver, items: Sequence[Example], file: CellFile, on_answers: Callable[[int], None]) -> None:
+    """Ask a hosted model what is left, all at once: it may cost money, so every answer is written as it comes."""
+
+    async def written(item: Example) -> None:
+        file.write([as_row(item, await asked(solver, item.input))])
+        if len(file.answered) % CHUNK == 0:
+            file.sync()
+        on_answers(1)
+
+    run([written(item) for item in items if item.id not in file.answered], solver.backend)
+    file.sync()
 
 
 async def asked(solver: Solver, question: str) -> Asked:
@@ -163,8 +170,15 @@ async def outcome(solver: Solver, question: str) -> Answer | str:
 
 
 def as_row(item: Example, asked: Asked) -> Row:
-    """An item's line: what was answered, or why nothing was, and what it took."""
-    usage = sum((e.reply.usage for e in asked.exchanges if not isinstance(e.reply, ModelError)), Usage(cost_usd=0.0))
+    """An item's line: what was answered, or why nothing was, and what it took.
+
+    Tokens are those of the exchanges behind the answer. Where labels were scored these are the scorings, as many as the
+    method needs (calibration: four): what the model says freely beside them is for the reader, and no method has to pay
+    for it. `seconds` hold all that was asked.
+    """
+    scored = not isinstance(asked.result, str) and asked.result.scores is not None
+    behind = [e.reply for e in asked.exchanges if not scored or e.request.continuations]
+    usage = sum((reply.usage for reply in behind if not isinstance(reply, ModelError)), Usage(cost_usd=0.0))
     prompt = asked.exchanges[0].request.messages if asked.exchanges else ()
     cost = {
         "input_tokens": usage.input_tokens,
@@ -196,7 +210,10 @@ def plain(value: Any) -> Any:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Sums in one thread, whatever the number of jobs: another number of threads adds up in another order."""
+    """Sums in one thread, whatever the number of jobs: another number of threads adds up in another order.
+
+    Libraries that are loaded meanwhile find it in the environment, and stay so.
+    """
     from threadpoolctl import threadpool_limits
 
     torch = sys.modules.get("torch")
@@ -204,8 +221,23 @@ def one_thread() -> Iterator[None]:
     if torch:
         torch.set_num_threads(1)
     try:
-        with threadpool_limits(1):
+        with one_thread_for_libraries_to_come(), threadpool_limits(1):
             yield
     finally:
         if torch:
             torch.set_num_threads(before)
+
+
+@contextmanager
+def one_thread_for_libraries_to_come() -> Iterator[None]:
+    """In this process and in those started meanwhile."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

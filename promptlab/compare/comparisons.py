@@ -93,24 +93,33 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sure:
-    """What every interval of a run shares: the items, the resamples and the level."""
+    """What every interval of a run shares: the items, the resamples and the level.
+
+    Where nothing was `drawn` with a seed, one seed is all there is: the intervals say that instead of warning.
+    """
 
     items: Items
     resamples: Resamples
     confidence: float
+    drawn: bool = True
 
     def accuracy(self, correct: Matrix) -> Interval:
-        return statistics.accuracy(correct, self.items.clusters, self.resamples, self.confidence)
+        return self._told(statistics.accuracy(correct, self.items.clusters, self.resamples, self.confidence))
 
     def difference(self, a: Matrix, b: Matrix) -> Interval:
-        return statistics.paired_difference(a, b, self.items.clusters, self.resamples, self.confidence)
+        return self._told(statistics.paired_difference(a, b, self.items.clusters, self.resamples, self.confidence))
 
     def macro_f1(self, cell: Cell) -> Interval | None:
         items = self.items
         if not items.classes:
             return None
         n = len(items.classes)
-        return statistics.macro_f1(cell.answers, items.targets, n, items.clusters, self.resamples, self.confidence)
+        found = statistics.macro_f1(cell.answers, items.targets, n, items.clusters, self.resamples, self.confidence)
+        return self._told(found)
+
+    def _told(self, interval: Interval) -> Interval:
+        once = interval.method == statistics.ITEMS and not self.drawn
+        return replace(interval, method=statistics.RUN_ONCE) if once else interval
 
 
 class Side(NamedTuple):
@@ -155,8 +164,8 @@ def cross_fitted(scored: Mapping[Option, Matrix], items: Items, rank: int = 0) -
 def compare_at(
     budget: int, cells: Sequence[Cell], family: Mapping[str, str], sure: Sure
 ) -> tuple[list[Best], list[Difference]]:
-    """Everything compared where `budget` labels are to be had: the cells at it, and those that need no labels."""
-    there = aligned([cell for cell in cells if cell.labels in (0, budget)])
+    """Everything compared where `budget` labels are to be had. `cells`: those at it, and those without labels."""
+    there = aligned(cells)
     # An arm that makes no use of labels runs at every budget all the same; it is told once, as needing none.
     scored = {o: m for o, m in there.items() if not (o.labels and _as_without(o, there))}
 

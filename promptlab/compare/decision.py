@@ -2,10 +2,10 @@
 
 At each number of labels the best of each family (prompting, fine-tuning, baselines) is compared with the others:
 
+    none is above always giving the most frequent answer           -> nothing works yet
     ahead of every other family                                    -> use it
     within the margin of the best, lower end of the difference     -> the cheapest of those
     the interval covers zero                                       -> not told apart, no winner is named
-    not above always giving the most frequent answer               -> nothing works yet
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from itertools import groupby
 
 from promptlab.compare.comparisons import BASELINE, FAMILIES, FINE_TUNING, PROMPTING, Best
 from promptlab.compare.doubts import doubts
-from promptlab.compare.measures import Results, cost
+from promptlab.compare.measures import Results
 from promptlab.compare.wording import labels, number, shown
 
 UNDECIDED, NOTHING = "undecided", "nothing"
+MAJORITY_ARM = "majority"  # always gives the most frequent answer: the bar itself
 FAMILY_NAMES = {PROMPTING: "prompting", FINE_TUNING: "fine-tuning", BASELINE: "the baseline"}
 
 
@@ -60,9 +61,14 @@ def decide(results: Results) -> Decision:
     verdicts = tuple(verdict_at(budget, results) for budget in results.budgets)
     clauses = tuple(_clauses(verdicts, results.budgets))
     said = "; ".join(f"{clause.said} ({clause.numbers})" for clause in clauses)
-    basis = f"n = {results.n_items} test items, {len(results.seeds)} seed{'s'[: len(results.seeds) > 1]}"
+    basis = f"n = {results.n_items} test items, {_ran(results)}"
     sentence = f"{said[0].upper()}{said[1:]}. Accuracy with {results.confidence:.0%} intervals, {basis}."
     return Decision(sentence, clauses, verdicts, tuple(doubts(results)))
+
+
+def _ran(results: Results) -> str:
+    n = len(results.seeds)
+    return f"{n} seeds" if n > 1 else "1 seed" if results.drawn else "run once, as nothing was drawn"
 
 
 def verdict_at(budget: int, results: Results) -> Verdict:
@@ -70,10 +76,9 @@ def verdict_at(budget: int, results: Results) -> Verdict:
     best = {name: found for name, found in results.best_at(budget).items() if name in FAMILIES}
     order = sorted(best, key=lambda name: -best[name].accuracy.value)
     top, others = order[0], order[1:]
-    accuracy = best[top].accuracy
-    if results.majority is not None and top != BASELINE and accuracy.low <= results.majority:
-        said = f"{best[top].name}, {shown(accuracy)}, against {number(results.majority)}"
-        return Verdict(budget, NOTHING, tuple(order), said)
+    bar = results.majority
+    if bar is not None and all(found.accuracy.low <= bar for found in best.values()):
+        return Verdict(budget, NOTHING, tuple(order), _nothing([best[name] for name in order], bar))
     to_top = {name: results.between(name, top, budget).interval for name in others}
     if all(interval.high < 0 for interval in to_top.values()):
         return Verdict(budget, top, (top, *others), _ahead(top, best, results, budget))
@@ -82,8 +87,14 @@ def verdict_at(budget: int, results: Results) -> Verdict:
     if unclear:
         about = (*equal, *unclear)
         return Verdict(budget, UNDECIDED, about, _unclear(about, best, results, budget))
-    cheapest = min(equal, key=lambda name: min(cost(results.point(option)) for option in best[name].options))
+    cheapest = next(name for option in results.by_cost for name in equal if option in best[name].options)
     return Verdict(budget, cheapest, tuple(equal), _equal(cheapest, equal, best, results, budget))
+
+
+def _nothing(order: Sequence[Best], bar: float) -> str:
+    """The numbers of the best that is not the bar itself."""
+    nearest = next((one for one in order if any(o.arm != MAJORITY_ARM for o in one.options)), order[0])
+    return f"the best of them is {nearest.name}, {shown(nearest.accuracy)}, against {number(bar)}"
 
 
 def _ahead(top: str, best: dict[str, Best], results: Results, budget: int) -> str:
@@ -144,5 +155,5 @@ def spoken(verdict: Verdict) -> str:
         PROMPTING: "prompt",
         FINE_TUNING: "fine-tune",
         BASELINE: "you need neither prompting nor fine-tuning, a baseline is as good or better",
-        NOTHING: "nothing is told apart from always giving the most frequent answer",
+        NOTHING: "nothing is shown to be better than always giving the most frequent answer",
     }[verdict.verdict]

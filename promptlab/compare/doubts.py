@@ -70,7 +70,7 @@ def _answers(results: Results) -> Iterator[str]:
                 )
     failed = sum(p.failed * p.accuracy.n_items * p.accuracy.n_seeds for p in results.points)
     if failed:
-        yield f"{failed:.0f} requests failed. They count as wrong, so the arms they hit may be better than shown."
+        yield f"{failed:.0f} answers failed. They count as wrong, so the arms they hit may be better than shown."
 
 
 def _written(point: Point) -> float:
@@ -85,11 +85,14 @@ def _sample(results: Results) -> Iterator[str]:
     )
     if results.n_clusters < results.n_items:
         yield f"The {results.n_items} test items come in {results.n_clusters} groups; the intervals rest on those."
-    if len(results.seeds) == 1:
-        yield "One seed was run: other training examples may order the arms differently, and no interval shows it."
-    elif len(results.seeds) < FEW_SEEDS:
-        yield f"{len(results.seeds)} seeds are few: the spread over training examples is itself known only roughly."
     most = results.budgets[-1]
+    other = "training examples" if most else "random draws"
+    if len(results.seeds) < FEW_SEEDS and results.drawn:
+        yield (
+            f"{len(results.seeds)} seeds are few: the spread over {other} is itself known only roughly."
+            if len(results.seeds) > 1
+            else f"One seed was run: other {other} may order the arms differently, and no interval shows it."
+        )
     yield f"Nothing is known beyond {labels(most)}." if most else "Only arms without labels were run."
 
 

@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from promptlab.compare.answering import fill
+from promptlab.compare.answering import fill, one_thread_for_libraries_to_come
 from promptlab.compare.plan import Cell, Plan
 from promptlab.errors import PromptlabError, SetupError
 
@@ -105,7 +105,7 @@ def pickled(plan: Plan) -> bytes:
 def start(workers: Workers, n: int, plan: bytes, folder: Path) -> None:
     """Add n worker processes, each with our end of its pipe."""
     context = multiprocessing.get_context("spawn")
-    with without_interrupts():
+    with without_interrupts(), one_thread_for_libraries_to_come():
         for _ in range(n):
             ours, theirs = context.Pipe()
             process = context.Process(target=work, args=(plan, folder, theirs))

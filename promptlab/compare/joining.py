@@ -43,7 +43,7 @@ def join_targets(plan: Plan, folder: Path) -> None:
 
 
 def judged(task: Task, cell: Cell, example: Example, cluster: int, answer: dict[str, Any]) -> dict[str, Any]:
-    """An answer's row, with the target and whether it is right."""
+    """An answer's row, with the target and whether it is right: a score of 1 is, anything less is not."""
     said = answer["generated"]
     if said is not None:
         said = {**said, "correct": task.score(said["answer"], example.target) == 1}

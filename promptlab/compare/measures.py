@@ -8,7 +8,7 @@ rows.jsonl ─ cells ─┬─ points ──────────────
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,11 +34,15 @@ from promptlab.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One way of answering. `family` is "prompting", "fine-tuning" or "baseline"."""
+    """One way of answering. `family` is "prompting", "fine-tuning" or "baseline".
+
+    `draws_without_labels`: whether its answers depend on the seed where there are no labels to draw either.
+    """
 
     name: str
     family: str
     needs_labels: bool
+    draws_without_labels: bool
     description: str
 
 
@@ -81,8 +85,7 @@ class Crossing:
 class Choice:
     """The cheapest option within the margin of the best, over every arm and number of labels.
 
-    Within the margin: the lower end of (option - best) lies above -margin. Cheapest: fewest labels, then baselines
-    before language models, then the seconds of learning, then the tokens of an answer.
+    Within the margin: the lower end of (option - best) lies above -margin. Cheapest: see `cost`.
     """
 
     best: tuple[Option, ...]
@@ -120,6 +123,21 @@ class Results:
         """The cells whose prompts had to leave demonstrations out."""
         return tuple(point for point in self.points if point.left_out > 0)
 
+    @property
+    def run_once(self) -> tuple[Point, ...]:
+        """The cells that were run with one seed only, as without labels nothing is drawn in them."""
+        return tuple(p for p in self.points if p.accuracy.n_seeds == 1 and not drawn(p, self.arms))
+
+    @property
+    def drawn(self) -> bool:
+        """Whether any answer depends on the seed."""
+        return any(drawn(point, self.arms) for point in self.points)
+
+    @property
+    def by_cost(self) -> tuple[Option, ...]:
+        """Every option, the cheapest first."""
+        return by_cost(self.points)
+
     def point(self, option: Option) -> Point:
         return next(p for p in self.points if (p.arm, p.labels) == (option.arm, option.labels))
 
@@ -138,7 +156,7 @@ class Results:
 def measure(run_dir: Path, draws: int = 2_000, margin: float = 0.02, confidence: float = 0.95) -> Results:
     """Every number of the report, from the run's rows.jsonl, cells.jsonl and run.json."""
     run = read_json(run_dir / "run.json")
-    arms = tuple(Arm(a["name"], a["family"], a["needs_labels"], a.get("description", "")) for a in run["arms"])
+    arms = tuple(_arm(told) for told in run["arms"])
     order, family = [arm.name for arm in arms], {arm.name: arm.family for arm in arms}
     items, cells = read_cells(run_dir, run.get("labels") or ())
     if strange := sorted({cell.arm for cell in cells} - set(order)):
@@ -147,8 +165,13 @@ def measure(run_dir: Path, draws: int = 2_000, margin: float = 0.02, confidence:
     budgets = tuple(sorted({cell.labels for cell in cells}))
     sure = Sure(items, statistics.resample(items.n_clusters, draws), confidence)
     costs = _costs(run_dir)
-    points = tuple(_point(cell, family[cell.arm], sure, costs) for cell in cells)
-    compared = [compare_at(budget, cells, family, sure) for budget in budgets]
+
+    def sure_of(some: Sequence[Cell]) -> Sure:
+        return replace(sure, drawn=any(drawn(cell, arms) for cell in some))
+
+    points = tuple(_point(cell, family[cell.arm], sure_of([cell]), costs) for cell in cells)
+    there = {budget: [cell for cell in cells if cell.labels in (0, budget)] for budget in budgets}
+    compared = [compare_at(budget, some, family, sure_of(some)) for budget, some in there.items()]
     differences = with_holm([difference for _, found in compared for difference in found])
     return Results(
         run=run,
@@ -167,8 +190,19 @@ def measure(run_dir: Path, draws: int = 2_000, margin: float = 0.02, confidence:
         best=tuple(best for found, _ in compared for best in found),
         differences=differences,
         crossing=_crossing(differences),
-        choice=_choice(cells, points, sure, margin),
+        choice=_choice(cells, points, sure_of(cells), margin),
     )
+
+
+def _arm(told: Json) -> Arm:
+    """An arm as run.json tells of it."""
+    draws = told.get("draws_without_labels", False)
+    return Arm(told["name"], told["family"], told["needs_labels"], draws, told.get("description", ""))
+
+
+def drawn(one: Cell | Point, arms: Sequence[Arm]) -> bool:
+    """Whether the answers of a cell depend on its seed: through the examples, or through the arm itself."""
+    return one.labels > 0 or any(arm.draws_without_labels for arm in arms if arm.name == one.arm)
 
 
 def _costs(run_dir: Path) -> dict[Option, list[Json]]:
@@ -215,23 +249,28 @@ def _crossing(differences: Sequence[Difference]) -> Crossing:
     return Crossing(start, max(behind, default=None))
 
 
-def cost(point: Point) -> tuple[int, bool, float, float]:
-    """What options are ranked by: labels, whether a language model is needed, seconds of learning, tokens an answer.
+def cost(point: Point) -> tuple[int, bool, int, float]:
+    """What options are ranked by: labels, whether a language model is needed, trained parameters, tokens an answer.
 
     Without the second, a prompt that learns nothing would count as cheaper than a word count that learns in 10 ms.
+    Seconds are shown but not ranked by: they change with the machine and its load, and the choice may not.
     """
     tokens = point.input_tokens + point.output_tokens
-    return point.labels, point.family in (PROMPTING, FINE_TUNING), round(point.learn_seconds, 1), tokens
+    return point.labels, point.family in (PROMPTING, FINE_TUNING), point.trained_parameters or 0, tokens
+
+
+def by_cost(points: Sequence[Point]) -> tuple[Option, ...]:
+    """The options from the cheapest to the dearest; equal ones stay in the order of the points, that of the run."""
+    return tuple(Option(point.arm, point.labels) for point in sorted(points, key=cost))
 
 
 def _choice(cells: Sequence[Cell], points: Sequence[Point], sure: Sure, margin: float) -> Choice:
     scored = aligned(cells)
     best, correct = cross_fitted(scored, sure.items)
     found = {option: sure.difference(matrix, correct) for option, matrix in scored.items()}
-    known = {Option(point.arm, point.labels): point for point in points}
+    order = by_cost(points)
     # The best always counts as within the margin of itself, also where the halves chose two that differ.
-    within = sorted((o for o in found if found[o].low > -margin or best == (o,)), key=lambda o: cost(known[o]))
-    within = within or sorted(best, key=lambda o: cost(known[o]))
+    within = [o for o in order if found[o].low > -margin or best == (o,)] or [o for o in order if o in best]
     cheapest = within[0]
-    accuracy, to_best = known[cheapest].accuracy, found[cheapest]
-    return Choice(best, sure.accuracy(correct), cheapest, accuracy, to_best, tuple(within))
+    accuracy = next(p.accuracy for p in points if (p.arm, p.labels) == (cheapest.arm, cheapest.labels))
+    return Choice(best, sure.accuracy(correct), cheapest, accuracy, found[cheapest], tuple(within))

@@ -9,31 +9,61 @@ from promptlab.compare.measures import Results
 
 def methods(results: Results) -> Iterator[str]:
     """One sentence for each thing a careful reader would ask."""
-    level = f"{results.confidence:.0%}"
-    yield (
-        f"Every interval is a {level} percentile interval of a bootstrap with {results.draws:,} draws that resamples "
-        "seeds and clusters of test items together; every arm sits on the same resamples, so differences are paired."
-        if len(results.seeds) > 1
-        else f"Every interval is a {level} percentile interval of a bootstrap with {results.draws:,} draws over "
-        "clusters of test items. There was one seed, so the intervals say nothing about other training examples."
-    )
+    yield from _labels_seen()
+    yield from _intervals(results)
     yield (
         "Where every resample gives the same value (all right, or all wrong) the interval is Wilson's, "
         "because a handful of right answers is not certainty."
     )
     yield (
         "The best arm of a family is chosen on one random half of the test clusters and scored on the other half, both "
-        "ways round, so that being picked does not flatter it. Where the halves pick different arms both are named."
+        "ways round (cross-fitting), as this version has no separate dev file to choose it on: so being picked does "
+        "not flatter it. Where the halves pick different arms both are named."
     )
+    many = len(results.seeds) > 1
+    holds = "; it holds for these training examples, the interval also for others" if many else ""
     yield (
-        "p is an exact two-sided McNemar test in which each cluster of items votes for the arm with more right answers "
-        "over all seeds; it holds for these training examples, the interval also for others. Holm's adjustment is over "
-        "all comparisons of the same question."
+        "p is an exact two-sided McNemar test in which each cluster of items votes for the arm with more right answers"
+        f"{' over all seeds' if many else ''}{holds}. Holm's adjustment is over all comparisons of the same question."
     )
     yield "An arm is called ahead only where the paired interval of the difference leaves out zero."
     yield (
         f"An option counts as good as the best where the lower end of its paired difference lies above "
         f"−{results.margin:.2f}. The cheapest of those needs the fewest labels, then no language model, then the "
-        "fewest seconds of learning, then the fewest tokens an answer."
+        "fewest trained parameters, then the fewest tokens an answer; equal ones go by their order in the run. Seconds "
+        "are shown but decide nothing, as they change with the machine and its load."
     )
-    yield "A request that failed, and an answer that could not be read, count as wrong and stay in the denominator."
+    yield (
+        "An answer that failed (its request, or the training of its arm), and one that could not be read, count as "
+        "wrong and stay in the denominator."
+    )
+
+
+def _labels_seen() -> Iterator[str]:
+    """Who saw which labels, and when."""
+    yield "The test labels are joined once, after every answer is written; no learner sees them."
+    yield (
+        "Each learner makes its own choices, such as C of the logistic regression or which demonstrations fit the "
+        "prompt, inside its k labelled examples: these are its dev data too, paid for from the same label budget."
+    )
+
+
+def _intervals(results: Results) -> Iterator[str]:
+    level = f"{results.confidence:.0%}"
+    start = f"Every interval is a {level} percentile interval of a bootstrap with {results.draws:,} draws"
+    if len(results.seeds) > 1:
+        yield (
+            f"{start} that resamples seeds and clusters of test items together; every arm sits on the same resamples, "
+            "so differences are paired."
+        )
+    else:
+        yield f"{start} over clusters of test items; every arm sits on the same resamples, so differences are paired."
+        if results.drawn:
+            yield "There was one seed, so the intervals say nothing about other seeds' training examples."
+    if results.run_once:
+        yield (
+            "Without labels nothing is drawn, so an arm was run once there and its interval is over test items; beside "
+            "cells that were drawn it counts for every seed."
+            if results.drawn
+            else "Without labels nothing is drawn, so every arm was run once."
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +11,7 @@ from operator import index
 from typing import Any, NamedTuple, SupportsIndex
 
 from promptlab.compare.data.splits import clusters, label_budgets
+from promptlab.compare.stable import stable
 from promptlab.errors import SetupError
 from promptlab.learners.solver import Learner, about
 from promptlab.task import Task
@@ -62,6 +62,8 @@ class Plan:
         odd = [n for n in names if not n.isprintable() or "/" in n or not 0 < len(n.encode()) <= LONGEST_NAME]
         ids = [e.id for e in self.task.test]
         twice = next((i for i in ids if ids.count(i) > 1), "") if len(set(ids)) < len(ids) else ""
+        targets = [e.target for e in (*self.task.train, *self.task.test)]
+        unlike = next((f"a {type(t).__name__}: {t!r}" for t in targets if not isinstance(t, str | int | float)), "")
         yield not names, "there are no arms to compare"
         yield bool(odd), f"arms are called by 1 to {LONGEST_NAME} printable characters without '/', got {odd}"
         yield not ks or min(ks) < 0, f"label budgets are 0 or more, got {ks}"
@@ -69,16 +71,17 @@ class Plan:
         yield not seeds, "it takes at least one seed"
         yield len(set(seeds)) < len(seeds), f"seeds must differ, got {seeds}"
         yield bool(seeds) and not 0 <= min(seeds) <= max(seeds) < 2**32, f"seeds lie in 0 … 2³² - 1, got {seeds}"
+        yield bool(unlike), f"targets are text, numbers, True or False, got {unlike}"
         yield bool(twice), f"two test items have the id {twice!r}"
 
     def cells(self) -> list[Cell]:
-        """Every arm at every budget and seed; with no labels once, as nothing is drawn, and no arm that needs some."""
+        """Every arm at every budget and seed. With no labels: no arm that needs some, once one that draws nothing."""
         return [
             Cell(name, k, seed)
-            for name, learner in self.arms.items()
+            for name, said in self._said.items()
             for k in self.ks
-            for seed in (self.seeds if k else self.seeds[:1])
-            if k or not about(learner, name)["needs_labels"]
+            if k or not said["needs_labels"]
+            for seed in (self.seeds if k or said["draws_without_labels"] else self.seeds[:1])
         ]
 
     def examples(self, k: int, seed: int) -> tuple[Example, ...]:
@@ -88,6 +91,10 @@ class Plan:
     def shown(self, k: int, seed: int) -> Task:
         """The task as a learner gets it: its k examples are all the labels in it, those of the test are None."""
         return replace(self.task, train=self.examples(k, seed), test=self._asked)
+
+    @cached_property
+    def _said(self) -> dict[str, dict[str, Any]]:
+        return {name: about(learner, name) for name, learner in self.arms.items()}
 
     @cached_property
     def _drawn(self) -> dict[int, dict[int, tuple[Example, ...]]]:
@@ -103,32 +110,17 @@ class Plan:
         return clusters(self.task.test)
 
     def digest(self) -> str:
-        """A hash of all that decides the answers: the data, the arms and how they are set up, budgets, seeds."""
+        """A hash of all that decides the rows: the data, the arms and how they are set up, budgets, seeds."""
         said = {
-            "prompt": [self.task.prompt.instruction, list(self.task.labels)],
-            "train": [[e.id, e.input, str(e.target)] for e in self.task.train],
-            "test": [[e.id, e.input] for e in self.task.test],
-            "arms": [about(learner, name) | {"is": described(learner)} for name, learner in self.arms.items()],
+            "prompt": [self.task.prompt.instruction, list(self.task.labels), stable(self.task.prompt.output)],
+            "score": stable(self.task.score),
+            "train": [[e.id, e.input, str(e.target), e.group] for e in self.task.train],
+            "test": [[e.id, e.input, str(e.target), e.group] for e in self.task.test],
+            "arms": [about | {"is": stable(self.arms[name])} for name, about in self._said.items()],
             "ks": list(self.ks),
             "seeds": list(self.seeds),
         }
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-
-def described(learner: Any) -> str:
-    """A learner's settings, with the hash of the weights it starts from, the same in every process."""
-    name = getattr(learner, "__qualname__", type(learner).__qualname__)
-    settings = {k: getattr(v, "weights_sha256", None) or stable(v) for k, v in getattr(learner, "__dict__", {}).items()}
-    return f"{name} {sorted(settings.items())}"
-
-
-# "<package.Kind object at 0x7f…>" and "<function name at 0x7f…>": what follows the last dot or blank is kept.
-ADDRESSED = re.compile(r"<(?:[\w-]+ )*(?:\w+\.)*(\S+?) (?:object )?at 0x[0-9a-fA-F]+>")
-
-
-def stable(value: Any) -> str:
-    """What a value prints as, without addresses in memory and the module it was run from."""
-    return ADDRESSED.sub(r"\1", str(getattr(value, "__qualname__", "") or repr(value)))
 
 
 def planned(

@@ -13,24 +13,16 @@ from pathlib import Path
 
 from promptlab.compare.cells import Json
 from promptlab.compare.decision import decide
-from promptlab.compare.measures import Results, measure
+from promptlab.compare.joining import whole
+from promptlab.compare.measures import Results
 from promptlab.compare.methods import methods
 
 
-def summarise(run_dir: Path, draws: int = 2_000, margin: float = 0.02) -> Json:
-    """Measure a run, decide, and write both to results.json in its directory; the same object is returned.
-
-    Raises DataError for rows that are missing, doubled or of an unknown arm.
-    """
-    return write_results(measure(run_dir, draws, margin), run_dir)
-
-
-def write_results(results: Results, run_dir: Path) -> Json:
-    """Write results.json into a directory and give what is in it."""
-    found = as_json(results)
-    text = json.dumps(found, indent=1, ensure_ascii=False)
-    (run_dir / "results.json").write_text(text + "\n", encoding="utf-8")
-    return found
+def write_results(results: Results, run_dir: Path) -> None:
+    """Write results.json into a directory, whole or not at all."""
+    text = json.dumps(as_json(results), indent=1, ensure_ascii=False)
+    with whole(run_dir / "results.json") as out:
+        out.write(text + "\n")
 
 
 def as_json(results: Results) -> Json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -33,7 +34,7 @@ def compare(
     ks: Iterable[SupportsIndex] = (0, 8, 32, 128),
     seeds: Iterable[SupportsIndex] | SupportsIndex = 5,
     *,
-    out: Path | str,
+    out: Path | str | None = None,
     jobs: int = 1,
     resume: bool = False,
     about_run: Mapping[str, Any] | None = None,
@@ -42,7 +43,8 @@ def compare(
     """Give every arm the same `ks` labelled examples, ask all the same test inputs, and say what can be concluded.
 
     Budgets are nested and drawn anew for each seed. Learners see those k labels and no other; the test labels are
-    joined once, when every answer is written. The folder `out` gets report.html, results.json (returned), rows.jsonl
+    joined once, when every answer is written; an answer counts as right where `task.score` is 1, and not in part. The
+    folder `out` (runs/ and the task's name if left out) gets report.html, results.json (returned), rows.jsonl
     (a row an item answered), and run.json. Answers are on the disk before more are asked for: with `resume` an
     interrupted run goes on from there, and a finished one gets a new report.
     The rows are the same, but for their seconds, whatever `jobs` is (0: one a core). A request that fails, a learner or
@@ -52,7 +54,7 @@ def compare(
     if jobs < 0:
         raise SetupError(f"jobs is 1 or more, or 0 for one a core; got {jobs}.")
     plan = planned(task, arms, ks, seeds)
-    folder = Path(out)
+    folder = Path("runs") / file_name(task.name) if out is None else Path(out)
     with locked(folder):
         start_or_resume(plan, folder, resume, about_run or {})
         cells = plan.cells()
@@ -68,10 +70,15 @@ def compare(
         on_answers(0)
         fill_all(plan, cells, folder / "cells", jobs or cores(), on_answers)
         join_targets(plan, folder)
-        finish(folder / "run.json")
         write_report(folder)
+        finish(folder / "run.json")
         results: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     return results
+
+
+def file_name(name: str) -> str:
+    """A task's name as a folder's: what is neither a letter, a digit nor one of ._- is a -."""
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-")[:100] or "run"
 
 
 def start_or_resume(plan: Plan, folder: Path, resume: bool, about_run: Mapping[str, Any]) -> None:
@@ -131,7 +138,7 @@ def written(path: Path) -> int:
 
 
 def finish(path: Path) -> None:
-    """Note when the run was first done."""
+    """Note when the run was first done, the report included: the last thing that a run writes."""
     run = json.loads(path.read_text(encoding="utf-8"))
     write_json(path, {**run, "finished": run.get("finished", now())})
 

@@ -22,6 +22,7 @@ Matrix = NDArray[np.bool_]
 
 BOTH = "bootstrap over seeds and items"
 ITEMS = "bootstrap over items (one seed, so nothing is known about other seeds)"
+RUN_ONCE = "bootstrap over items (no labels: nothing was drawn, so it was run once)"
 WILSON = "Wilson score interval (every resample gave the same value)"
 SAME = "no interval: both arms are right on exactly the same items"
 
@@ -179,16 +180,6 @@ def wilson(p: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def cluster_robust_se(values: Floats, clusters: Ints) -> float:
-    """The standard error of a mean of clustered values (Liang & Zeger 1986; Miller 2024).
-
-    With the small-sample factor C/(C - 1); one item a cluster gives the usual sd/sqrt(n). NaN for a single cluster.
-    """
-    sums = np.bincount(np.unique(clusters, return_inverse=True)[1], weights=values - values.mean())
-    C = len(sums)
-    return float(np.sqrt((sums**2).sum() * C / (C - 1)) / len(values)) if C > 1 else math.nan
 
 
 def votes(a: Matrix, b: Matrix, clusters: Ints, n_clusters: int) -> tuple[int, int, int]:

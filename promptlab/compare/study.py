@@ -29,7 +29,8 @@ DEFAULT_LABELS = (0, 8, 32, 128)
 class Arguments:
     """All that decides a study's result, as written into run.json and read back by --resume.
 
-    `labels` None means those of DEFAULT_LABELS that there are examples for, `test_items` 0 all.
+    `labels` None means those of DEFAULT_LABELS that there are examples for, `test_items` 0 all. `seed` decides the
+    split, and is the first of the `seeds` that examples are drawn with.
     """
 
     file: str
@@ -119,6 +120,9 @@ def run_study(
     task, warnings, files = task_of(given)
     if given.labels is None:
         given = replace(given, labels=[k for k in DEFAULT_LABELS if k <= len(task.train)])
+        if dropped := [str(k) for k in DEFAULT_LABELS if k > len(task.train)]:
+            n = len(task.train)
+            warnings.append(f"No budget of {' or '.join(dropped)} labels: only {n} are left to learn from.")
     base = base_model(given)
     learners = arms_named(given.arms or DEFAULT_ARMS, base)
     findings = lint(task.train, task.test)
@@ -136,7 +140,7 @@ def run_study(
             learners,
             task,
             given.labels or [],
-            given.seeds,
+            range(given.seed, given.seed + given.seeds),
             out=folder,
             jobs=jobs,
             resume=resume,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from promptlab.compare.data.lint import Finding
+from promptlab.compare.data.splits import clusters
 from promptlab.compare.failures import Failure
 from promptlab.task import Task
 
@@ -25,7 +26,7 @@ def tell_beforehand(
     from rich.text import Text
 
     console = Console(quiet=quiet, stderr=True, highlight=False)
-    n = len(task.test)
+    n, m = len(task.test), len(set(clusters(task.test)))
     lines = [
         Text(
             f"{task.name}: {len(task.train)} labelled examples to learn from, {n} to test on, {len(task.labels)} labels"
@@ -33,8 +34,8 @@ def tell_beforehand(
         *(Text.assemble(("note ", "yellow"), line) for line in warnings),
         *(Text.assemble((f"{finding.kind} ", "yellow"), finding.message) for finding in findings),
         Text(
-            f"Differences under {100 * smallest_difference:.1f} points cannot be told apart with {n} test items "
-            "(80 % power)."
+            f"Differences under {100 * smallest_difference:.1f} points cannot be told apart with {n} test items"
+            f"{f' in {m} groups' if m < n else ''} (80 % power)."
         ),
     ]
     for line in lines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,12 +12,14 @@ from promptlab.learners.lengths import hopeless
 from promptlab.learners.solver import Family, Solver
 from promptlab.program import Program, gather
 from promptlab.prompt import Prompt
-from promptlab.strategies import likeliest_label, zero_shot
-from promptlab.strategies.shots import Chosen, Selector, at_random, balanced, fitting, nearest
+from promptlab.strategies import chain_of_thought, likeliest_label, self_consistency, zero_shot
+from promptlab.strategies.chain_of_thought import triggered
+from promptlab.strategies.shots import MOST_NEAREST, Chosen, Selector, at_random, balanced, concluded, fitting, nearest
 from promptlab.task import Task
 from promptlab.types import Answer, Backend, Example
 
 SELECTORS = ("balanced", "random", "nearest")
+ROOM_TO_WRITE = 256  # tokens kept free for a reply that is more than a label
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,20 @@ class InContext:
             raise SetupError(f"calibration needs log-probabilities, which {self.base!r} does not give.")
 
     @property
+    def draws_without_labels(self) -> bool:
+        """A strategy may sample; else nothing is random but the choice and order of demonstrations."""
+        return self.strategy is not None
+
+    @property
     def description(self) -> str:
         if self.strategy is not None:
             return f"{self.strategy.__name__.replace('_', ' ')}, after {self.shots} demonstrations"
+        most = f" up to {MOST_NEAREST}" if self.shots == "nearest" else ""
         calibrated = ", contextual calibration" if self.calibrated else ""
-        return f"{self.shots} demonstrations, as many as fit{calibrated}; no demonstrations at 0 labels"
+        return f"{self.shots} demonstrations, as many as fit{most}{calibrated}; no demonstrations at 0 labels"
 
     def __call__(self, task: Task, examples: Sequence[Example], seed: int) -> Solver:
         usable = [e for e in examples if self._fits(task, (e,), "")]
-        too_long = len(examples) - len(usable)
         select = self._selector(usable, seed)
         usual = self._usual(task, select, usable)
 
@@ -55,8 +63,8 @@ class InContext:
             chosen = usual
             if self.shots == "nearest" or not self._fits(task, usual.shots, question):
                 chosen = fitting(select(question), lambda shots: self._fits(task, shots, question))
-            answer = await self._answer(question, task.prompt.with_shots(chosen.shots))
-            return answer.but(shots=len(chosen.shots), left_out=chosen.left_out + too_long)
+            answer = await self._answer(question, self._prompt(task, chosen.shots), seed)
+            return answer.but(shots=len(chosen.shots), left_out=len(examples) - len(chosen.shots))
 
         return Solver(program, self.base)
 
@@ -82,12 +90,19 @@ class InContext:
             return True
         if any(hopeless(text, self.base) for text in (question, *(shot.input for shot in shots))):
             return False
-        used = int(count(task.prompt.with_shots(shots).render(question)))
-        return used + (reply_tokens(task.prompt) or 256) <= int(context)
+        asked, reply = question, reply_tokens(task.prompt) or ROOM_TO_WRITE
+        if self.strategy is not None:  # others than chain of thought may add less to the question
+            asked, reply = triggered(question), ROOM_TO_WRITE
+        return int(count(self._prompt(task, shots).render(asked))) + reply <= int(context)
 
-    def _answer(self, question: str, prompt: Prompt) -> Program[Answer]:
+    def _prompt(self, task: Task, shots: Sequence[Example]) -> Prompt:
+        """The task's prompt with demonstrations, which end in "The answer is …" for strategies that look for it."""
+        reads_conclusions = getattr(self.strategy, "func", self.strategy) in (chain_of_thought, self_consistency)
+        return task.prompt.with_shots(concluded(shots, task.prompt) if reads_conclusions else shots)
+
+    def _answer(self, question: str, prompt: Prompt, seed: int) -> Program[Answer]:
         if self.strategy is not None:
-            return self.strategy(question, prompt=prompt)  # type: ignore[no-any-return]
+            return self.strategy(question, prompt=prompt, seed=draw(seed, question))  # type: ignore[no-any-return]
         return in_both_ways(question, prompt, self.base, self.calibrated)
 
 
@@ -100,6 +115,12 @@ async def in_both_ways(question: str, prompt: Prompt, backend: Backend, calibrat
     return scored.but(generated=generated)
 
 
+def draw(seed: int, question: str) -> int:
+    """The seed, of 32 bits, that a question is sampled with: its own in every repeat of the study."""
+    said = f"{seed}\0{question}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(said).digest()[:4], "big")
+
+
 def reply_tokens(prompt: Prompt) -> int | None:
     """Room for any label, in tokens of at least a byte, and a few words around it; None where the output is free."""
     return 8 + max(len(label.encode()) for label in prompt.labels) if prompt.labels else None
@@ -108,9 +129,11 @@ def reply_tokens(prompt: Prompt) -> int | None:
 def in_context(base: Backend, shots: str = "balanced", *, calibrated: bool = False, strategy: Any = None) -> InContext:
     """A learner that shows the examples it gets as demonstrations.
 
-    `shots` orders them: "balanced" (labels take turns), "random", or "nearest" to each question by TF-IDF. As many are
-    shown as fit the context; the rest are left out and counted. Labels are chosen by log-probability where the backend
-    gives it, with the free generation beside it, and `calibrated` corrects the former (Zhao et al. 2021). `strategy`
-    replaces both by a program `strategy(question, prompt=…)`, chain of thought for instance.
+    `shots` orders them: "balanced" (labels take turns), "random", or "nearest" to each question by TF-IDF, of which
+    there are at most 32. As many are shown as fit the context; the rest are left out and counted. Labels are chosen by
+    log-probability where the backend gives it, with the free generation beside it, and `calibrated` corrects the
+    former (Zhao et al. 2021). `strategy` replaces both by a program `strategy(question, prompt=…, seed=…)`, chain of
+    thought for instance; the seed, one for each question and study seed, is meant for what it asks. Chain of thought
+    and self-consistency look for "The answer is …" in a reply, so a demonstration of target X says "The answer is X."
     """
     return InContext(base, shots, calibrated, strategy)

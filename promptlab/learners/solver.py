@@ -31,7 +31,8 @@ class Solver:
 class Learner(Protocol):
     """`(task, examples, seed) -> Solver`. A plain function is one.
 
-    It may have `family`, `needs_labels` (True: cannot start from no examples) and `description`, for the report.
+    It may have `family`, `needs_labels` (True: cannot start from no examples), `draws_without_labels` (False: from no
+    examples it makes the same solver whatever the seed, so one seed is enough) and `description`, for the report.
     """
 
     def __call__(self, task: Task, examples: Sequence[Example], seed: int) -> Solver: ...
@@ -52,5 +53,6 @@ def about(learner: Any, name: str) -> dict[str, Any]:
         "name": name,
         "family": getattr(learner, "family", "prompting"),
         "needs_labels": bool(getattr(learner, "needs_labels", False)),
+        "draws_without_labels": bool(getattr(learner, "draws_without_labels", True)),
         "description": getattr(learner, "description", ""),
     }

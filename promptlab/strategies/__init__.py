@@ -1,9 +1,20 @@
-"""Reasoning strategies, one idea a file."""
+"""Reasoning strategies, one idea a file. A new one that needs no more than a question is also a row of this table."""
 
+from collections.abc import Callable
+
+from promptlab.program import Program
 from promptlab.strategies.chain_of_thought import chain_of_thought
 from promptlab.strategies.few_shot import few_shot
 from promptlab.strategies.likelihood import likeliest_label
 from promptlab.strategies.self_consistency import self_consistency
 from promptlab.strategies.zero_shot import zero_shot
+from promptlab.types import Answer
 
-__all__ = ["chain_of_thought", "few_shot", "likeliest_label", "self_consistency", "zero_shot"]
+__all__ = ["STRATEGIES", "chain_of_thought", "few_shot", "likeliest_label", "self_consistency", "zero_shot"]
+
+# The strategies of `promptlab ask --strategy`: `strategy(question, prompt=…, **options of ask)`.
+STRATEGIES: dict[str, Callable[..., Program[Answer]]] = {
+    "zero-shot": zero_shot,
+    "chain-of-thought": chain_of_thought,
+    "self-consistency": self_consistency,
+}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
+from promptlab.prompt import ANSWER_IS, Prompt
 from promptlab.types import Example
 
 
@@ -40,13 +42,17 @@ def balanced(pool: Sequence[Example], seed: int) -> Selector:
     return lambda question: chosen
 
 
-def nearest(pool: Sequence[Example], most: int = 32) -> Selector:
+MOST_NEAREST = 32
+
+
+def nearest(pool: Sequence[Example], most: int = MOST_NEAREST) -> Selector:
     """The `most` examples nearest to the question by TF-IDF cosine (Liu et al. 2021, arXiv 2101.06804, with TF-IDF in
-    place of sentence embeddings); equal distances stay in the pool's order."""
+    place of sentence embeddings); equal distances stay in the pool's order, as all do in a pool without a word."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    if not pool:
-        return lambda question: ()
+    if not any(c.isalnum() or c == "_" for example in pool for c in example.input):
+        first = tuple(pool[:most])
+        return lambda question: first
     vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
     matrix = vectorizer.fit_transform(e.input for e in pool)
 
@@ -55,6 +61,16 @@ def nearest(pool: Sequence[Example], most: int = 32) -> Selector:
         return [pool[i] for i in (-similarity).argsort(kind="stable")[:most]]
 
     return select
+
+
+def concluded(shots: Iterable[Example], prompt: Prompt) -> list[Example]:
+    """The demonstrations with "The answer is X." for a target X, where it does not say so itself."""
+
+    def conclusion(shot: Example) -> str:
+        *_, reply, _ = prompt.with_shots([shot]).render("")
+        return reply.content if ANSWER_IS.search(reply.content) else f"The answer is {reply.content}."
+
+    return [replace(shot, target=conclusion(shot)) for shot in shots]
 
 
 def fitting(wished: Iterable[Example], fits: Callable[[Sequence[Example]], bool]) -> Chosen:

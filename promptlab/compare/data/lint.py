@@ -227,6 +227,8 @@ def _labels_apart(train: _Side, test: _Side) -> Iterator[Finding]:
         if alone:
             rows = [row for row, label in enumerate(side.labels) if label in alone]
             message = f"{len(alone):,} label(s) only in {side.name}, in {len(rows):,} rows: {_named(alone)}."
+            if side is test:  # as Task.classification has it
+                message += " All arms are shown the names nevertheless: every prompt and every head has all labels."
             yield Finding(f"labels only in {side.name}", len(alone), message, _at(side, rows))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from promptlab.compare.comparisons import QUESTIONS, Difference
 from promptlab.compare.decision import decide
+from promptlab.compare.joining import whole
 from promptlab.compare.measures import Results, measure
 from promptlab.compare.methods import methods
 from promptlab.compare.report.browser import browser_data
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
 
 
 def write_report(run_dir: Path, draws: int = 2_000, margin: float = 0.02) -> Path:
-    """Write results.json and report.html into a run's directory and give the page's path.
+    """Write results.json and report.html into a run's directory, each whole or not at all; give the page's path.
 
     The page needs no network and no other file. Raises DataError for a directory that holds no finished run.
     """
     results = measure(run_dir, draws, margin)
+    html, path = page(results, run_dir), run_dir / "report.html"
     write_results(results, run_dir)
-    path = run_dir / "report.html"
-    path.write_text(page(results, run_dir), encoding="utf-8")
+    with whole(path) as out:
+        out.write(html)
     return path
 
 
