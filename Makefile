@@ -10,7 +10,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 demo: $(VENV)/ready  ## the whole loop on the bundled data and model; ends with the report's address
 	rm -rf runs/demo
-	$(RUN)promptlab compare promptlab/demo/outbreak_reports.csv --text report --label desk --labels 0,8,32,128 --out runs/demo
+	$(RUN)promptlab compare promptlab/demo/outbreak_reports.csv --text report --label desk --labels 0,8,32,128 --test-share 0.4 --out runs/demo
 
 test: $(VENV)/ready lint  ## everything that must hold
 	$(RUN)pytest -n 2

@@ -27,12 +27,13 @@ class Prompt:
 
     `output` is a Literal of labels, `int`, `float`, `bool`, `str` or a pydantic model. An input is a string, or a
     mapping of field names to values, which is shown one field a line. Demonstrations are shown as earlier turns of the
-    chat.
+    chat. `says_format` puts into words what an answer looks like (which labels there are, a number, a schema).
     """
 
     instruction: str = ""
     output: Any = str
     shots: tuple[Example, ...] = ()
+    says_format: bool = True
 
     def __post_init__(self) -> None:
         known = self.output in (str, int, float, bool) or hasattr(self.output, "model_validate_json")
@@ -80,6 +81,8 @@ class Prompt:
 
     def _format(self) -> str:
         """How the answer should look, in words."""
+        if not self.says_format:
+            return ""
         if self.labels:
             return "Answer with one of: " + ", ".join(self.labels) + "."
         if hasattr(self.output, "model_json_schema"):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from promptlab.errors import SetupError
 from promptlab.learners.in_context import in_both_ways, reply_tokens
 from promptlab.learners.lengths import CHARACTERS_A_TOKEN, end_of
 from promptlab.learners.solver import Family, Solver
+from promptlab.prompt import Prompt
 from promptlab.task import Task
 from promptlab.types import Answer, Backend, Example, Message
 
@@ -52,31 +53,33 @@ class FineTuned:
 
 
 def tune_sft(base: Backend, task: Task, examples: Sequence[Example], seed: int) -> Solver:
-    """Train a copy of the base model to reply with the label, then ask it as the base is asked with no demonstrations.
+    """Train a copy of the base model to reply to a bare text with its label, then ask it so.
 
-    A text too long for the context is cut at its beginning, in training and when asked: the instruction stays whole.
+    Which labels there are is learnt, not said: a prompt without that list is what makes a fine-tuned model cheap to
+    ask. A text too long for the context is cut at its beginning, in training and when asked; an instruction stays.
     """
     from promptlab.backends.tiny import Tiny
     from promptlab.tiny.model import parameter_count
     from promptlab.tiny.sft import sft
 
     assert isinstance(base, Tiny)
-    cut = cutter(base, task)
-    chats = [[*task.prompt.render(cut(e.input)), Message("assistant", str(e.target))] for e in examples]
+    prompt = replace(task.prompt, says_format=False)
+    cut = cutter(base, prompt)
+    chats = [[*prompt.render(cut(e.input)), Message("assistant", str(e.target))] for e in examples]
     trained = Tiny.of(finite(sft(base.model, base.tokenizer, chats, seed)), base.tokenizer)
 
     async def program(question: str) -> Answer:
-        return await in_both_ways(cut(question), task.prompt, trained)
+        return await in_both_ways(cut(question), prompt, trained)
 
     return Solver(program, trained, parameter_count(trained.model))
 
 
-def cutter(base: Tiny, task: Task) -> Callable[[str], str]:
+def cutter(base: Tiny, prompt: Prompt) -> Callable[[str], str]:
     """What is left of a text so that its prompt and the reply fit the context."""
-    room = base.context_tokens - (reply_tokens(task.prompt) or 256)
+    room = base.context_tokens - (reply_tokens(prompt) or 256)
 
     def fits(text: str) -> bool:
-        return base.count_tokens(task.prompt.render(text)) <= room
+        return base.count_tokens(prompt.render(text)) <= room
 
     return lambda text: end_of(text, fits, base.context_tokens)
 

@@ -39,8 +39,8 @@ def padded(rows: Sequence[list[int]], starts: Sequence[int]) -> Batch:
 
 
 def steps_for(n: int, epochs: int = 20) -> int:
-    """So many epochs of n examples, but not fewer than 60 steps nor more than 400."""
-    return min(400, max(60, epochs * n // BATCH))
+    """So many epochs of n examples, but not fewer than 60 steps nor more than 240."""
+    return min(240, max(60, epochs * n // BATCH))
 
 
 def sft(
