@@ -79,7 +79,7 @@ def row(
     return {**found, "note": note} if note else found
 
 
-def finish(rows: Sequence[dict[str, Any]], given: argparse.Namespace) -> None:
+def finish(rows: Sequence[dict[str, Any]], given: argparse.Namespace, name: str = "") -> None:
     """Print the rows, write them where --json says, and, after a full run, into results/ with how they were made."""
     for each in rows:
         value = "not measured" if each["value"] is None else f"{each['value']:.3f}"
@@ -99,6 +99,6 @@ def finish(rows: Sequence[dict[str, Any]], given: argparse.Namespace) -> None:
             "versions": versions(),
             "rows": list(rows),
         }
-        path = RESULTS / f"{Path(sys.argv[0]).stem}.json"
+        path = RESULTS / f"{name or Path(sys.argv[0]).stem}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")

@@ -23,7 +23,7 @@ from harness import DATA, RESULTS, finish, row, run_watched
 RUNS = Path("runs/real")
 ARMS = "majority,tfidf,few-shot,few-shot-nearest,head,sft"
 SETS: dict[str, list[str]] = {
-    "symptom2disease": ["Symptom2Disease.csv", "--text", "text", "--label", "label"],
+    "symptom2disease": ["Symptom2Disease.csv", "--test-share", "0.2", "--text", "text", "--label", "label"],
     "trec": ["TREC.train", "--test", "TREC.test", "--format", "label-first", "--text", "text", "--label", "coarse"],
     "nicta_piboso": ["train_clean.txt", "--test", "test_clean.txt", "--format", "sections", "--group", "group"],
     "health_advice": [
@@ -45,7 +45,7 @@ def command(name: str, quick: bool, folder: Path) -> list[str]:
     size = ["--labels", "0,24,96,384" if name == "symptom2disease" else "0,16,64,256"]
     size += ["--seeds", "1", "--test-items", "10"] if quick else ["--seeds", "3"]
     if not quick and name != "symptom2disease":
-        size += ["--test-items", "500"]
+        size += ["--test-items", "200"]
     return ["compare", *files, "--arms", ARMS, *size, "--out", str(folder), "--quiet"]
 
 
@@ -78,13 +78,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one small study a set")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
     given = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    every: list[dict[str, Any]] = []
     for name in given.sets or SETS:
         if (DATA / name).is_dir():
-            rows += study(name, given.quick)
+            rows = study(name, given.quick)
         else:
-            rows.append(row(f"{name}, whole study", None, "min", note=f"not measured: {name} is not at hand"))
-    finish(rows, given)
+            rows = [row(f"{name}, whole study", None, "min", note=f"not measured: {name} is not at hand")]
+        every += rows
+        finish(rows, given, f"real_data/{name}.rows")
+    if given.json:
+        given.json.write_text(json.dumps(every, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

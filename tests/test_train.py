@@ -330,7 +330,7 @@ def test_every_example_comes_once_an_epoch_in_an_order_of_its_own():
 
 
 def test_steps_grow_with_the_examples_within_bounds():
-    assert [steps_for(n) for n in (1, 48, 160, 100_000)] == [60, 60, 20 * 160 // BATCH, 240]
+    assert [steps_for(n) for n in (1, 48, 160, 100_000)] == [60, 60, 12 * 160 // BATCH, 160]
 
 
 # ---- a classification head

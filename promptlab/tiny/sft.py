@@ -38,9 +38,9 @@ def padded(rows: Sequence[list[int]], starts: Sequence[int]) -> Batch:
     return Batch(tokens, weights)
 
 
-def steps_for(n: int, epochs: int = 20) -> int:
-    """So many epochs of n examples, but not fewer than 60 steps nor more than 240."""
-    return min(240, max(60, epochs * n // BATCH))
+def steps_for(n: int, epochs: int = 12) -> int:
+    """So many epochs of n examples, but not fewer than 60 steps nor more than 160."""
+    return min(160, max(60, epochs * n // BATCH))
 
 
 def sft(
