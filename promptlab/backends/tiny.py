@@ -57,6 +57,12 @@ class Tiny:
         return _load, (self.path, self.seed)
 
     @property
+    def description(self) -> str:
+        """What it is, for reports."""
+        parameters = sum(p.numel() for p in self.model.parameters())
+        return f"{parameters / 1e6:.1f} M parameters, context {self.context_tokens:,}, sha256 {self.sha256[:12]}"
+
+    @property
     def context_tokens(self) -> int:
         return self.model.config.context
 
