@@ -68,7 +68,8 @@ def study(name: str, quick: bool) -> list[dict[str, Any]]:
     if not quick:
         kept = RESULTS / "real_data"
         kept.mkdir(parents=True, exist_ok=True)
-        shutil.copy(folder / "results.json", kept / f"{name}.json")
+        found = (folder / "results.json").read_text(encoding="utf-8").replace(str(DATA), "…")
+        (kept / f"{name}.json").write_text(found, encoding="utf-8")
     return rows
 
 

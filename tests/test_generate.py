@@ -70,7 +70,7 @@ def plain_score(backend: Tiny, prompt: list[int], continuation: str) -> float:
 def mixed_batch() -> list[Request]:
     """Short and long, with a start in common or none, scored, greedy and sampled, some of the same prompt."""
     shared = words(0, 50)
-    prompts = [words(i, n) for i, n in enumerate((1, 5, 30, 90), start=1)] + [
+    prompts = [words(i, n) for i, n in enumerate((1, 5, 30, 70), start=1)] + [
         f"{shared} {words(i, i)}" for i in range(5)
     ]
     batch: list[Request] = []
