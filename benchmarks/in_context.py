@@ -42,7 +42,7 @@ def label_maps(tiny: object, n: int, n_labels: int, shots: int) -> list[bool]:
 
 def main() -> None:
     given = options(__doc__)
-    n = 100 if given.quick else 500
+    n = 60 if given.quick else 300
     tiny = model("tiny")
     rows = []
     for n_labels, wanted in ((2, None), (4, 0.8), (8, None)):
@@ -52,7 +52,7 @@ def main() -> None:
             rows.append(share(f"{n_labels}-way label maps, {shots} shots", right, target))
     zero = next(r for r in rows if r["name"] == "4-way label maps, 0 shots")
     zero.update(target=0.25, ok=zero["low"] <= 0.25 <= zero["high"], note="at chance: the interval must hold .25")
-    n = 30 if given.quick else 200
+    n = 20 if given.quick else 100
     for steps in (2, 3, 4, 5):
         problems = [word_problem(Random(f"steps/{steps}/{i}"), steps) for i in range(n)]
         for name, strategy in (
