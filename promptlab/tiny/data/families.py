@@ -237,8 +237,8 @@ def arithmetic(rng: Random, room: int) -> Chat:
 MIXTURE: dict[str, tuple[Family, float]] = {
     "repetition": (repetition, 0.16),
     "recall": (recall, 0.11),
-    "word_map": (word_map, 0.21),
-    "facet_map": (facet_map, 0.12),
+    "word_map": (word_map, 0.27),
+    "facet_map": (facet_map, 0.06),
     "word_facts": (word_facts, 0.11),
     "arithmetic": (arithmetic, 0.29),
 }
