@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,6 +26,9 @@ def test_a_run_can_be_continued_from_another_ones_weights(tmp_path: Path) -> Non
 
 def test_rows_are_short_at_first_and_then_as_long_as_the_context(tiny_tokenizer: Tokenizer) -> None:
     for step, size in ((0, 256), (1, 256), (2, 1024)):
-        [batch] = pretraining_batch(tiny_tokenizer, Config(context=1024), 0, step, long_from=2)
-        assert batch.tokens.shape == (TOKENS_PER_STEP // size, size + 1)
-        assert batch.weights.shape == (TOKENS_PER_STEP // size, size)
+        batches = pretraining_batch(tiny_tokenizer, Config(context=1024), 0, step, long_from=2)
+        tokens = np.concatenate([batch.tokens for batch in batches])
+        assert tokens.shape == (TOKENS_PER_STEP // size, size + 1)
+        assert len(np.unique(tokens, axis=0)) == len(tokens)
+        assert sum(len(batch.weights) for batch in batches) == len(tokens)
+        assert {batch.weights.shape[1] for batch in batches} == {size}

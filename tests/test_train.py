@@ -392,7 +392,7 @@ def test_a_frozen_head_is_logistic_regression_on_the_pooled_states(random_model,
 
     def with_penalty(model: nn.Module, batch: Batch) -> torch.Tensor:
         penalty = model.head.weight.square().sum() / 2 / len(TEXTS)
-        return label_loss(model, batch) + penalty * batch.weights.sum()
+        return label_loss(model, batch) + penalty * len(TEXTS)
 
     steps = Recipe(1500, lr=0.02, warmup=1, decay=0.9, weight_decay=0.0, betas=(0.9, 0.999))
     train(Head(), lambda _: [batch], with_penalty, steps)
@@ -408,3 +408,25 @@ def test_long_texts_lose_their_oldest_tokens(tiny_tokenizer):
     assert batch.tokens.shape == (2, 20)
     assert batch.weights.sum(1).tolist() == [20.0, 5.0]
     assert batch.tokens[0, -1] == tiny_tokenizer.role["assistant"]
+
+
+@pytest.mark.parametrize("method", ["sft", "head"])
+def test_how_many_examples_are_taken_at_once_changes_rounding_only(random_model, tiny_tokenizer, monkeypatch, method):
+    """Of a batch, texts of like length go together; weights after two steps are those of the whole batch at once."""
+    texts = [f"{TEXTS[i]} " * (1 + i % 7) for i in range(20)]
+
+    def tuned() -> nn.Module:
+        if method == "head":
+            labels = ("gut", "lung", "skin")
+            return train_head(random_model, tiny_tokenizer, texts, TARGETS[:20], labels, recipe=Recipe(2, lr=1e-3))
+        chats = [[Message("user", t), Message("assistant", y)] for t, y in zip(texts, TARGETS, strict=False)]
+        return sft(random_model, tiny_tokenizer, chats, recipe=Recipe(2, lr=1e-3))
+
+    by_length = tuned().double()
+    monkeypatch.setattr("promptlab.tiny.sft.AT_ONCE", BATCH)
+    whole = tuned().double()
+    for one, other, before in zip(
+        by_length.parameters(), whole.parameters(), random_model.parameters(), strict=method == "sft"
+    ):
+        torch.testing.assert_close(one, other, atol=2e-6, rtol=0)
+        assert not torch.equal(one.float(), before)

@@ -15,17 +15,18 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from promptlab.errors import ContextOverflow, ModelError
-from promptlab.tiny.model import Cache, Transformer
+from promptlab.tiny.model import Cache, Earlier, Transformer
 from promptlab.tiny.tokenizer import EOS, Tokenizer
 from promptlab.types import Reply, Request, Token, Usage
 
-TOKENS_A_CHUNK = 16_384  # of cache, padding included: about 100 MB for the bundled model
+TOKENS_A_CHUNK = 8_192  # of cache, padding included: about 50 MB for the bundled model; more is no faster
 SHARED_AT_LEAST = 24  # tokens in common from which reading a prefix once pays
 MAX_NEW_TOKENS = 256  # where the request does not say
-PACK = 128  # tokens of continuations that are scored side by side
+PACK = 256  # tokens of continuations that are scored side by side
 
 T = TypeVar("T")
 Prompt = tuple[int, ...]
@@ -36,12 +37,9 @@ class Read:
     """Prompts that have been read: a cache row each, how long they are, and the scores of what comes next."""
 
     cache: Cache
+    padding: Tensor  # (B, 1, 1, S), 0 where a cache row holds its prompt, minus infinity behind it
     lengths: Tensor  # (B,) tokens of each prompt
     logits: Tensor  # (B, V)
-
-    def real(self, rows: Tensor) -> Tensor:
-        """Which columns of these cache rows hold a prompt and not padding, (rows, S)."""
-        return torch.arange(self.cache.length) < self.lengths[rows, None]
 
 
 @dataclass(slots=True)
@@ -108,11 +106,17 @@ def runs(items: Sequence[T], width: Callable[[T], int], most: int) -> Iterator[l
 def read_all(model: Transformer, prompts: Sequence[Prompt]) -> Iterator[tuple[list[Prompt], Read]]:
     """All prompts, some at a time: those that begin alike together, and then those of like lengths."""
     for group, shared in groups(prompts):
-        prefix = Cache(model.config, 1, shared, model.dtype)
-        if shared:
-            model(torch.tensor([group[0][:shared]]), cache=prefix)
-        for some in runs(sorted(group, key=len), len, TOKENS_A_CHUNK):
-            yield some, read_after(model, prefix, some)
+        yield from read_group(model, group, shared)
+
+
+def read_group(model: Transformer, group: Sequence[Prompt], shared: int) -> Iterator[tuple[list[Prompt], Read]]:
+    """Prompts that share their first tokens, which are read once; the rest of as many at a time as memory allows."""
+    prefix = None
+    if shared:
+        prefix = Earlier(Cache(model.config, 1, shared, model.dtype))
+        model(torch.tensor([group[0][:shared]]), cache=prefix.cache)
+    for some in runs(sorted(group, key=len), lambda prompt: len(prompt) - shared, TOKENS_A_CHUNK):
+        yield some, read_after(model, prefix, some)
 
 
 def groups(prompts: Sequence[Prompt]) -> Iterator[tuple[list[Prompt], int]]:
@@ -132,17 +136,23 @@ def common_prefix(prompts: Sequence[Prompt]) -> int:
     return next((i for i in range(n) if first[i] != last[i]), n)
 
 
-def read_after(model: Transformer, prefix: Cache, prompts: Sequence[Prompt]) -> Read:
+def read_after(model: Transformer, prefix: Earlier | None, prompts: Sequence[Prompt]) -> Read:
     """Read prompts that all begin with the prefix. No prompt looks at its padding, which stands behind it."""
-    B, shared, width = len(prompts), prefix.length, max(map(len, prompts)) - prefix.length
+    shared = prefix.cache.length if prefix is not None else 0
+    lengths = torch.tensor([len(prompt) - shared for prompt in prompts])
+    B, width = len(prompts), int(lengths.max())
     tokens = torch.zeros(B, width, dtype=torch.long)
     for row, prompt in enumerate(prompts):
-        tokens[row, : len(prompt) - shared] = torch.tensor(prompt[shared:])
-    cache = prefix.select(torch.zeros(B, dtype=torch.long), width)
-    mask = torch.ones(1, 1, width, shared + width, dtype=torch.bool).tril(shared) if shared else None
-    hidden = model(tokens, mask=mask, cache=cache)
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
-    return Read(cache, lengths, model.logits(hidden[torch.arange(B), lengths - shared - 1]))
+        tokens[row, : lengths[row]] = torch.tensor(prompt[shared:])
+    cache = Cache(model.config, B, width, model.dtype, prefix)
+    hidden = model(tokens, cache=cache)
+    padding = seen(torch.arange(width) < lengths[:, None], model.dtype)[:, None, None]
+    return Read(cache, padding, lengths + shared, model.logits(hidden[torch.arange(B), lengths - 1]))
+
+
+def seen(may: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to attention scores: 0 where a position may be seen, minus infinity where not."""
+    return torch.zeros(may.shape, dtype=dtype).masked_fill_(~may, float("-inf"))
 
 
 # ---- scoring continuations
@@ -161,7 +171,7 @@ def score(model: Transformer, read: Read, pieces: Sequence[tuple[int, list[int]]
                 last.append(n)
             else:
                 packs.append([n])
-    for some in runs(packs, lambda pack: read.cache.length + sum(widths[n] for n in pack), TOKENS_A_CHUNK):
+    for some in runs(packs, lambda pack: sum(widths[n] for n in pack), TOKENS_A_CHUNK // 2):
         for n, rest in score_side_by_side(model, read, pieces, some):
             sums[n] += rest
     return sums
@@ -184,8 +194,9 @@ def score_side_by_side(
             step[k, here] = torch.arange(len(ids) - 1)
             start = here.stop
     itself = (piece[:, :, None] == piece[:, None]).tril()  # (packs, width, width)
-    mask = torch.cat((read.real(of)[:, None].expand(-1, width, -1), itself), dim=2)[:, None]
-    hidden = model(inputs, read.lengths[of, None] + step, mask, cache=read.cache.select(of, width))
+    prompts = Earlier(read.cache.select(of, 0), read.padding[of])
+    cache = Cache(model.config, len(packs), width, model.dtype, prompts)
+    hidden = model(inputs, read.lengths[of, None] + step, seen(itself, model.dtype)[:, None], cache=cache)
     log_p = torch.log_softmax(model.logits(hidden), dim=-1).gather(2, targets[..., None]).squeeze(2)
     for k, pack in enumerate(packs):
         for n in pack:
@@ -218,7 +229,7 @@ def write(model: Transformer, tokenizer: Tokenizer, read: Read, rows: Sequence[R
 def write_together(model: Transformer, tokenizer: Tokenizer, read: Read, batch: list[Row]) -> None:
     """Write replies, a token of every unfinished one at a time."""
     of = torch.tensor([row.of for row in batch])
-    logits, lengths, real = read.logits[of], read.lengths[of], read.real(of)
+    logits, lengths, padding = read.logits[of], read.lengths[of], read.padding[of]
     cache = read.cache.select(of, max(len(row.uniforms) for row in batch))
     while True:
         for row, token, log_p in zip(batch, *choose(logits, batch), strict=True):
@@ -228,11 +239,11 @@ def write_together(model: Transformer, tokenizer: Tokenizer, read: Read, batch: 
             return
         if len(going) <= 0.75 * len(batch):  # not at once: leaving the batch costs a copy of what stays
             keep = torch.tensor(going)
-            batch, lengths, real = [batch[k] for k in going], lengths[keep], real[keep]
+            batch, lengths, padding = [batch[k] for k in going], lengths[keep], padding[keep]
             cache = cache.select(keep, max(len(row.uniforms) - len(row.ids) for row in batch))
         last = torch.tensor([row.ids[-1:] or [EOS] for row in batch])
-        real = torch.cat((real, torch.ones(len(batch), 1, dtype=torch.bool)), dim=1)
-        hidden = model(last, lengths[:, None], real[:, None, None], cache=cache)
+        padding = F.pad(padding, (0, 1))  # what is written is none
+        hidden = model(last, lengths[:, None], padding, cache=cache)
         logits, lengths = model.logits(hidden[:, -1]), lengths + 1
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from promptlab.tiny.model import Transformer
-from promptlab.tiny.sft import BATCH, epochs, steps_for
+from promptlab.tiny.sft import BATCH, alike, epochs, steps_for
 from promptlab.tiny.tokenizer import PAD, Tokenizer
 from promptlab.tiny.train import Batch, Recipe, train
 from promptlab.types import Message
@@ -37,11 +37,11 @@ class Classifier(nn.Module):
     @torch.inference_mode()
     def log_probabilities(self, tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[float]]:
         """log p(label | text) in nats, a row a text."""
-        rows: list[list[float]] = []
-        for start in range(0, len(texts), 64):
-            batch = encoded(tokenizer, texts[start : start + 64], self.body.config.context)
-            rows += torch.log_softmax(self(batch).float(), dim=-1).tolist()
-        return rows
+        found: dict[int, list[float]] = {}
+        for few in alike(range(len(texts)), lambda i: len(texts[i])):
+            batch = encoded(tokenizer, [texts[i] for i in few], self.body.config.context)
+            found.update(zip(few, torch.log_softmax(self(batch).float(), dim=-1).tolist(), strict=True))
+        return [found[i] for i in range(len(texts))]
 
 
 def encoded(tokenizer: Tokenizer, texts: Sequence[str], context: int) -> Batch:
@@ -56,10 +56,9 @@ def encoded(tokenizer: Tokenizer, texts: Sequence[str], context: int) -> Batch:
 
 
 def label_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Σ −log p(label | text) over the batch, scaled so that the training loop's mean over tokens is one over texts."""
+    """Σ −log p(label | text) over the batch."""
     assert batch.labels is not None
-    mean = F.cross_entropy(model(batch), batch.labels)
-    return mean * batch.weights.sum()
+    return F.cross_entropy(model(batch), batch.labels, reduction="sum")
 
 
 def train_head(
@@ -79,10 +78,12 @@ def train_head(
     index = {label: i for i, label in enumerate(labels)}
     batch_of = epochs(len(texts), min(BATCH, len(texts)), recipe.steps, seed)
 
+    def batch_of_some(few: Sequence[int]) -> Batch:
+        batch = encoded(tokenizer, [texts[i] for i in few], base.config.context)
+        return batch._replace(labels=torch.tensor([index[targets[i]] for i in few]))
+
     def batch_at(step: int) -> list[Batch]:
-        chosen = batch_of(step)
-        batch = encoded(tokenizer, [texts[i] for i in chosen], base.config.context)
-        return [batch._replace(labels=torch.tensor([index[targets[i]] for i in chosen]))]
+        return [batch_of_some(few) for few in alike(batch_of(step), lambda i: len(texts[i]))]
 
     train(classifier, batch_at, label_loss, recipe)
     return classifier

@@ -28,6 +28,11 @@ class Batch(NamedTuple):
     weights: Tensor
     labels: Tensor | None = None
 
+    @property
+    def counted(self) -> float:
+        """What the loss of a step is divided by: the weight of its targets, or the number of its labels."""
+        return float(self.weights.sum()) if self.labels is None else len(self.labels)
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -99,7 +104,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr_at(step)
         batches = batch_at(step)
-        total = sum(float(b.weights.sum()) for b in batches)
+        total = sum(b.counted for b in batches)
         value = 0.0
         for batch in batches:
             with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
