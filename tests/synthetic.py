@@ -154,10 +154,11 @@ def _run(arms: dict, budgets: tuple, seeds: tuple, n_items: int) -> dict:
         "machine": "Linux x86_64, 2 cores",
         "lint": [
             {
-                "kind": "duplicates across the split",
+                "kind": "overlap",
                 "count": 3,
                 "message": "3 test items also stand in the training rows.",
             },
+            {"kind": "conflicts", "count": 2, "message": "2 text(s) occur with different labels, in 4 rows."},
             {"kind": "near-empty", "count": 1, "message": "1 row has a text of fewer than 3 characters."},
         ],
         "warnings": [],

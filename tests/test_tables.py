@@ -408,3 +408,13 @@ def test_nicta_abstracts_are_its_groups():
 def test_a_worked_answer_is_not_taken_for_a_label():
     with pytest.raises(DataError, match="2,000 different values"):
         examples_from(read_table(LABELLED / "gsm8k/train_first2000.jsonl"), "question", "answer")
+
+
+def test_half_a_surrogate_pair_is_mended_and_counted(tmp_path):
+    path = tmp_path / "notes.jsonl"
+    escaped = (("caf\\ud83d", "a"), ("tea \\ud83d\\ude00", "b"), ("x", "c\\udc00"))
+    path.write_text("".join(f'{{"text": "{text}", "label": "{label}"}}\n' for text, label in escaped))
+    read = examples_from(read_table(path), "text", "label")
+    assert [e.input for e in read.examples] == ["caf\ufffd", "tea \U0001f600", "x"]
+    assert [e.target for e in read.examples] == ["a", "b", "c\ufffd"]
+    assert read.warnings == ("2 row(s) with half a surrogate pair, read as U+FFFD (first: line 1).",)

@@ -100,3 +100,14 @@ def as_line(value: Mapping[str, Any]) -> str:
 def open_jsonl(path: Path, mode: str) -> IO[str]:
     """Half a surrogate pair, which UTF-8 does not have, is written as JSON escapes it."""
     return path.open(mode, encoding="utf-8", errors="backslashreplace")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[IO[str]]:
+    """A file that is there, whole, after the block, or is as it was before."""
+    part = path.with_name(f"{path.name}.part")
+    with open_jsonl(part, "w") as out:
+        yield out
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(part, path)

@@ -98,7 +98,9 @@ def _sample(results: Results) -> Iterator[str]:
 
 def _data(results: Results) -> Iterator[str]:
     for finding in results.run.get("lint") or ():
-        kind = str(finding["kind"]).lower()
-        if any(word in kind for word in ("duplicate", "leak", "overlap", "groups across")):
+        kind = finding["kind"]
+        if kind in ("duplicates", "overlap", "groups across", "leak"):
             yield f"Scores may be too high: {finding['message']}"
+        elif kind == "conflicts":
+            yield f"Not every label can be right: {finding['message']}"
     yield from map(str, results.run.get("warnings") or ())

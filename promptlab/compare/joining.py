@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from promptlab.compare.answering import plain
-from promptlab.compare.cellfile import as_line, open_jsonl, whole_lines
+from promptlab.compare.cellfile import as_line, whole, whole_lines
 from promptlab.compare.plan import Cell, Plan
 from promptlab.task import Task
 from promptlab.types import Example
@@ -50,14 +47,3 @@ def judged(task: Task, cell: Cell, example: Example, cluster: int, answer: dict[
     correct = task.score(answer["answer"], example.target) == 1
     gold = {"group": example.group, "cluster": cluster, "target": plain(example.target), "correct": correct}
     return {**cell._asdict(), **answer, **gold, "generated": said}
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[IO[str]]:
-    """A file that is there, whole, after the block, or is as it was before."""
-    part = path.with_name(f"{path.name}.part")
-    with open_jsonl(part, "w") as out:
-        yield out
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(part, path)

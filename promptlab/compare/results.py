@@ -11,9 +11,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from promptlab.compare.cellfile import whole
 from promptlab.compare.cells import Json
 from promptlab.compare.decision import decide
-from promptlab.compare.joining import whole
 from promptlab.compare.measures import Results
 from promptlab.compare.methods import methods
 

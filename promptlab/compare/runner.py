@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, SupportsIndex
 
-from promptlab.compare.cellfile import whole_lines
+from promptlab.compare.cellfile import whole, whole_lines
 from promptlab.compare.data.lint import lint
 from promptlab.compare.jobs import fill_all
-from promptlab.compare.joining import join_targets, whole
+from promptlab.compare.joining import join_targets
 from promptlab.compare.plan import Plan, planned
 from promptlab.compare.provenance import machine, versions
 from promptlab.compare.report import write_report

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,11 +77,7 @@ def read_source(given: Arguments, file: str, *, for_test: bool = False) -> Sourc
     """The examples of a file."""
     table = read_table(file, given.format, header=given.header)
     read = examples_from(table, given.text, given.label, given.group, for_test=for_test)
-    broken = re.compile("[\ud800-\udfff]")  # half a surrogate pair, legal in JSON only: tokenizers refuse it
-    examples = tuple(replace(e, input=broken.sub("\ufffd", e.input)) for e in read.examples)
-    changed = sum(a.input != b.input for a, b in zip(examples, read.examples, strict=True))
-    told = [f"{changed:,} text(s) hold half a surrogate pair; each was read as U+FFFD."] if changed else []
-    return Source(examples, (*table.warnings, *read.warnings, *told), Path(file).name, table.sha256)
+    return Source(tuple(read.examples), (*table.warnings, *read.warnings), Path(file).name, table.sha256)
 
 
 def task_of(given: Arguments) -> tuple[Task, list[str], dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from promptlab.compare.data.formats import READERS, plain_format
 from promptlab.compare.data.textfile import Row, examine
 from promptlab.errors import DataError
 from promptlab.types import Example
+
+HALF_A_PAIR = re.compile("[\ud800-\udfff]")  # of surrogates: JSON can escape one alone, tokenizers refuse it
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +103,13 @@ def examples_from(
         raise DataError(f'"{label}" is asked for as text and as label. Name two columns.')
     name = name if name is not None else _stem(table.path)
     examples: list[Example] = []
-    no_text, no_label, no_group = (array("Q") for _ in range(3))
+    no_text, no_label, no_group, mended = (array("Q") for _ in range(4))
     for at, row in enumerate(table.rows):
         parts = (stripped for column in texts if (stripped := (row[column] or "").strip()))
-        said, target = "\n".join(parts), (row[label] or "").strip()
+        as_read = ("\n".join(parts), (row[label] or "").strip())
+        said, target = (HALF_A_PAIR.sub("\ufffd", cell) for cell in as_read)
+        if (said, target) != as_read:
+            mended.append(at)
         of = (row[groups] or "").strip() or None if groups is not None else None
         if not said:
             no_text.append(at)
@@ -118,6 +124,7 @@ def examples_from(
         (no_text, "with no text left out"),
         (no_label, "with no label left out"),
         (no_group, f'with nothing in "{group}", each taken as a group of its own'),
+        (mended, "with half a surrogate pair, read as U+FFFD"),
     )
     warnings = (f"{len(at):,} row(s) {what} (first: {table.where(at[0])})." for at, what in told if at)
     return Examples(examples, tuple(warnings))

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from promptlab.compare.cellfile import whole
 from promptlab.compare.comparisons import QUESTIONS, Difference
 from promptlab.compare.decision import decide
-from promptlab.compare.joining import whole
 from promptlab.compare.measures import Results, measure
 from promptlab.compare.methods import methods
 from promptlab.compare.report.browser import browser_data
