@@ -83,17 +83,70 @@ def test_of_arms_that_are_right_on_the_same_items_the_cheapest_is_chosen(tmp_pat
 def test_an_arm_at_the_level_of_the_most_frequent_label_is_not_recommended(tmp_path):
     found = decided(tmp_path, {"ask": ("prompting", (0.4,)), "tune": ("fine-tuning", (0.35,))}, budgets=(8,))
     assert found.per_budget[0].verdict == "nothing"
-    assert "most frequent answer" in found.sentence
+    assert "nothing is shown to be better than always answering the commonest class of the test" in found.sentence
 
 
-def test_one_family_above_the_most_frequent_answer_is_enough_to_go_on(tmp_path):
+def test_one_option_above_the_commonest_class_is_enough_to_go_on(tmp_path):
     arms = {"ask": ("prompting", "", (0.9,)), "tune": ("fine-tuning", "", (0.4,)), "majority": ("baseline", "", (0.4,))}
     results = measure(write_run(tmp_path, arms=arms, budgets=(8,), seeds=(0,)), DRAWS)
-    top = replace(results.best_at(8)["prompting"].accuracy, low=0.0)  # ahead, but too unsure to be above the bar
-    unsure = tuple(replace(b, accuracy=top) if b.family == "prompting" else b for b in results.best)
-    above = tuple(replace(b, accuracy=replace(b.accuracy, low=0.6)) if b.family == "fine-tuning" else b for b in unsure)
-    assert decide(replace(results, best=unsure)).per_budget[0].verdict == "nothing"
-    assert decide(replace(results, best=above)).per_budget[0].verdict != "nothing"
+    assert results.above == (Option("ask", 8),)
+    assert decide(results).per_budget[0].verdict == "prompting"
+    assert decide(replace(results, above=(Option("ask", 32),))).per_budget[0].verdict == "nothing"
+
+
+def test_the_bar_is_cleared_by_an_interval_corrected_for_the_number_of_options(tmp_path):
+    alone = {"ask0": ("prompting", "", (0.6,))}
+    many = {f"ask{i}": ("prompting", "", (0.6,)) for i in range(40)}
+    one, all_of_them = (
+        measure(write_run(tmp_path / str(len(arms)), arms=arms, budgets=(8,), seeds=(0,), n_items=240), 2_000)
+        for arms in (alone, many)
+    )
+    assert one.point(Option("ask0", 8)).accuracy == all_of_them.point(Option("ask0", 8)).accuracy
+    assert one.above == (Option("ask0", 8),)
+    assert Option("ask0", 8) not in all_of_them.above
+
+
+def test_a_task_without_classes_takes_a_right_answer_to_be_recommended(tmp_path):
+    results = measure(write_run(tmp_path, arms={"ask": ("prompting", "", (0.9,))}, budgets=(8,)), DRAWS)
+    assert decide(replace(results, majority=None, above=())).per_budget[0].verdict == "nothing"
+
+
+def test_where_every_answer_failed_there_is_no_verdict(tmp_path):
+    results = measure(write_run(tmp_path, arms={"ask": ("prompting", "", (0.9,))}, budgets=(8,)), DRAWS)
+    failed = tuple(replace(point, failed=1.0) for point in results.points)
+    found = decide(replace(results, points=failed))
+    assert found.per_budget[0].verdict == "failed"
+    assert "nothing was answered" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("arms", "said", "missing"),
+    [
+        ({"tune": ("fine-tuning", (0.9,))}, "only fine-tuning was run", ("prompting", "the baseline")),
+        (
+            {"words": ("baseline", (0.9,)), "majority": ("baseline", (0.4,))},
+            "only the baseline was run",
+            ("prompting",),
+        ),
+        (
+            {"ask": ("prompting", (0.6,)), "words": ("baseline", (0.9,))},
+            "as good or better than prompting",
+            ("fine-tuning",),
+        ),
+        ({"ask": ("prompting", (0.9,)), "words": ("baseline", (0.6,))}, "prompt (ask", ("fine-tuning",)),
+    ],
+)
+def test_what_was_never_run_is_no_rival_and_said_to_be_missing(tmp_path, arms, said, missing):
+    found = decided(tmp_path, arms, budgets=(8,))
+    assert said in found.sentence
+    for family in missing:
+        assert any(doubt.startswith(f"No arm of {family}") for doubt in found.not_established)
+
+
+def test_always_giving_the_most_frequent_answer_is_never_named_best_beside_a_real_arm(tmp_path):
+    arms = {"words": ("baseline", "", (0.45,)), "majority": ("baseline", "", (0.46,)), "ask": ("prompting", "", (0.5,))}
+    results = measure(write_run(tmp_path, arms=arms, budgets=(8,), n_items=40), DRAWS)
+    assert all(option.arm != "majority" for best in results.best for option in best.options)
 
 
 def test_where_the_most_frequent_answer_itself_leads_nothing_works_yet(tmp_path):
@@ -101,7 +154,7 @@ def test_where_the_most_frequent_answer_itself_leads_nothing_works_yet(tmp_path)
     found = decided(tmp_path, arms, budgets=(8,))
     assert found.per_budget[0].verdict == "nothing"
     assert found.per_budget[0].families[0] == "baseline"
-    assert "the best of them is tune, 0.2" in found.sentence
+    assert "the highest is tune, 0.2" in found.sentence
     assert "as good or better" not in found.sentence
 
 

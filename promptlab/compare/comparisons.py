@@ -21,6 +21,7 @@ from promptlab.compare.statistics import Interval, Matrix, Resamples
 from promptlab.errors import DataError
 
 PROMPTING, FINE_TUNING, BASELINE = FAMILIES = ("prompting", "fine-tuning", "baseline")
+MAJORITY_ARM = "majority"  # always gives the most frequent answer: a bar to clear, no rival where there are others
 FAMILY_QUESTION = "Family against family"
 BASELINE_QUESTION = "Each language-model arm against the best baseline"
 RUNNER_UP_QUESTION = "The best arm against the runner-up"
@@ -167,13 +168,15 @@ def compare_at(
     """Everything compared where `budget` labels are to be had. `cells`: those at it, and those without labels."""
     there = aligned(cells)
     # An arm that makes no use of labels runs at every budget all the same; it is told once, as needing none.
-    scored = {o: m for o, m in there.items() if not (o.labels and _as_without(o, there))}
+    told = {o: m for o, m in there.items() if not (o.labels and _as_without(o, there))}
+    scored = {o: m for o, m in told.items() if o.arm != MAJORITY_ARM} or told
 
     def champion(name: str, among: Mapping[Option, Matrix], rank: int = 0) -> Side:
         options, correct = cross_fitted(among, sure.items, rank)
         return Side(Best(name, budget, options, sure.accuracy(correct)), correct)
 
     members = {name: {o: m for o, m in scored.items() if family[o.arm] == name} for name in FAMILIES}
+    members[BASELINE] = members[BASELINE] or {o: m for o, m in told.items() if o.arm == MAJORITY_ARM}
     champions = {name: champion(name, among) for name, among in members.items() if among}
     order = [champions[name] for name in (FINE_TUNING, PROMPTING, BASELINE) if name in champions]
     differences = [_difference(FAMILY_QUESTION, a, b, sure) for a, b in combinations(order, 2)]

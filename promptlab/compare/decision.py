@@ -2,7 +2,9 @@
 
 At each number of labels the best of each family (prompting, fine-tuning, baselines) is compared with the others:
 
-    none is above always giving the most frequent answer           -> nothing works yet
+    every answer failed                                            -> nothing was answered
+    none is above the share of the test's commonest class          -> nothing works yet
+    only one family was run                                        -> that it is above, and no more
     ahead of every other family                                    -> use it
     within the margin of the best, lower end of the difference     -> the cheapest of those
     the interval covers zero                                       -> not told apart, no winner is named
@@ -14,22 +16,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from promptlab.compare.comparisons import BASELINE, FAMILIES, FINE_TUNING, PROMPTING, Best
+from promptlab.compare.comparisons import BASELINE, FAMILIES, FINE_TUNING, MAJORITY_ARM, PROMPTING, Best, Option
 from promptlab.compare.doubts import doubts
-from promptlab.compare.measures import Results
-from promptlab.compare.wording import labels, number, shown
+from promptlab.compare.measures import Point, Results
+from promptlab.compare.wording import FAMILY_NAMES, labels, number, shown
 
-UNDECIDED, NOTHING = "undecided", "nothing"
-MAJORITY_ARM = "majority"  # always gives the most frequent answer: the bar itself
-FAMILY_NAMES = {PROMPTING: "prompting", FINE_TUNING: "fine-tuning", BASELINE: "the baseline"}
+UNDECIDED, NOTHING, FAILED, ALONE = "undecided", "nothing", "failed", "alone"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What one number of labels allows to say.
 
-    `verdict` is a family, "undecided" or "nothing"; `families` are those it is about, best first; `because` is the
-    sentence with the numbers.
+    `verdict` is a family, "undecided", "nothing", "failed" or "alone"; `families` are those it is about, best first;
+    `because` is the sentence with the numbers.
     """
 
     budget: int
@@ -76,12 +76,17 @@ def verdict_at(budget: int, results: Results) -> Verdict:
     best = {name: found for name, found in results.best_at(budget).items() if name in FAMILIES}
     order = sorted(best, key=lambda name: -best[name].accuracy.value)
     top, others = order[0], order[1:]
-    bar = results.majority
-    if bar is not None and all(found.accuracy.low <= bar for found in best.values()):
-        return Verdict(budget, NOTHING, tuple(order), _nothing([best[name] for name in order], bar))
+    there = [point for point in results.points if point.labels in (0, budget)]
+    if all(point.failed == 1 for point in there if point.arm != MAJORITY_ARM):
+        return Verdict(budget, FAILED, tuple(order), "see which and why under the answers")
+    if not any(option.labels in (0, budget) for option in results.above):
+        return Verdict(budget, NOTHING, tuple(order), _nothing(there, results, budget))
+    if len(results.families) == 1:
+        [alone] = results.families
+        return Verdict(budget, ALONE, (alone,), f"{best[alone].name}, {shown(best[alone].accuracy)}")
     to_top = {name: results.between(name, top, budget).interval for name in others}
     if all(interval.high < 0 for interval in to_top.values()):
-        return Verdict(budget, top, (top, *others), _ahead(top, best, results, budget))
+        return Verdict(budget, top, tuple(order), _ahead(top, best, results, budget))
     equal = [top, *(name for name, interval in to_top.items() if interval.low > -results.margin)]
     unclear = [name for name, interval in to_top.items() if name not in equal and interval.high >= 0]
     if unclear:
@@ -91,10 +96,11 @@ def verdict_at(budget: int, results: Results) -> Verdict:
     return Verdict(budget, cheapest, tuple(equal), _equal(cheapest, equal, best, results, budget))
 
 
-def _nothing(order: Sequence[Best], bar: float) -> str:
-    """The numbers of the best that is not the bar itself."""
-    nearest = next((one for one in order if any(o.arm != MAJORITY_ARM for o in one.options)), order[0])
-    return f"the best of them is {nearest.name}, {shown(nearest.accuracy)}, against {number(bar)}"
+def _nothing(there: Sequence[Point], results: Results, budget: int) -> str:
+    """The numbers of the highest, in its own name; the bar itself only where nothing else was run."""
+    top = max(there, key=lambda point: (point.arm != MAJORITY_ARM, point.accuracy.value))
+    said = f"the highest is {Option(top.arm, top.labels).at(budget)}, {shown(top.accuracy)}"
+    return said if results.majority is None else f"{said}, against {number(results.majority)}"
 
 
 def _ahead(top: str, best: dict[str, Best], results: Results, budget: int) -> str:
@@ -148,12 +154,20 @@ def _span(first: int, last: int, starts: bool, ends: bool) -> str:
 
 def spoken(verdict: Verdict) -> str:
     """The verdict as a clause."""
+    names = [FAMILY_NAMES[name] for name in sorted(verdict.families, key=FAMILIES.index)]
     if verdict.verdict == UNDECIDED:
-        *most, final = [FAMILY_NAMES[name] for name in sorted(verdict.families, key=FAMILIES.index)]
+        *most, final = names
         return f"{', '.join(most)} and {final} are not told apart"
+    if verdict.verdict == ALONE:
+        return f"only {names[0]} was run, and it is better than always answering the commonest class"
+    if verdict.verdict == BASELINE:
+        others = names[:-1]
+        neither = "you need neither prompting nor fine-tuning, " if len(others) == 2 else ""
+        than = f" than {others[0]}" if len(others) == 1 else ""
+        return f"{neither}a baseline is as good or better{than}"
     return {
         PROMPTING: "prompt",
         FINE_TUNING: "fine-tune",
-        BASELINE: "you need neither prompting nor fine-tuning, a baseline is as good or better",
-        NOTHING: "nothing is shown to be better than always giving the most frequent answer",
+        NOTHING: "nothing is shown to be better than always answering the commonest class of the test",
+        FAILED: "nothing was answered: every request failed",
     }[verdict.verdict]

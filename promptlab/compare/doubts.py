@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from promptlab.compare.comparisons import RUNNER_UP, Difference
+from promptlab.compare.comparisons import BASELINE, FAMILIES, RUNNER_UP, Difference
 from promptlab.compare.measures import Point, Results
-from promptlab.compare.wording import labels, number, shown
+from promptlab.compare.wording import FAMILY_NAMES, labels, number, shown
 
 FEW_SEEDS = 5
 
 
 def doubts(results: Results) -> Iterator[str]:
     """One sentence each, the comparisons first, then what was never measured."""
+    yield from _never_run(results)
     yield from _not_told_apart(results)
     yield from _choices(results)
     yield from _prompts(results)
@@ -22,6 +23,13 @@ def doubts(results: Results) -> Iterator[str]:
     yield "No test from outside this data set was run, so nothing is known about other sources, places or years."
     yield "What fine-tuning made the model forget was not measured."
     yield "One task and one model were tried; another of either may order the arms differently."
+
+
+def _never_run(results: Results) -> Iterator[str]:
+    for family in FAMILIES:
+        if family not in results.families:
+            more = " but the most frequent answer" if family == BASELINE else ""
+            yield f"No arm of {FAMILY_NAMES[family]}{more} was run, so nothing is known of it here."
 
 
 def _not_told_apart(results: Results) -> Iterator[str]:
@@ -62,7 +70,7 @@ def _answers(results: Results) -> Iterator[str]:
         both = [p for p in results.points if p.labels == budget and p.generated is not None]
         if len(both) > 1:
             scored, written = max(both, key=lambda p: p.accuracy.value), max(both, key=_written)
-            if scored.arm != written.arm:
+            if scored.accuracy.value > written.accuracy.value and _written(written) > _written(scored):
                 yield (
                     f"With {budget} labels the ranking depends on how answers are read: {scored.arm} leads when labels "
                     f"are scored ({number(scored.accuracy.value)}), {written.arm} when the model writes freely "

@@ -16,8 +16,11 @@ import numpy as np
 from promptlab.compare import statistics
 from promptlab.compare.cells import Cell, Json, read_cells, read_json, read_lines
 from promptlab.compare.comparisons import (
+    BASELINE,
+    FAMILIES,
     FAMILY_QUESTION,
     FINE_TUNING,
+    MAJORITY_ARM,
     PROMPTING,
     Best,
     Difference,
@@ -98,7 +101,11 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """All that was measured. `arms` are in the run's order, points by number of labels and then in that order."""
+    """All that was measured. `arms` are in the run's order, points by number of labels and then in that order.
+
+    `above` are the options whose accuracy is above the share of the test's commonest class (above 0 where there are no
+    classes): by an interval of their own, at a level corrected for how many options there are (Bonferroni).
+    """
 
     run: Json
     arms: tuple[Arm, ...]
@@ -113,10 +120,17 @@ class Results:
     draws: int
     detectable: float
     points: tuple[Point, ...]
+    above: tuple[Option, ...]
     best: tuple[Best, ...]
     differences: tuple[Difference, ...]
     crossing: Crossing
     choice: Choice
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families that were run at all; always giving the most frequent answer is no baseline of its own."""
+        found = {point.family for point in self.points if point.arm != MAJORITY_ARM} or {BASELINE}
+        return tuple(family for family in FAMILIES if family in found)
 
     @property
     def capped(self) -> tuple[Point, ...]:
@@ -170,6 +184,9 @@ def measure(run_dir: Path, draws: int = 2_000, margin: float = 0.02, confidence:
         return replace(sure, drawn=any(drawn(cell, arms) for cell in some))
 
     points = tuple(_point(cell, family[cell.arm], sure_of([cell]), costs) for cell in cells)
+    rivals = [cell for cell in cells if cell.arm != MAJORITY_ARM]
+    strict = replace(sure, confidence=1 - (1 - confidence) / max(len(rivals), 1))
+    above = [cell for cell in rivals if strict.accuracy(cell.correct).low > (items.majority or 0.0)]
     there = {budget: [cell for cell in cells if cell.labels in (0, budget)] for budget in budgets}
     compared = [compare_at(budget, some, family, sure_of(some)) for budget, some in there.items()]
     differences = with_holm([difference for _, found in compared for difference in found])
@@ -187,6 +204,7 @@ def measure(run_dir: Path, draws: int = 2_000, margin: float = 0.02, confidence:
         draws=draws,
         detectable=statistics.smallest_detectable_difference(items.n_clusters),
         points=points,
+        above=tuple(Option(cell.arm, cell.labels) for cell in above),
         best=tuple(best for found, _ in compared for best in found),
         differences=differences,
         crossing=_crossing(differences),

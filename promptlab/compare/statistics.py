@@ -107,7 +107,7 @@ def accuracy(correct: Matrix, clusters: Ints, resamples: Resamples, confidence: 
     is Wilson's over the clusters.
     """
     draws = mean_draws(correct, clusters, resamples)
-    return _interval(float(correct.mean()), draws, correct.shape, resamples, confidence)
+    return _interval(float(correct.mean()), draws, correct.shape, resamples, confidence, lowest=0.0)
 
 
 def macro_f1(
@@ -128,7 +128,7 @@ def macro_f1(
         draws.append(_mean_f1(V @ right, V @ claims))
     W = resamples.seeds(len(answers))
     mixed = (W * np.array(draws).T).sum(axis=1) / W.sum(axis=1)
-    return _interval(float(np.mean(values)), mixed, answers.shape, resamples, confidence)
+    return _interval(float(np.mean(values)), mixed, answers.shape, resamples, confidence, lowest=0.0)
 
 
 def _class_counts(codes: Ints, counted: Matrix, n_classes: int, clusters: Ints, n_clusters: int) -> Floats:
@@ -155,7 +155,7 @@ def paired_difference(a: Matrix, b: Matrix, clusters: Ints, resamples: Resamples
         return Interval(0.0, 0.0, 0.0, a.shape[1], resamples.clusters.shape[1], a.shape[0], SAME)
     difference = a.astype(np.float64) - b
     value, draws = float(difference.mean()), mean_draws(difference, clusters, resamples)
-    found = _interval(value, draws, a.shape, resamples, confidence)
+    found = _interval(value, draws, a.shape, resamples, confidence, lowest=-1.0)
     if found.method != WILSON:
         return found
     p, q, n = float(a.mean()), float(b.mean()), resamples.clusters.shape[1]
@@ -164,14 +164,32 @@ def paired_difference(a: Matrix, b: Matrix, clusters: Ints, resamples: Resamples
     return Interval(value, max(low, -1.0), min(high, 1.0), found.n_items, n, found.n_seeds, WILSON)
 
 
-def _interval(value: float, draws: Floats, shape: tuple[int, ...], resamples: Resamples, confidence: float) -> Interval:
+def _interval(
+    value: float, draws: Floats, shape: tuple[int, ...], resamples: Resamples, confidence: float, lowest: float
+) -> Interval:
+    """The percentile interval of the draws, within [lowest, 1], made wider where there are few clusters.
+
+    Percentiles of a bootstrap are as narrow as if the variance were known: for equal arms on 4 clusters they leave out
+    zero in 15 of 100 studies, not 5. Both sides are stretched by t(C - 1) / z, as in the expanded percentile interval
+    of Hesterberg 2015 (Am. Stat. 69:371): 1.62-fold at 4 clusters, 1.07 at 20, 1.01 at 100.
+    """
     n_clusters = resamples.clusters.shape[1]
     tail = (1 - confidence) / 2
     low, high = (float(edge) for edge in np.quantile(draws, [tail, 1 - tail]))
     method = BOTH if shape[0] > 1 else ITEMS
     if high - low < 1e-12:  # not == : the same ratio of different sums may differ in its last bit
         (low, high), method = wilson(min(max(value, 0.0), 1.0), n_clusters, confidence), WILSON
+    else:
+        stretch = student(max(n_clusters - 1, 1), 1 - tail) / NormalDist().inv_cdf(1 - tail)
+        low, high = max(lowest, value - stretch * (value - low)), min(1.0, value + stretch * (high - value))
     return Interval(value, min(low, value), max(high, value), shape[1], n_clusters, shape[0], method)
+
+
+def student(df: int, p: float) -> float:
+    """The p-quantile of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, p))
 
 
 def wilson(p: float, n: int, confidence: float = 0.95) -> tuple[float, float]:

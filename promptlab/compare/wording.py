@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from promptlab.compare.statistics import Interval
 
+FAMILY_NAMES = {"prompting": "prompting", "fine-tuning": "fine-tuning", "baseline": "the baseline"}
+
 
 def number(x: float, sign: bool = False) -> str:
     """Two decimals, with a true minus and no negative zero; three where two would hide which side of zero it is on."""
