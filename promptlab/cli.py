@@ -8,7 +8,9 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -16,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from promptlab.errors import PromptlabError, SetupError
+from promptlab.errors import PromptlabError, SetupError, reason
 
 # typer brings a copy of click of its own in some versions: this is the class of wrong usage in either.
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -49,12 +51,27 @@ Format = Annotated[
 ]
 
 
+def print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"promptlab {version('promptlab')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    show: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
 def numbers(text: str, option: str) -> list[int]:
     """ "0,8,32" as numbers."""
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError as error:
-        raise SetupError(f"{option} takes numbers separated by commas, got {text!r}.") from error
+    with suppress(ValueError):
+        if found := [int(part) for part in text.split(",") if part.strip()]:
+            return found
+    raise SetupError(f"{option} takes numbers separated by commas, got {text!r}.")
 
 
 @app.command(epilog="Example: `promptlab compare notes.csv --text note --label urgency --labels 0,8,32,128`")
@@ -90,6 +107,8 @@ def compare(
 
     if (file is None) == (resume is None):
         raise SetupError("Give either a file to study or --resume with the folder of a run.")
+    if test is not None and typed(ctx, "test_share"):
+        raise SetupError("--test-share is held back of the file where there is no --test: leave one of them out.")
     if resume is not None:
         refuse_changes(ctx)
         given = Arguments.of_run(resume)
@@ -138,6 +157,7 @@ def typed(ctx: typer.Context, name: str) -> bool:
     epilog='Example: `promptlab ask "A jug holds 7 litres. Add 5. How many litres now?" --strategy chain-of-thought`'
 )
 def ask(
+    ctx: typer.Context,
     question: str,
     model: ModelName = "tiny",
     strategy: Annotated[str, typer.Option(help="How to ask; `promptlab models` lists them.")] = "zero-shot",
@@ -153,9 +173,16 @@ def ask(
     if strategy not in STRATEGIES:
         raise SetupError(f"Unknown strategy {strategy!r}. Known: {', '.join(STRATEGIES)}.")
     chosen = STRATEGIES[strategy]
-    options = {"n": n} if "n" in signature(chosen).parameters else {}
+    samples = "n" in signature(chosen).parameters
+    if typed(ctx, "n") and not samples:
+        raise SetupError(f"--n is how many paths are sampled, and {strategy} samples none: leave it out.")
     backend = promptlab.model(model)
-    answer = promptlab.run(chosen(question, seed=seed, **options), backend)
+    try:
+        answer = promptlab.run(chosen(question, seed=seed, **({"n": n} if samples else {})), backend)
+    except PromptlabError:
+        raise
+    except Exception as error:  # the backend may be somebody else's
+        raise PromptlabError(f"{model} failed: {reason(error)}") from error
     if as_json:
         votes = None if answer.votes is None else dict(answer.votes)
         said = {"value": answer.value, "text": answer.text, "why": answer.why, "votes": votes, "margin": answer.margin}
@@ -188,8 +215,9 @@ def lint(
     given = Arguments(str(file), text=text, label=label, group=group or None, format=format or None, header=header)
     train = read_source(given, str(file))
     held_back = read_source(given, str(test), for_test=True) if test else None
-    for line in [*train.warnings, *(held_back.warnings if held_back else ())]:
-        print(line)
+    for source in (train, held_back) if held_back else (train,):
+        for warning in source.warnings:
+            print(f"{source.file}: {warning}" if held_back else warning)
     for finding in find(train.examples, held_back.examples if held_back else None):
         print(f"{finding.kind}: {finding.message}")
     if not quiet:
@@ -206,6 +234,8 @@ def report(
     """Write a finished run's results.json and report.html again from its rows."""
     from promptlab.compare.report import write_report
 
+    if not folder.is_dir():
+        raise SetupError(f"There is no folder {folder}. Give that of a finished `promptlab compare` run.")
     if not (folder / "rows.jsonl").exists():
         raise SetupError(
             f"{folder} holds no finished run (no rows.jsonl). Finish it with: promptlab compare --resume {folder}"

@@ -3,16 +3,29 @@
     PromptlabError
     ├── SetupError         the set-up is wrong: says what was got and what to do
     │   ├── DataError      a file, column or label set that cannot be used as asked
-    │   └── Unsupported    this backend cannot do what the request asks
+    │   ├── Unsupported    this backend cannot do what the request asks
+    │   └── Unauthorized   no key, or one that the provider refuses
     ├── ForeignAwaitable   a program under `run` awaited something that is not an effect
     ├── WrongCall          a call names no tool, or arguments it does not take: told to the model
     ├── ReplayMiss         a replayed program asked something that was not recorded
     └── ModelError         one request failed: a value in a batch, raised inside the program by `ask`
-        └── ContextOverflow    the prompt and the room for its reply exceed the model's context
+        ├── ContextOverflow    the prompt and the room for its reply exceed the model's context
+        ├── Unavailable        not now: a rate limit, an overloaded server, no connection, no answer in time
+        ├── Refused            the model, or a filter of its provider, declined
+        ├── Truncated          the reply ended before what was asked for was whole: a JSON object, a tool's arguments
+        └── Malformed          what came is not what was asked: no such protocol, a stream without end, not the schema
 
 Catch broadly (`PromptlabError`) at the edge, narrowly (`ModelError`, through `attempt`) inside a program.
 What the model *wrote* is never an error: an unreadable reply is `Answer(None, why=…)`.
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from promptlab.types import Reply
 
 
 class PromptlabError(Exception):
@@ -43,9 +56,51 @@ class ReplayMiss(PromptlabError, LookupError):
     """A replayed program asked something that was not recorded; the message holds the prompt."""
 
 
+class Unauthorized(SetupError):
+    """There is no key, or the provider refuses it; the message says which variable holds it, never the key."""
+
+
 class ModelError(PromptlabError):
-    """One request failed. A value in a batch; raised inside the program that asked; never the end of a run."""
+    """One request failed. A value in a batch; raised inside the program that asked; never the end of a run.
+
+    `reply` is what was written, and paid for, all the same, where anything was.
+    """
+
+    def __init__(self, message: str, *, reply: Reply | None = None) -> None:
+        super().__init__(message)
+        self.reply = reply
 
 
 class ContextOverflow(ModelError):
     """The prompt and the room for its reply exceed the model's context."""
+
+
+class Unavailable(ModelError):
+    """Not now: asking again later may succeed. `retry_after_s` is when the server said so, in seconds."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Refused(ModelError):
+    """The model, or a content filter of its provider, declined to answer."""
+
+
+class Truncated(ModelError):
+    """The reply ended at its most tokens before what was asked for was whole."""
+
+
+class Malformed(ModelError):
+    """What came back is not what was asked for."""
+
+
+def reason(error: Exception) -> str:
+    """An exception in a line, and where it was raised if that is news."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or isinstance(error, ModelError | SyntaxError):  # a syntax error says where it is
+        return said
+    return f"{said} ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})"

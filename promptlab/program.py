@@ -10,15 +10,16 @@ import types
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import CORO_CREATED, getcoroutinelocals, getcoroutinestate, iscoroutine
-from typing import Any, Generic, NamedTuple, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Generic, NamedTuple, TypeAlias, TypedDict, TypeVar, Unpack, get_args, overload
 
-from promptlab.errors import ModelError, SetupError
+from promptlab.errors import ForeignAwaitable, ModelError, SetupError
 from promptlab.tool import Tool, as_spec, as_tool
-from promptlab.types import Message, Reply, Request, ToolCall, ToolSpec
+from promptlab.types import Message, Reply, Request, Role, ToolCall, ToolSpec
 
 T = TypeVar("T")
 Program: TypeAlias = Coroutine[Any, Any, T]
 Prompted: TypeAlias = str | Message | Sequence[Message]
+ROLES = get_args(Role)
 Until: TypeAlias = Callable[[list[Any]], bool | int]
 
 
@@ -47,7 +48,15 @@ class Effect(Generic[T]):
     """Something a program wants of its runner, which answers with a T."""
 
     def __await__(self) -> Generator[Effect[T], T, T]:
-        return (yield self)
+        try:
+            return (yield self)
+        except RuntimeError as error:
+            if not str(error).startswith("Task got bad yield"):
+                raise
+            raise ForeignAwaitable(  # an asyncio task drives the program, and does not know effects
+                "An effect of promptlab was awaited in an asyncio task of its own. Drive the program with run(program, "
+                "model) or `await arun(program, model)`; inside it use promptlab's gather, not asyncio's."
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +114,13 @@ async def call(calls: Iterable[ToolCall], tools: Iterable[Tool | Callable[..., A
 
     Whatever goes wrong in a call (an unknown tool, wrong arguments, an exception) is what its message says.
     """
-    return await Calls(tuple(calls), tuple(as_tool(tool) for tool in tools))
+    for name, given in (("calls", calls), ("tools", tools)):
+        if not isinstance(given, Iterable):
+            raise SetupError(f"call takes a list of {name}, got {_kind(given)}. Put it in a list.")
+    made = tuple(calls)
+    if strange := [each for each in made if not isinstance(each, ToolCall)]:
+        raise SetupError(f"call takes the ToolCalls of a reply (reply.calls), got {_kind(strange[0])} among them.")
+    return await Calls(made, tuple(as_tool(tool) for tool in tools))
 
 
 @overload
@@ -213,21 +228,39 @@ def _request(prompt: Prompted, options: Any, **more: Any) -> Request:
     if options:
         more |= options
         if "stop" in more:
-            more["stop"] = (more["stop"],) if isinstance(more["stop"], str) else tuple(more["stop"])
+            more["stop"] = _stops(more["stop"])
         if "tools" in more:
+            if not isinstance(more["tools"], Iterable):
+                raise SetupError(f"tools is a list of tools, got {_kind(more['tools'])}. Put it in a list.")
             more["tools"] = tuple(as_spec(tool) for tool in more["tools"])
     return Request(_messages(prompt), **more)
 
 
-def _messages(prompt: Prompted) -> tuple[Message, ...]:
+def _stops(given: Any) -> tuple[str, ...]:
+    stops = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else (given,)
+    if not all(isinstance(stop, str) for stop in stops):
+        raise SetupError(f"stop is a text or a list of texts, got {given!r}.")
+    return stops
+
+
+def _kind(given: Any) -> str:
+    """What something is, for a message: a function by its name, all else by its type."""
+    return f"the function {given.__qualname__}" if hasattr(given, "__qualname__") else f"one {type(given).__name__}"
+
+
+def _messages(prompt: Any) -> tuple[Message, ...]:
     if isinstance(prompt, str):
         return (Message("user", prompt),)
+    if not isinstance(prompt, Message | Iterable):
+        raise SetupError(f"A prompt is a text, a Message or several, got {prompt!r}.")
     messages = (prompt,) if isinstance(prompt, Message) else tuple(prompt)
     if not messages:
         raise SetupError("A prompt is a text, a Message or several, got an empty list.")
     for message in messages:
         if not isinstance(message, Message):
             raise SetupError(f"A prompt is a text, a Message or several, got a {type(message).__name__} among them.")
+        if message.role not in ROLES:
+            raise SetupError(f"The role of a Message is one of {', '.join(ROLES)}, got {message.role!r}.")
     return messages
 
 

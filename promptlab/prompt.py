@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal, get_args, get_origin
@@ -197,11 +198,19 @@ def read_number(said: str, kind: type) -> tuple[Any, str | None]:
 
 
 def read_json(said: str, model: Any) -> tuple[Any, str | None]:
-    """The outermost {...} of the text as the pydantic model."""
+    """The outermost {...} of the text as the pydantic model, mended where it is not quite JSON."""
     start, end = said.find("{"), said.rfind("}")
     if start < 0 or end < start:
         return None, "no JSON object in the reply"
+    written = said[start : end + 1]
     try:
-        return model.model_validate_json(said[start : end + 1]), None
+        return model.model_validate_json(written), None
     except ValueError as error:  # pydantic's ValidationError is one
-        return None, f"the JSON does not fit {model.__name__}: {str(error).splitlines()[0]}"
+        unfit = error
+    with suppress(ValueError, RecursionError):
+        from json_repair import repair_json
+
+        return model.model_validate_json(repair_json(written)), None
+    faults = [(".".join(map(str, e["loc"])), e["msg"]) for e in getattr(unfit, "errors", list)()]
+    told = "; ".join(f"{at}: {what}" if at else what for at, what in faults[:3]) or str(unfit)
+    return None, f"the JSON does not fit {model.__name__}: {told}"

@@ -66,6 +66,8 @@ def as_spec(given: Tool | ToolSpec | Callable[..., Any]) -> ToolSpec:
 
 def bound(call: ToolCall, tools: tuple[Tool, ...]) -> tuple[Callable[..., Any], dict[str, Any]]:
     """The function and the checked arguments of a call. Raises WrongCall."""
+    if call.unread:
+        raise WrongCall(f"the arguments of {call.name} are not a JSON object: {textwrap.shorten(call.unread, 200)}")
     for each in tools:
         if each.spec.name == call.name:
             arguments = dict(call.arguments)

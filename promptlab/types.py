@@ -14,21 +14,29 @@ Finish = Literal["stop", "length", "calls"]
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A model's wish to run a tool: `arguments` are its keyword arguments, parsed from JSON."""
+    """A model's wish to run a tool: `arguments` are its keyword arguments, parsed from JSON.
+
+    `unread` is what it wrote in their place, where that is no JSON object.
+    """
 
     id: str
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat. `calls` belong to an assistant's turn, `call_id` to the tool's turn that answers one."""
+    """One turn of a chat. `calls` belong to an assistant's turn, `call_id` to the tool's turn that answers one.
+
+    `opaque` is what a provider wants back unchanged with its own turn, such as signed thinking blocks.
+    """
 
     role: Role
     content: str = ""
     calls: tuple[ToolCall, ...] = ()
     call_id: str | None = None
+    opaque: Any = field(default=None, hash=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +104,10 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A model's answer to a Request. `scores` (nats, one a continuation) answer a request that has continuations."""
+    """A model's answer to a Request. `scores` (nats, one a continuation) answer a request that has continuations.
+
+    `opaque` is what its provider wants back with this turn of the chat; `message` carries it.
+    """
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
@@ -104,11 +115,12 @@ class Reply:
     tokens: tuple[Token, ...] = ()
     scores: tuple[float, ...] = ()
     usage: Usage = Usage()
+    opaque: Any = field(default=None, hash=False, repr=False)
 
     @property
     def message(self) -> Message:
         """The reply as the assistant's turn of the chat."""
-        return Message("assistant", self.text, self.calls)
+        return Message("assistant", self.text, self.calls, opaque=self.opaque)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +167,12 @@ class Backend(Protocol):
     `batched` says how programs are driven: True, in step, every wave one call of `generate` (in-process engines);
     False, each request on its own, many in flight (hosted models).
 
-    A backend may also have (absent means no): `scores`, True where it answers requests with continuations;
-    `context_tokens`, the most tokens a prompt and its reply may have together; `count_tokens(messages)`;
-    `local`, True where what is asked never leaves this machine, which `--local-only` insists on;
-    `async agenerate(requests)`, used instead of `generate` by the concurrent runners.
+    A backend may also have (absent means no): `scores`, True where it answers requests with continuations; `can`, the
+    names of the options of a Request that it honours (absent: all are passed to it, and are its own affair);
+    `native_n`, True where samples of one prompt are best asked together; `context_tokens`, the most tokens a prompt
+    and its reply may have together; `count_tokens(messages)`; `local`, True where what is asked never leaves this
+    machine, which `--local-only` insists on; `async agenerate(requests)`, used instead of `generate` by the concurrent
+    runners, and `async aclose()`, which `run` calls when its event loop is about to end.
     """
 
     batched: bool

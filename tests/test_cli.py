@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,13 @@ def test_every_command_has_help_with_an_example_that_is_that_command(promptlab, 
         ("ask", "Missing argument"),
         ("ask hello --strategy guess", "Unknown strategy 'guess'. Known: zero-shot"),
         ("ask hello --model tinny", 'Did you mean "tiny"?'),
-        ("report nowhere", "nowhere holds no finished run (no rows.jsonl). Finish it with: promptlab compare --resume"),
+        ("ask hello --n 5", "--n is how many paths are sampled, and zero-shot samples none: leave it out."),
+        (
+            "compare x.csv --test y.csv --test-share 0.5",
+            "--test-share is held back of the file where there is no --test",
+        ),
+        ("report nowhere", "There is no folder nowhere."),
+        ("report .", ". holds no finished run (no rows.jsonl). Finish it with: promptlab compare --resume ."),
         ("lint nothing.csv", "No file nothing.csv"),
         ("compare --resume nowhere", "nowhere holds no run to resume (no run.json)."),
     ],
@@ -68,6 +75,10 @@ def test_wrong_use_is_one_line_and_exit_code_2(promptlab, command, said):
     code, out, err = promptlab(command)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert said in err
+
+
+def test_the_version_is_that_of_the_package(promptlab):
+    assert promptlab("--version") == (0, f"promptlab {version('promptlab')}\n", "")
 
 
 def test_models_lists_backends_and_arms(promptlab):
@@ -84,6 +95,12 @@ def test_a_question_is_answered(promptlab):
     assert json.loads(said)["value"] in ("yes", "no", "maybe")
 
 
+def test_a_backend_that_breaks_is_one_line_with_its_place(promptlab):
+    code, out, err = promptlab("ask hello --model studies:Asked/no/such/folder")
+    assert (code, out) == (1, "")
+    assert re.fullmatch(r"studies:Asked/no/such/folder failed: FileNotFoundError: .* \(studies.py, line \d+\)\n", err)
+
+
 def test_lint_says_what_is_wrong(promptlab, fruit):
     fruit.write_text(fruit.read_text() + "apple lot 0,yes\n")
     code, said, _ = promptlab("lint fruit.csv")
@@ -91,6 +108,12 @@ def test_lint_says_what_is_wrong(promptlab, fruit):
     assert "duplicates: data: 1 of 41 rows" in said
     assert said.endswith("41 examples read.\n")
     assert "read" not in promptlab("lint fruit.csv --quiet")[1]
+
+
+def test_lint_says_which_of_two_files_is_odd(promptlab, fruit):
+    Path("held.csv").write_text("text,label\nfig,yes\n,no\n")
+    said = promptlab("lint fruit.csv --test held.csv")[1]
+    assert said.startswith("held.csv: 1 row(s) with no text left out")
 
 
 # ---- compare
@@ -168,7 +191,17 @@ def test_runs_that_cannot_be_resumed_say_why(promptlab, fruit):
     fruit.write_text(fruit.read_text().replace("lot 3,", "lot 3!,"))
     code, _, err = promptlab("compare --resume run --quiet")
     assert (code, err.count("\n")) == (2, 1)
-    assert "holds another study" in err
+    assert "fruit.csv has changed since run was begun" in err
+
+
+@pytest.mark.parametrize("file", ["run.json", "rows.jsonl", "cells.jsonl", "messages.jsonl"])
+def test_a_damaged_run_is_one_line_that_names_the_file(promptlab, fruit, file):
+    promptlab(SMALL, *MODEL)
+    for content in (b"{", b"\xff\xfe\xff\n", b"\0\0\n", b"3\n"):
+        Path("run", file).write_bytes(content)
+        code, out, err = promptlab("report run")
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert f"run/{file}" in err
 
 
 @pytest.mark.parametrize(
@@ -176,11 +209,13 @@ def test_runs_that_cannot_be_resumed_say_why(promptlab, fruit):
     [
         ("--text note", 'fruit.csv has no text column "note". Its columns: text, label.'),
         ("--labels 0,many", "--labels takes numbers separated by commas, got '0,many'."),
-        ("--labels ,", "label budgets are 0 or more, got []"),
+        ("--labels ,", "--labels takes numbers separated by commas, got ','."),
+        ("--labels=", "--labels takes numbers separated by commas, got ''."),
         ("--labels -4,8", "label budgets are 0 or more, got [-4, 8]"),
         ("--labels 0,100", "A budget of 100 labels was asked for, but only 28 labelled examples are left"),
         ("--arms few_shot", "Unknown arm 'few_shot'. Did you mean few-shot?"),
-        ("--arms head", "cannot be fine-tuned here; tiny can."),
+        ("--arms few-shot,head", "cannot be fine-tuned here; tiny can. Leave it out, or take another model."),
+        ("--arms few-shot-calibrated", "The arm few-shot-calibrated: calibration needs log-probabilities"),
         ("--model tinny", 'Unknown model "tinny". Did you mean "tiny"?'),
         ("--format xml", 'No format "xml"'),
         ("--test-share 2", "--test-share"),
@@ -229,12 +264,39 @@ def test_what_is_odd_about_the_data_is_said_before_anything_is_asked(promptlab, 
     Path("held.csv").write_text("text,label\napple lot 2,yes\nhammer,no\na [/b] note,perhaps\n")
     code, _, err = promptlab(SMALL, *MODEL, "--test", "held.csv", "--labels", "0,2")
     assert code == 0
-    assert "duplicates train: 2 of 42 rows repeat an earlier text" in err
+    assert "duplicates: train: 2 of 42 rows repeat an earlier text" in err
     assert '1 label(s) only in test, in 1 rows: "perhaps"' in err
     assert "1 row(s) with no text left out" in err
     told = json.loads(Path("run/run.json").read_text())
     assert told["files"].keys() == {"fruit.csv", "held.csv"}
     assert {"duplicates", "labels only in test"} <= {finding["kind"] for finding in told["lint"]}
+
+
+def test_default_arms_that_the_model_cannot_do_are_left_out_and_named(promptlab, fruit):
+    options = "--labels 4 --seeds 1 --test-items 4 --jobs 1 --out run"
+    code, _, err = promptlab(f"compare fruit.csv {options}", *MODEL)
+    assert code == 0
+    assert {row["arm"] for row in rows_of(Path("run"))} == {"majority", "tfidf", "few-shot", "few-shot-nearest"}
+    [line] = [line for line in err.splitlines() if "Left out, since the model cannot do them" in line]
+    assert "few-shot-calibrated (calibration needs log-probabilities, which Asked does not give)" in line
+    assert "head, sft (Asked cannot be fine-tuned here; tiny can)." in line
+    assert promptlab("compare --resume run --jobs 1")[0] == 0
+
+
+def test_no_more_test_items_are_asked_than_were_wanted(promptlab, fruit):
+    rows = [line.split(",") for line in fruit.read_text().splitlines()]
+    grouped = [f"{text},{label},{'case' if at == 0 else (at - 1) // 8}" for at, (text, label) in enumerate(rows)]
+    fruit.write_text("\n".join(grouped))
+    command = "compare fruit.csv --group case --test-share 0.7 --arms majority --labels 4 --seeds 1 --jobs 1"
+    for most, asked in ((6, None), (13, 8), (20, 16)):
+        code, _, err = promptlab(command, "--test-items", most, "--out", f"run{most}", *MODEL)
+        if asked is None:
+            assert (code, err) == (
+                2,
+                f"No {most} or fewer test items can be drawn by class and whole groups. Ask for more, or for all.\n",
+            )
+        else:
+            assert (code, len(rows_of(Path(f"run{most}")))) == (0, asked)
 
 
 def test_budgets_are_those_that_the_data_have_where_none_are_asked_for(promptlab, fruit):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import os
 import subprocess
 import sys
 import threading
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -47,6 +49,23 @@ def task() -> Task:
 
 def arms(**more):
     return {**ARMS, "few-shot": in_context(Asked(batched=True)), **more}
+
+
+def always_returning(value, sleeps=False) -> Solver:
+    async def program(question):
+        if sleeps:
+            await asyncio.sleep(0)
+        return value
+
+    return Solver(program, Silent())
+
+
+@dataclass(frozen=True)
+class OfFamily:
+    family: str
+
+    def __call__(self, task, examples, seed):
+        return always("yes")
 
 
 # ---- the same study gives the same rows
@@ -324,11 +343,20 @@ def test_scores_that_are_not_numbers_are_no_answer(task, tmp_path):
     [
         (lambda task, examples, seed: "yes", "'arm' returned a str; a learner returns a Solver"),
         (lambda task, examples, seed: Solver(lambda question: "yes", Silent()), "an async function, got one that"),
+        (lambda task, examples, seed: always_returning(Reply("yes")), r"got a Reply: return task\.prompt\.parse"),
+        (lambda task, examples, seed: always_returning(["yes"]), "an Answer, got a list"),
+        (lambda task, examples, seed: always_returning(score("a plum", ["yes"])), "got a coroutine: `await` it"),
+        (lambda task, examples, seed: always_returning(None, sleeps=True), r"program awaited asyncio\.sleep"),
+        (Script(["yes"]), r"'arm' is a Script, not a learner\. Pass in_context\(model\)"),
+        ("tiny", r"'arm' is a str, not a learner"),
+        (OfFamily("magic"), "'arm' has the family 'magic'; known are prompting, fine-tuning, baseline"),
     ],
 )
 def test_what_is_no_learner_ends_the_run(task, tmp_path, learner, said):
-    with pytest.raises(SetupError, match=said):
+    with pytest.raises(PromptlabError, match=said):
         compare({"arm": learner}, task, (0,), 1, out=tmp_path / "run")
+    gc.collect()  # a coroutine that was never awaited would warn now
+    assert not (tmp_path / "run" / "rows.jsonl").exists()
 
 
 @pytest.mark.filterwarnings("default")
@@ -380,6 +408,10 @@ def test_half_a_surrogate_pair_is_a_text_like_any_other(tmp_path):
     ("given", "said"),
     [
         ({"arms": {}}, "no arms"),
+        ({"arms": [says_yes]}, "Arms are a mapping of names to learners"),
+        ({"ks": 8}, "Label budgets are whole numbers in a list, .* got 8"),
+        ({"ks": "0,8"}, "Label budgets are whole numbers in a list, .* got '0,8'"),
+        ({"seeds": "012"}, "Seeds are whole numbers in a list"),
         ({"arms": {"a/b": says_yes}}, "without '/'"),
         ({"arms": {"a" * 101: says_yes}}, "1 to 100 printable"),
         ({"ks": ()}, r"0 or more, got \[\]"),

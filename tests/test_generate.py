@@ -271,7 +271,8 @@ def test_a_prompt_too_long_is_an_error_in_its_place(exact):
     batch = [fine, request(words(0, 300)), fine, request("cough", continuations=("a", words(1, 300)))]
     replies = exact.generate(batch)
     assert [type(r) for r in replies] == [Reply, ContextOverflow, Reply, ContextOverflow]
-    assert str(exact.context_tokens) in str(replies[1])
+    n, context = exact.count_tokens(batch[1].messages), exact.context_tokens
+    assert f"{n + 1 - context} tokens too long: it has {n}, and the context of {context} " in str(replies[1])
     assert replies[0] == replies[2] == exact.generate([fine])[0]
 
 

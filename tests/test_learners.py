@@ -18,7 +18,7 @@ from studies import a_task
 from promptlab import Answer, Example, Message, Task, attempt, finetuned, in_context, run, traced
 from promptlab.backends.tiny import Tiny
 from promptlab.errors import ContextOverflow, SetupError
-from promptlab.learners import ARMS, DEFAULT_ARMS, arms_named
+from promptlab.learners import ARMS, DEFAULT_ARMS, Solver, arms_named
 from promptlab.learners.baselines import Majority, TfidfLogistic
 from promptlab.learners.lengths import end_of
 from promptlab.strategies import chain_of_thought, self_consistency
@@ -158,6 +158,9 @@ def test_settings_that_mean_nothing_are_refused(random_tiny):
         finetuned(random_tiny, "lora")
     with pytest.raises(SetupError, match="cannot be fine-tuned here; tiny can"):
         finetuned(Script())
+    for make in (lambda: in_context("tiny"), lambda: finetuned("tiny"), lambda: Solver(None, "tiny")):
+        with pytest.raises(SetupError, match=r"runs on a backend, got str\. Pass model\('tiny'\)"):
+            make()
     with pytest.raises(SetupError, match=r"Unknown arm 'few_shot'\. Did you mean few-shot\?"):
         arms_named(["few_shot"], random_tiny)
     assert set(DEFAULT_ARMS) <= set(ARMS) == set(arms_named(ARMS, random_tiny))

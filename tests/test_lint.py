@@ -74,6 +74,16 @@ def test_empty_texts_are_neither_duplicates_nor_conflicts():
     assert "overlap" not in kinds(rows, rows[-2:])
 
 
+def test_labels_that_may_be_missing_values_are_counted():
+    odd = ["NA", "n/a", "None", "null", "NaN", "-", "?"]
+    finding = found("missing labels?", clean() + numbered(*((f"row {i}", label) for i, label in enumerate(odd))))
+    assert finding.count == len(odd)
+    assert finding.message.startswith('data: 7 row(s) have a label that may mean none: "-", "?", "NA", ')
+    assert "missing labels?" not in kinds(
+        clean() + numbered(("a banana", "nano"), ("another", "-1"), ("a third", "no"))
+    )
+
+
 def test_test_texts_that_are_in_train_are_counted_both_ways_and_by_label():
     test = numbered(("number 1", "pos"), ("Number 2?", "neg"), ("NUMBER 3", "neg"), ("new", "neg"))
     finding = found("overlap", clean(), test)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,10 +55,36 @@ def test_an_unknown_option_is_a_type_error_that_names_the_known_ones():
         run(ask("hi", temprature=0.5), Script(["a"]))
 
 
-@pytest.mark.parametrize("prompt", [[], ["a text in a list"], [Message("user", "x"), 3]])
+@pytest.mark.parametrize("prompt", [[], ["a text in a list"], [Message("user", "x"), 3], 3, None])
 def test_a_prompt_that_is_none_says_so(prompt):
     with pytest.raises(SetupError, match="A prompt is"):
         run(ask(prompt), Script(["a"]))
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (
+            lambda: ask([Message("usr", "x")]),
+            "The role of a Message is one of system, user, assistant, tool, got 'usr'",
+        ),
+        (lambda: ask("x", stop=5), "stop is a text or a list of texts, got 5"),
+        (lambda: ask("x", tools=add), "tools is a list of tools, got one Tool. Put it in a list"),
+        (lambda: ask("x", tools=said), "tools is a list of tools, got the function said. Put it in a list"),
+        (lambda: call(ToolCall("1", "add"), [add]), "call takes a list of calls, got one ToolCall. Put it in a list"),
+        (lambda: call(["add"], [add]), "call takes the ToolCalls of a reply (reply.calls), got one str among them"),
+        (lambda: call([ToolCall("1", "add")], add), "call takes a list of tools, got one Tool. Put it in a list"),
+    ],
+)
+def test_one_thing_where_a_list_is_meant_and_the_like_say_what_to_do(program, said):
+    with pytest.raises(SetupError, match=re.escape(said)):
+        run(program(), Script(["a"]))
+
+
+@pytest.mark.parametrize("replies", ["hello", Reply("hello"), 5, {"zz": 5}])
+def test_a_script_that_is_none_says_so(replies):
+    with pytest.raises(SetupError, match=r"Put it in a list|The reply to 'zz' is"):
+        Script(replies)
 
 
 def test_two_equal_asks_in_sequence_have_different_branches():
@@ -240,8 +267,8 @@ def test_a_traced_program_replays_from_its_exchanges():
         return await gather(said("same") for _ in range(3))
 
     first = run(traced(program()), Script(by_branch))
-    recorded = dict(reversed(first.exchanges))
-    assert replay(program(), recorded) == first.result
+    for recorded in (first.exchanges, reversed(first.exchanges), dict(reversed(first.exchanges))):
+        assert replay(program(), recorded) == first.result
 
 
 def test_a_miss_in_a_replay_names_the_prompt():

@@ -496,6 +496,29 @@ def test_a_wrong_set_up_says_what_was_got(program, model, says):
     gc.collect()  # a program that was never awaited would warn now
 
 
+@pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
+def test_a_program_that_returns_one_it_did_not_await_is_named(several):
+    async def forgetful():
+        return said("x")
+
+    with pytest.raises(SetupError, match="a call of said that it did not await"):
+        run([forgetful(), said("y")] if several else forgetful(), in_step())
+    gc.collect()  # a program that was never awaited would warn now
+
+
+@pytest.mark.parametrize("batched", [True, False], ids=["in step", "hosted"])
+def test_an_async_generate_is_to_be_called_agenerate(batched):
+    class Async(Threaded):
+        async def generate(self, requests):
+            return [answer(request) for request in requests]
+
+    model = Async()
+    model.batched = batched
+    with pytest.raises(SetupError, match=r"Async\.generate is an async function: call that one `agenerate`"):
+        run([said("x"), said("y")], model)
+    gc.collect()  # a coroutine that was never awaited would warn now
+
+
 def test_no_requests_in_flight_is_no_run():
     with pytest.raises(SetupError, match="at least 1, got 0"):
         run(said("x"), Jittery(), max_in_flight=0)
@@ -598,6 +621,14 @@ class Foreign:
     async def creates(self) -> None:
         await asyncio.create_task(said("x"))
 
+    async def groups(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(said("x"))
+
+    async def times_out(self) -> None:
+        async with asyncio.timeout(1):
+            await said("x")
+
 
 @pytest.mark.parametrize("inside", [False, True], ids=["no loop", "in a loop"])
 @pytest.mark.parametrize("batched", [True, False], ids=["in step", "hosted"])
@@ -609,6 +640,8 @@ class Foreign:
         ("gathers", "asyncio.gather"),
         ("waits_for", "asyncio.wait_for"),
         ("creates", "asyncio.create_task"),
+        ("groups", "asyncio.TaskGroup"),
+        ("times_out", "asyncio.timeout"),
     ],
 )
 def test_another_awaitable_under_run_is_named_and_arun_too(name, awaited, batched, inside):
@@ -623,13 +656,27 @@ def test_another_awaitable_under_run_is_named_and_arun_too(name, awaited, batche
         finally:
             assert asyncio.all_tasks() == before
 
-    with pytest.raises(ForeignAwaitable, match=rf"Foreign\.{name}|program") as caught:
+    with pytest.raises(ForeignAwaitable, match=rf"^Foreign\.{name} awaited ") as caught:
         asyncio.run(notebook()) if inside else run([program(), said("y")], Script(answer, batched=batched))
     assert awaited in str(caught.value)
     assert "await arun(" in str(caught.value)
     assert traceback.extract_tb(caught.value.__traceback__)[-1].name == name
     del caught
     gc.collect()  # a coroutine that was never awaited would warn now
+
+
+def test_who_awaited_is_named_and_not_what_promptlab_wraps_it_in():
+    with pytest.raises(ForeignAwaitable, match=r"^Foreign\.yields awaited asyncio\.sleep"):
+        run(attempt(traced(attempt(traced(Foreign().yields())))), in_step())
+
+
+@pytest.mark.parametrize("gathers", [False, True], ids=["alone", "asyncio.gather"])
+def test_an_effect_in_a_task_of_asyncio_says_who_drives_programs(gathers):
+    async def program() -> list[str]:
+        return await asyncio.gather(said("x"), said("y"))
+
+    with pytest.raises(ForeignAwaitable, match=r"run\(program, model\).*promptlab's gather, not asyncio's"):
+        asyncio.run(arun(program(), in_step()) if gathers else said("x"))
 
 
 def test_a_future_of_somebody_else_is_named():

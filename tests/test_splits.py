@@ -160,6 +160,15 @@ def test_with_groups_the_size_misses_by_less_than_the_largest_group(sizes, share
     assert abs(len(test) - wanted) < max(sizes)
 
 
+@settings(deadline=None)
+@given(st.lists(st.integers(2, 6), min_size=4, max_size=12), st.data(), st.integers(0, 5))
+def test_at_most_so_many_are_never_more_and_as_many_as_fit(sizes, data, seed):
+    examples = numbered((f"t {g} {i}", "xy"[i % 2], f"g{g}") for g, size in enumerate(sizes) for i in range(size))
+    most = data.draw(st.integers(6, len(examples) - 1))
+    test = split(examples, test_size=most, at_most=True, seed=seed).test
+    assert most - max(sizes) < len(test) <= most
+
+
 def test_classes_stay_in_proportion_when_groups_hold_one_class_each():
     examples = numbered((f"t{i}", "rare" if i % 10 == 0 else "common", f"g{i}") for i in range(1000))
     examples += numbered((f"u{i}", "third", f"h{i // 5}") for i in range(500))
@@ -204,8 +213,10 @@ def test_a_class_with_one_example_is_trained_on():
 def test_what_cannot_be_split_is_an_error_that_says_why():
     with pytest.raises(DataError, match="one group"):
         split(numbered((f"t{i}", "xy"[i % 2], "all") for i in range(9)))
-    with pytest.raises(DataError, match="one group"):
+    with pytest.raises(DataError, match=r"copies of one text.*Bring more texts"):
         split(numbered(("the same", "xy"[i % 2], None) for i in range(9)))
+    with pytest.raises(DataError, match=r"only one of a class \(9 classes\)"):
+        split(numbered((f"t{i}", f"class {i}", None) for i in range(9)))
     with pytest.raises(DataError, match="leave a class out of training"):
         split(numbered((f"t{i}", "xy"[i % 2], "gh"[i % 2]) for i in range(9)))
     for size in (0, 9, -1):

@@ -57,6 +57,13 @@ def test_semicolons_and_tabs_are_found_out_where_the_header_has_no_comma(file):
     assert read_table(file("c.csv", '"text, long";label\nx,y;a\n')).columns == ("text, long", "label")
 
 
+@pytest.mark.parametrize("sep", list(";,\t|"))
+def test_excels_first_line_names_the_separator_and_is_no_row(file, sep):
+    table = read_table(file("a.csv", f'sep={sep}\r\ntext{sep}label\r\n"one{sep} two"{sep}a\r\nthree{sep}b\r\n'))
+    assert table.columns == ("text", "label")
+    assert (column(table, "text"), table.lines[0], table.warnings) == ([f"one{sep} two", "three"], 3, ())
+
+
 def test_a_cell_of_ten_megabytes_is_read_and_the_csv_module_left_as_it_was(file):
     before = csv.field_size_limit(1234)
     try:

@@ -8,20 +8,38 @@ from importlib.util import find_spec
 from inspect import signature
 from typing import Any
 
-from promptlab.errors import SetupError
+from promptlab.backends.emulation import as_wished
+from promptlab.errors import PromptlabError, SetupError, reason
 from promptlab.types import Backend
 
 BACKENDS = {
     "tiny": "promptlab.backends.tiny:Tiny",
+    "openai": "promptlab.backends.openai:OpenAI",
+    "anthropic": "promptlab.backends.anthropic:Anthropic",
+    "hf": "promptlab.backends.hf:HF",
+}
+
+EXTRAS = {  # which extra brings a package
+    "torch": "tiny",
+    "tokenizers": "tiny",
+    "safetensors": "tiny",
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "transformers": "hf",
+    "peft": "hf",
 }
 
 
-def model(spec: str, **options: Any) -> Backend:
-    """The backend a spec names: "tiny", "tiny:FOLDER", or one of your own as "package.module:Class/name".
+def model(spec: str, *, on_unsupported: str = "error", **options: Any) -> Backend:
+    """The backend a spec names: "tiny", "openai:NAME", "openai:NAME@URL", or your own as "package.module:Class/name".
 
     What follows the first colon (or, for your own, the first slash) is the backend's first argument, if there is any;
-    `options` are its keyword arguments. Raises SetupError for an unknown name or a module that cannot be imported.
+    `options` are its keyword arguments. A request for what the backend cannot do raises Unsupported before it is sent;
+    with `on_unsupported="emulate"` stop strings and schemas are seen to here, with "warn" what it cannot do is left out
+    with a warning. Raises SetupError for an unknown name or a module that cannot be imported.
     """
+    if not isinstance(spec, str):
+        raise SetupError(f'model takes a name such as "tiny", got {spec!r}.')
     name, _, argument = spec.partition(":")
     path = BACKENDS.get(name)
     if path is None and argument and ("." in name or (name.isidentifier() and find_spec(name))):
@@ -38,20 +56,34 @@ def model(spec: str, **options: Any) -> Backend:
         signature(make).bind(*given, **options)
     except TypeError as error:
         raise SetupError(f'"{spec}" cannot be made: {error}. What follows the name is its first argument.') from error
-    backend = make(*given, **options)
+    try:
+        backend = make(*given, **options)
+    except PromptlabError:
+        raise
+    except Exception as error:  # somebody else's class
+        raise SetupError(f'"{spec}" cannot be made: {reason(error)}.') from error
     if not isinstance(backend, Backend):
         raise SetupError(f'"{spec}" is a {type(backend).__name__}, not a backend: it needs `generate` and `batched`.')
-    return backend
+    return as_wished(backend, on_unsupported)
+
+
+def needs(package: str) -> None:
+    """Raises SetupError, with the extra that brings it, where a package is not installed. Nothing is imported."""
+    if not find_spec(package):
+        raise SetupError(f"The package {package} is not installed: pip install 'promptlab[{EXTRAS[package]}]'")
 
 
 def load_attribute(path: str) -> Any:
     """What "package.module:name" names."""
     module, _, attribute = path.partition(":")
     try:
-        return getattr(import_module(module), attribute)
+        found = import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or module
-        extra = " pip install 'promptlab[tiny]'" if missing in ("torch", "tokenizers", "safetensors") else ""
-        raise SetupError(f'Cannot load "{path}": the module {missing} is not installed.{extra}') from error
-    except AttributeError as error:
-        raise SetupError(f'Cannot load "{path}": {module} has no {attribute}.') from error
+        hint = f" pip install 'promptlab[{EXTRAS[missing]}]'" if missing in EXTRAS else ""
+        raise SetupError(f'Cannot load "{path}": the module {missing} is not installed.{hint}') from error
+    except Exception as error:  # somebody else's module
+        raise SetupError(f'Cannot load "{path}": {reason(error)}.') from error
+    if not hasattr(found, attribute):
+        raise SetupError(f'Cannot load "{path}": {module} has no {attribute}.')
+    return getattr(found, attribute)

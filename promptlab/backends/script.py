@@ -5,9 +5,10 @@ from __future__ import annotations
 import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeAlias, TypeVar
 
-from promptlab.errors import ModelError, ReplayMiss
+from promptlab.errors import ModelError, ReplayMiss, SetupError
 from promptlab.program import Program
 from promptlab.runners import run
 from promptlab.types import Reply, Request
@@ -22,9 +23,10 @@ class Script:
 
     A mapping's keys are whole requests, the last user message, or a predicate of the request; a list as its value is
     used up one by one. `scores`, where given, answers requests with continuations: a function of the request.
+    A list of exchanges, as `traced` notes them, is the mapping of their requests to their replies.
     `requests` are all requests in the order they came, `batches` the sizes of the batches.
 
-    Raises ReplayMiss, with the prompt, where nothing is written for a request.
+    Raises ReplayMiss, with the prompt, where nothing is written for a request; SetupError for replies that are none.
     """
 
     name = "script"
@@ -43,8 +45,7 @@ class Script:
         self.batches: list[int] = []
         self._score = scores if callable(scores) else None
         self._replies = replies if callable(replies) else None
-        self._by_key = dict(replies) if isinstance(replies, Mapping) else None
-        self._in_order = iter(()) if callable(replies) or isinstance(replies, Mapping) else iter(replies)
+        self._by_key, self._in_order = (None, iter(())) if callable(replies) else _read(replies)
         self._queues: dict[Any, Iterator[Written]] = {}
         self._lock = threading.Lock()  # hosted programs may ask from several threads
 
@@ -76,9 +77,26 @@ class Script:
 def replay(program: Program[T], recorded: Recorded) -> T:
     """A program's result with recorded replies, as Script reads them. Raises ReplayMiss for a prompt not among them.
 
-    The exchanges of `traced` make an exact recording: `dict(exchanges)`.
+    The exchanges of `traced` are an exact recording.
     """
     return run(program, Script(recorded, scores=True))
+
+
+def _read(replies: Any) -> tuple[dict[Any, Any] | None, Iterator[Written]]:
+    """What is written by key, and what in order; one of them is empty."""
+    if isinstance(replies, str | Reply | ModelError) or not isinstance(replies, Iterable):
+        raise SetupError(f"A script is a list of replies, a mapping or a function, got {replies!r}. Put it in a list.")
+    if not isinstance(replies, Mapping):
+        in_order = iter(replies)
+        first = next(in_order, ())
+        if not isinstance(first, tuple):
+            return None, chain([first], in_order)
+        replies = [first, *in_order] if first else []  # exchanges
+    by_key = dict(replies)
+    for key, written in by_key.items():
+        if not isinstance(written, str | Reply | ModelError | Sequence):
+            raise SetupError(f"The reply to {key!r} is a text, a Reply, a ModelError or several; got {written!r}.")
+    return by_key, iter(())
 
 
 def _fits(key: Any, request: Request) -> bool:
@@ -100,7 +118,7 @@ def _as_reply(written: Written) -> Reply | ModelError:
 def _prompt(request: Request) -> str:
     """The last user message; a chat without one has its last message's text."""
     said = [message.content for message in request.messages if message.role == "user"]
-    return said[-1] if said else request.messages[-1].content
+    return said[-1] if said else request.messages[-1].content if request.messages else ""
 
 
 def _miss(request: Request) -> ReplayMiss:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from promptlab.errors import ModelError, SetupError, Unsupported
+from promptlab.backends.capabilities import check
+from promptlab.errors import ModelError, SetupError
 from promptlab.tiny import checkpoint
 from promptlab.tiny.generate import answer
 from promptlab.tiny.head import Classifier
@@ -27,6 +28,7 @@ class Tiny:
     batched = True
     scores = True
     local = True
+    can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs"})
 
     def __init__(self, path: str | Path | None = None, *, seed: int = 0):
         self.path: Path | None = checkpoint.BUNDLED if path is None else Path(path)
@@ -70,15 +72,13 @@ class Tiny:
         return len(self.tokenizer.chat(messages))
 
     def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+        check(self, requests)
         for request in requests:
-            self._check(request)
+            self._refuse_nonsense(request)
         return answer(self.model, self.tokenizer, requests, self.seed)
 
-    def _check(self, request: Request) -> None:
-        """Raises Unsupported for what the engine cannot do, SetupError for options that mean nothing."""
-        unable = [name for name in ("tools", "schema") if getattr(request, name)]
-        if unable:
-            raise Unsupported(f"{self!r} cannot take {unable[0]}=; leave it out or use a hosted model.")
+    def _refuse_nonsense(self, request: Request) -> None:
+        """Raises SetupError for options that mean nothing."""
         wrong = {
             "temperature": request.temperature is not None and not 0 <= request.temperature < math.inf,
             "top_p": not 0 < request.top_p <= 1,

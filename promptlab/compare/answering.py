@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import iscoroutine
 from math import isnan
+from numbers import Number
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from promptlab.compare.cellfile import CellFile, opened
 from promptlab.compare.plan import Cell, Plan
-from promptlab.errors import ModelError, PromptlabError, SetupError
+from promptlab.errors import ModelError, PromptlabError, SetupError, reason
 from promptlab.learners.solver import Silent, Solver
-from promptlab.program import Exchange, Program, traced
+from promptlab.program import Exchange, Program, discard, traced
 from promptlab.runners import run
 from promptlab.types import Answer, Example, Usage
 
@@ -92,17 +93,6 @@ def ends_the_study(error: Exception) -> bool:
     return isinstance(error, PromptlabError) and not isinstance(error, ModelError)
 
 
-def reason(error: Exception) -> str:
-    """An exception in a line, and where it was raised if that is news."""
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None or isinstance(error, ModelError):
-        return said
-    return f"{said} ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})"
-
-
 class Asked(NamedTuple):
     """What came of asking one item, and the seconds it took."""
 
@@ -158,8 +148,7 @@ async def outcome(solver: Solver, question: str) -> Answer | str:
         program: Program[Any] = solver.program(question)
         if not iscoroutine(program):
             raise SetupError(f"A solver's program is an async function, got one that returns {program!r}.")
-        value = await program
-        answer = value if isinstance(value, Answer) else Answer(value)
+        answer = as_concluded(await program)
         if any(map(isnan, (answer.scores or {}).values())):
             return "the model's log-probabilities are not numbers"
         return answer
@@ -167,6 +156,17 @@ async def outcome(solver: Solver, question: str) -> Answer | str:
         if ends_the_study(error):
             raise
         return reason(error)
+
+
+def as_concluded(value: Any) -> Answer:
+    """What a program returned, if that is an Answer or the plain value of one; anything else would count as wrong."""
+    if isinstance(value, Answer):
+        return value
+    if value is None or isinstance(value, str | Number):
+        return Answer(value)
+    discard(value)
+    hint = "`await` it" if iscoroutine(value) else "return task.prompt.parse(reply.text), or Answer(…)"
+    raise SetupError(f"A solver's program returns an Answer, got a {type(value).__name__}: {hint}.")
 
 
 def as_row(item: Example, asked: Asked) -> Row:

@@ -69,21 +69,27 @@ def read_lines(path: Path) -> Iterator[Json]:
     """The objects of a JSONL file, one at a time. Raises DataError with the line that is not one."""
     if not path.exists():
         raise DataError(f"{path} does not exist. Give the directory of a finished `promptlab compare` run.")
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"{path}, line {number} is not JSON ({error.msg}). Resume the run to mend it."
-                ) from None
+                found = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{path}, line {number} is not JSON ({error}). Resume the run to mend it.") from None
+            if not isinstance(found, dict):
+                raise DataError(f"{path}, line {number} holds no JSON object. Resume the run to mend it.")
+            yield found
 
 
 def read_json(path: Path) -> Json:
-    """The one object in a JSON file."""
+    """The one object in a JSON file. Raises DataError where it is damaged."""
     if not path.exists():
         raise DataError(f"{path} does not exist. Give the directory of a finished `promptlab compare` run.")
-    found: Json = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON any more ({error}): the run has to be made anew.") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{path} holds no JSON object any more: the run has to be made anew.")
     return found
 
 

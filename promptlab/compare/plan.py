@@ -127,6 +127,15 @@ def planned(
     task: Task, arms: Mapping[str, Learner], ks: Iterable[SupportsIndex], seeds: Iterable[SupportsIndex] | SupportsIndex
 ) -> Plan:
     """A plan from what a caller gives. A number of seeds means 0, 1, …; test items without an id get one."""
+    if not isinstance(arms, Mapping):
+        raise SetupError(f'Arms are a mapping of names to learners, {{"few-shot": in_context(model)}}, got {arms!r}.')
     test = tuple(e if e.id else replace(e, id=f"test:{at + 1}") for at, e in enumerate(task.test))
-    chosen = range(index(seeds)) if isinstance(seeds, SupportsIndex) else map(index, seeds)
-    return Plan(replace(task, test=test), dict(arms), tuple(sorted(map(index, ks))), tuple(chosen))
+    chosen = range(index(seeds)) if isinstance(seeds, SupportsIndex) else whole_numbers(seeds, "Seeds")
+    return Plan(replace(task, test=test), dict(arms), tuple(sorted(whole_numbers(ks, "Label budgets"))), tuple(chosen))
+
+
+def whole_numbers(given: Iterable[SupportsIndex], what: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(index, given))
+    except TypeError as error:
+        raise SetupError(f"{what} are whole numbers in a list, (0, 8, 32) for instance; got {given!r}.") from error

@@ -90,7 +90,10 @@ def start_or_resume(plan: Plan, folder: Path, resume: bool, about_run: Mapping[s
             raise SetupError(
                 f"{folder} holds a run already. Continue it with --resume {folder}, or choose another --out."
             )
-        if read_run(folder).get("plan_sha256") != plan.digest():
+        run = read_run(folder)
+        if run.get("plan_sha256") != plan.digest():
+            if changed := files_changed(run, about_run):
+                raise SetupError(f"{changed} since {folder} was begun: put back what was, or choose another --out.")
             raise SetupError(
                 f"{folder} holds another study (other data, arms, budgets, seeds or weights): choose another --out."
             )
@@ -118,6 +121,13 @@ def start_or_resume(plan: Plan, folder: Path, resume: bool, about_run: Mapping[s
     if "lint" not in run:
         run["lint"] = [asdict(finding) for finding in lint(task.train, task.test)]
     write_json(there, run)
+
+
+def files_changed(begun: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Which files of the data have another hash than when a run was begun."""
+    before, after = begun.get("files") or {}, now.get("files") or {}
+    changed = [name for name in before if after.get(name, before[name]) != before[name]]
+    return f"{' and '.join(changed)} {'has' if len(changed) == 1 else 'have'} changed" if changed else ""
 
 
 def read_run(folder: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from promptlab.compare.runner import compare, read_run
 from promptlab.compare.statistics import smallest_detectable_difference
 from promptlab.compare.telling import progress_bar, tell_afterwards, tell_beforehand
 from promptlab.errors import PromptlabError, SetupError
-from promptlab.learners import DEFAULT_ARMS, arms_named
+from promptlab.learners import arms_named, default_arms
 from promptlab.task import Task
 from promptlab.types import Backend, Example
 
@@ -92,7 +92,7 @@ def task_of(given: Arguments) -> tuple[Task, list[str], dict[str, str]]:
     else:
         train, test = map(tuple, split(train, test_share=given.test_share, seed=given.seed))
     if 0 < given.test_items < len(test):
-        asked = tuple(split(test, test_size=given.test_items, seed=given.seed).test)
+        asked = tuple(split(test, test_size=given.test_items, at_most=True, seed=given.seed).test)
         warnings.append(f"{len(asked)} of {len(test)} test items are asked, drawn by class and whole groups.")
         test = asked
     return Task.classification(Path(given.file).stem, train, test, given.instruction), warnings, files
@@ -119,7 +119,8 @@ def run_study(
             n = len(task.train)
             warnings.append(f"No budget of {' or '.join(dropped)} labels: only {n} are left to learn from.")
     base = base_model(given)
-    learners = arms_named(given.arms or DEFAULT_ARMS, base)
+    learners, left_out = (arms_named(given.arms, base), []) if given.arms else default_arms(base)
+    warnings += left_out
     findings = lint(task.train, task.test)
     tell_beforehand(task, smallest_difference(task), warnings, findings, quiet)
     about_run = {

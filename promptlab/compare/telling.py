@@ -32,7 +32,7 @@ def tell_beforehand(
             f"{task.name}: {len(task.train)} labelled examples to learn from, {n} to test on, {len(task.labels)} labels"
         ),
         *(Text.assemble(("note ", "yellow"), line) for line in warnings),
-        *(Text.assemble((f"{finding.kind} ", "yellow"), finding.message) for finding in findings),
+        *(Text.assemble((f"{finding.kind}: ", "yellow"), finding.message) for finding in findings),
         Text(
             f"Differences under {100 * smallest_difference:.1f} points cannot be told apart with {n} test items"
             f"{f' in {m} groups' if m < n else ''} (80 % power)."

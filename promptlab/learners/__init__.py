@@ -10,10 +10,11 @@ from promptlab.learners.baselines import Majority, TfidfLogistic
 from promptlab.learners.finetuned import finetuned
 from promptlab.learners.in_context import in_context
 from promptlab.learners.solver import Learner, Solver
+from promptlab.runners import check_backend
 from promptlab.strategies import chain_of_thought, self_consistency
 from promptlab.types import Backend
 
-__all__ = ["ARMS", "DEFAULT_ARMS", "Learner", "Solver", "arms_named", "finetuned", "in_context"]
+__all__ = ["ARMS", "DEFAULT_ARMS", "Learner", "Solver", "arms_named", "default_arms", "finetuned", "in_context"]
 
 # The arms of `promptlab compare --arms`: a name and how to make it of a base model.
 ARMS: dict[str, Callable[[Backend], Learner]] = {
@@ -32,12 +33,29 @@ DEFAULT_ARMS = ("majority", "tfidf", "few-shot", "few-shot-nearest", "few-shot-c
 
 
 def arms_named(names: Iterable[str], base: Backend) -> dict[str, Learner]:
-    """The arms of these names, in this order."""
+    """The arms of these names, in this order. Raises SetupError for one that there is not, or `base` cannot do."""
     chosen: dict[str, Learner] = {}
     for name in names:
         if name not in ARMS:
             near = get_close_matches(name, ARMS, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise SetupError(f"Unknown arm {name!r}.{hint} Known: {', '.join(ARMS)}.")
-        chosen[name] = ARMS[name](base)
+        try:
+            chosen[name] = ARMS[name](base)
+        except SetupError as error:
+            raise SetupError(f"The arm {name}: {error} Leave it out, or take another model.") from error
     return chosen
+
+
+def default_arms(base: Backend) -> tuple[dict[str, Learner], list[str]]:
+    """The default arms that a model can do, and a line on those it cannot, if there are any."""
+    check_backend(base, "A study")
+    possible: dict[str, Learner] = {}
+    why: dict[str, list[str]] = {}
+    for name in DEFAULT_ARMS:
+        try:
+            possible[name] = ARMS[name](base)
+        except SetupError as error:
+            why.setdefault(str(error).rstrip("."), []).append(name)
+    told = "; ".join(f"{', '.join(names)} ({said})" for said, names in why.items())
+    return possible, [f"Left out, since the model cannot do them: {told}."] if why else []

@@ -11,6 +11,8 @@ from promptlab.learners.in_context import in_both_ways, reply_tokens
 from promptlab.learners.lengths import CHARACTERS_A_TOKEN, end_of
 from promptlab.learners.solver import Family, Solver
 from promptlab.prompt import Prompt
+from promptlab.runners import check_backend
+from promptlab.runners.step import name_of
 from promptlab.task import Task
 from promptlab.types import Answer, Backend, Example, Message
 
@@ -37,10 +39,11 @@ class FineTuned:
     needs_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_backend(self.base, "finetuned")
         if self.method not in METHODS:
             raise SetupError(f"finetuned(method={self.method!r}): known are {', '.join(METHODS)}.")
         if not hasattr(self.base, "model") or not hasattr(self.base, "tokenizer"):
-            raise SetupError(f"{self.base!r} cannot be fine-tuned here; tiny can.")
+            raise SetupError(f"{name_of(self.base)} cannot be fine-tuned here; tiny can.")
 
     @property
     def description(self) -> str:

@@ -12,6 +12,8 @@ from promptlab.learners.lengths import hopeless
 from promptlab.learners.solver import Family, Solver
 from promptlab.program import Program, gather
 from promptlab.prompt import Prompt
+from promptlab.runners import check_backend
+from promptlab.runners.step import name_of
 from promptlab.strategies import chain_of_thought, likeliest_label, self_consistency, zero_shot
 from promptlab.strategies.chain_of_thought import triggered
 from promptlab.strategies.shots import MOST_NEAREST, Chosen, Selector, at_random, balanced, concluded, fitting, nearest
@@ -34,10 +36,11 @@ class InContext:
     needs_labels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        check_backend(self.base, "in_context")
         if self.shots not in SELECTORS:
             raise SetupError(f"in_context(shots={self.shots!r}): known are {', '.join(SELECTORS)}.")
         if self.calibrated and not getattr(self.base, "scores", False):
-            raise SetupError(f"calibration needs log-probabilities, which {self.base!r} does not give.")
+            raise SetupError(f"calibration needs log-probabilities, which {name_of(self.base)} does not give.")
 
     @property
     def draws_without_labels(self) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
-from promptlab.errors import ModelError
+from promptlab.errors import ModelError, SetupError
 from promptlab.program import Program
+from promptlab.runners import check_backend
 from promptlab.task import Task
 from promptlab.types import Answer, Backend, Example, Reply, Request
 
@@ -26,6 +27,9 @@ class Solver:
     backend: Backend
     trained_parameters: int | None = None
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_backend(self.backend, "A solver")
 
 
 class Learner(Protocol):
@@ -48,10 +52,16 @@ class Silent:
 
 
 def about(learner: Any, name: str) -> dict[str, Any]:
-    """What a report says of a learner."""
+    """What a report says of a learner. Raises SetupError for what is none."""
+    if isinstance(learner, Backend) or not callable(learner):
+        hint = "Pass in_context(model) or finetuned(model), or a function (task, examples, seed) -> Solver."
+        raise SetupError(f"The arm {name!r} is a {type(learner).__name__}, not a learner. {hint}")
+    family = getattr(learner, "family", "prompting")
+    if family not in get_args(Family):
+        raise SetupError(f"The arm {name!r} has the family {family!r}; known are {', '.join(get_args(Family))}.")
     return {
         "name": name,
-        "family": getattr(learner, "family", "prompting"),
+        "family": family,
         "needs_labels": bool(getattr(learner, "needs_labels", False)),
         "draws_without_labels": bool(getattr(learner, "draws_without_labels", True)),
         "description": getattr(learner, "description", ""),

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from inspect import iscoroutine
+from inspect import iscoroutine, iscoroutinefunction
 from typing import Any, TypeVar, overload
 
 from promptlab.errors import ModelError, SetupError
@@ -37,7 +37,7 @@ def run(program: Any, model: Backend, *, max_in_flight: int = 64) -> Any:
         return in_order(in_step(programs, model, in_private_loop))
     from promptlab.runners.concurrent import concurrent
 
-    return in_order(in_private_loop(concurrent(programs, model, max_in_flight, foreign=False)))
+    return in_order(in_private_loop(_and_close(concurrent(programs, model, max_in_flight, foreign=False), model)))
 
 
 @overload
@@ -58,16 +58,44 @@ async def arun(program: Any, model: Backend, *, max_in_flight: int = 64) -> Any:
 def _prepared(program: Any, model: Any, max_in_flight: int) -> tuple[list[Program[Any]], Callable[[list[Any]], Any]]:
     """The programs to drive, and what to make of their results."""
     programs = as_programs(program)
-    if max_in_flight < 1 or not hasattr(model, "batched"):
-        for each in programs:
-            discard(each)
+    try:
         if max_in_flight < 1:
             raise SetupError(f"max_in_flight is at least 1, got {max_in_flight}.")
-        hint = f" Pass model({model!r})." if isinstance(model, str) else " A backend has `generate` and `batched`."
-        raise SetupError(f"A program runs on a backend, got {type(model).__name__}.{hint}")
+        check_backend(model, "A program")
+    except SetupError:
+        discard(programs)
+        raise
     if iscoroutine(program):
-        return [program], lambda results: results[0]
-    return [attempt(each) for each in programs], list
+        return [program], lambda results: _finished(results)[0]
+    return [attempt(each) for each in programs], _finished
+
+
+def check_backend(model: Any, whose: str) -> None:
+    """Raises SetupError for what `whose` ("A program") cannot run on, before anything is asked of it."""
+    if not hasattr(model, "generate") or not hasattr(model, "batched"):
+        hint = f" Pass model({model!r})." if isinstance(model, str) else " A backend has `generate` and `batched`."
+        raise SetupError(f"{whose} runs on a backend, got {type(model).__name__}.{hint}")
+    if iscoroutinefunction(model.generate) and (model.batched or not hasattr(model, "agenerate")):
+        is_async = f"{type(model).__name__}.generate is an async function"
+        raise SetupError(f"{is_async}: call that one `agenerate`, and make `generate` a plain one.")
+
+
+def _finished(results: list[Any]) -> list[Any]:
+    """The results of programs, if none of them is a program that nobody has awaited."""
+    if forgotten := [result for result in results if iscoroutine(result)]:
+        discard(forgotten)
+        name = forgotten[0].cr_code.co_qualname
+        raise SetupError(f"The program returned a call of {name} that it did not await: `return await {name}(…)`.")
+    return list(results)
+
+
+async def _and_close(main: Coroutine[Any, Any, T], model: Any) -> T:
+    """What `main` gives, and the model's connections closed before their loop ends."""
+    try:
+        return await main
+    finally:
+        if hasattr(model, "aclose"):
+            await model.aclose()
 
 
 def in_private_loop(main: Coroutine[Any, Any, T]) -> T:

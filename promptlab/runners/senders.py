@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from promptlab.errors import ModelError
@@ -25,32 +25,34 @@ class Sender(Protocol):
 
 
 class InFlight:
-    """Each request by itself, so many of them in flight; on threads where the backend has no `agenerate`."""
+    """Each call by itself, so many of them in flight; on threads where the backend has no `agenerate`."""
 
     def __init__(self, model: Backend, max_in_flight: int) -> None:
         self.model = model
         self.agenerate: Any = getattr(model, "agenerate", None)
+        self.together = getattr(model, "native_n", False)  # samples of one prompt are one call there
         self.slots = asyncio.Semaphore(max_in_flight)
         # As many threads as slots: a cancelled request frees its slot at once, but its thread only when it is answered.
         self.threads = None if self.agenerate else ThreadPoolExecutor(max_in_flight)
 
     async def send(self, root: int, requests: list[Request]) -> Replies:
-        if len(requests) == 1:
-            return [await self._one(requests[0])]
-        tasks = [asyncio.create_task(self._one(request)) for request in requests]
+        calls = [requests] if self.together and alike(requests) else [[request] for request in requests]
+        if len(calls) == 1:
+            return await self._call(calls[0])
+        tasks = [asyncio.create_task(self._call(call)) for call in calls]
         try:
-            return [await task for task in tasks]
+            return [reply for task in tasks for reply in await task]
         finally:
             await ended(tasks)
 
-    async def _one(self, request: Request) -> Reply | ModelError:
+    async def _call(self, requests: list[Request]) -> Replies:
         async with self.slots:
             if self.threads is None:
-                replies = await self.agenerate([request])
+                replies = await self.agenerate(requests)
             else:
                 loop = asyncio.get_running_loop()
-                replies = await loop.run_in_executor(self.threads, self.model.generate, [request])
-        return checked(self.model, [request], replies)[0]
+                replies = await loop.run_in_executor(self.threads, self.model.generate, requests)
+        return checked(self.model, requests, replies)
 
     def moved(self, by: int) -> None:
         """Nobody waits for anybody here."""
@@ -140,6 +142,11 @@ class Waves:
         for batch in self.batches:
             batch.cancel()
         self.thread.shutdown(wait=False, cancel_futures=True)
+
+
+def alike(requests: Sequence[Request]) -> bool:
+    """Whether requests are equal but for their branch."""
+    return len({replace(request, branch=()) for request in requests}) == 1
 
 
 def cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:

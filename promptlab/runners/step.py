@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from inspect import iscoroutine
+from inspect import iscoroutine, isgenerator
 from types import CodeType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from promptlab.errors import ForeignAwaitable, ModelError, PromptlabError, SetupError, Unsupported
 from promptlab.program import Effect, Program, Requests, Until, discard
@@ -50,7 +50,7 @@ class Node:
         round = self.next_round()
         if not getattr(model, "scores", False) and any(request.continuations for request in effect.requests):
             raise Unsupported(
-                f"{_name(model)} does not give log-probabilities of given texts, so `score` cannot ask it."
+                f"{name_of(model)} does not give log-probabilities of given texts, so `score` cannot ask it."
             )
         return [replace(r, branch=(*self.branch, round, *r.branch)) for r in effect.requests]
 
@@ -99,19 +99,31 @@ class Prefix:
 def checked(model: Any, requests: Sequence[Request], replies: Any) -> list[Reply | ModelError]:
     """The replies, if they are as many as the requests and of the right kind. Raises SetupError if not."""
     if not isinstance(replies, list | tuple) or len(replies) != len(requests):
+        discard(replies)
         got = f"{len(replies)} replies" if isinstance(replies, list | tuple) else f"a {type(replies).__name__}"
-        raise SetupError(f"{_name(model)} answered {len(requests)} requests with {got}; it owes a list, one each.")
+        raise SetupError(f"{name_of(model)} answered {len(requests)} requests with {got}; it owes a list, one each.")
     for request, reply in zip(requests, replies, strict=True):
         if not isinstance(reply, Reply | ModelError):
-            raise SetupError(f"{_name(model)} owes a Reply or a ModelError for each request, got {reply!r}.")
+            raise SetupError(f"{name_of(model)} owes a Reply or a ModelError for each request, got {reply!r}.")
         if request.continuations and isinstance(reply, Reply) and len(reply.scores) != len(request.continuations):
             count = f"{len(reply.scores)} scores for {len(request.continuations)} continuations"
-            raise SetupError(f"{_name(model)} gave {count}; it owes one each.")
+            raise SetupError(f"{name_of(model)} gave {count}; it owes one each.")
     return list(replies)
+
+
+def _refuse(*given: Any, **named: Any) -> NoReturn:
+    discard(given)
+    name, frame = "", sys._getframe(1)
+    while frame.f_back and _module(frame).startswith("asyncio"):
+        discard(list(frame.f_locals.values()))  # the coroutines asyncio was given: nobody will await them now
+        name, frame = frame.f_code.co_qualname.removesuffix(".__aenter__"), frame.f_back
+    raise ForeignAwaitable(_explained(frame.f_code.co_qualname, f"asyncio.{name}" if name else "the event loop"))
 
 
 class _NoLoop:
     """What a program under `run` finds as its event loop: whatever asyncio wants of it is refused, in that line."""
+
+    __hash__: Any = _refuse  # by it asyncio looks up the loop's current task, as TaskGroup and timeout do
 
     def __getattribute__(self, name: str) -> Any:
         return _refuse
@@ -120,24 +132,25 @@ class _NoLoop:
 _NO_LOOP: Any = _NoLoop()
 
 
-def _refuse(*given: Any, **named: Any) -> Any:
-    discard(given)
-    name, frame = "", sys._getframe(1)
-    while frame.f_back and _module(frame).startswith("asyncio"):
-        discard(list(frame.f_locals.values()))  # the coroutines asyncio was given: nobody will await them now
-        name, frame = frame.f_code.co_qualname, frame.f_back
-    raise ForeignAwaitable(_explained(frame.f_code.co_qualname, f"asyncio.{name}" if name else "the event loop"))
-
-
 def _foreign(program: Any, wish: Any) -> ForeignAwaitable:
-    """Names what a program awaited by the innermost coroutine it waits in, and by the object that reached us."""
-    inner = program
-    while iscoroutine(getattr(inner, "cr_await", None)):
-        inner = inner.cr_await
-    code: CodeType = inner.cr_code
+    """Names what was awaited by the object that reached us, and who did by the innermost coroutine that is not ours."""
+    waiting = list(_waiting(program))
+    inner: CodeType = waiting[-1].cr_code
     kind = "a bare yield" if wish is None else f"a {type(wish).__name__}"
-    what = f"asyncio.{code.co_qualname} ({kind})" if _module(inner.cr_frame).startswith("asyncio") else kind
-    return ForeignAwaitable(_explained(program.cr_code.co_qualname, what))
+    what = f"asyncio.{inner.co_qualname} ({kind})" if _module(waiting[-1].cr_frame).startswith("asyncio") else kind
+    theirs = [each for each in waiting if not _module(each.cr_frame).startswith(("promptlab.", "asyncio"))]
+    who: CodeType = (theirs or waiting[:1])[-1].cr_code
+    return ForeignAwaitable(_explained(who.co_qualname, what))
+
+
+def _waiting(program: Any) -> Iterator[Any]:
+    """A program and the coroutines that it waits in, also through `traced`, which drives its program by hand."""
+    while iscoroutine(program):
+        yield program
+        program = program.cr_await
+        frame = program.gi_frame if isgenerator(program) else None
+        if frame is not None and _module(frame) == "promptlab.program":
+            program = frame.f_locals.get("program")
 
 
 def _explained(program: str, what: str) -> str:
@@ -164,5 +177,6 @@ def _module(frame: Any) -> str:
     return str(frame.f_globals.get("__name__", "")) if frame is not None else ""
 
 
-def _name(model: Any) -> str:
+def name_of(model: Any) -> str:
+    """A backend as a message calls it."""
     return str(getattr(model, "name", None) or type(model).__name__)

@@ -64,9 +64,10 @@ def answer(
     for i, request in enumerate(requests):
         prompt = tuple(tokenizer.chat(request.messages))
         needed = max(map(len, continuations[i]), default=1)
-        if len(prompt) + needed > model.config.context:
+        if (over := len(prompt) + needed - model.config.context) > 0:
             replies[i] = ContextOverflow(
-                f"the prompt has {len(prompt)} tokens and needs {needed} more; the context is {model.config.context}"
+                f"the prompt is {over:,} tokens too long: it has {len(prompt):,}, and the context of "
+                f"{model.config.context:,} has to hold {needed:,} more"
             )
         else:
             askers.setdefault(prompt, []).append(i)

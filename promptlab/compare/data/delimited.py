@@ -14,6 +14,7 @@ from promptlab.compare.data.textfile import Parsed, Row, TextFile
 from promptlab.errors import DataError
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # Excel's first line, which names the separator
 _END = "\0end of file"  # fed to the csv reader after the last line: swallowed if a quote is still open
 
 
@@ -29,7 +30,7 @@ def _cells_of_any_size() -> Iterator[None]:
 
 @_cells_of_any_size()
 def read_csv(file: TextFile, header: bool) -> Parsed:
-    """Cells between commas, or semicolons or tabs where the first line has no comma outside quotes."""
+    """Cells between commas, or semicolons or tabs where the first line has no comma outside quotes, or says sep=."""
     return _cells(file, _delimiter(file, ","), csv.QUOTE_MINIMAL, header)
 
 
@@ -42,7 +43,10 @@ def read_tsv(file: TextFile, header: bool) -> Parsed:
 
 
 def _delimiter(file: TextFile, usual: str) -> str:
-    first = _QUOTED.sub("", next(file.lines(), (1, ""))[1])
+    first = next(file.lines(), (1, ""))[1]
+    if said := _SEP.fullmatch(first):
+        return said[1]
+    first = _QUOTED.sub("", first)
     best = max(",;\t", key=first.count)
     return usual if usual in first or best not in first else best
 
@@ -67,7 +71,7 @@ def _records(file: TextFile, delimiter: str, quoting: Any) -> Iterator[tuple[int
                 return
             if cells and cells[-1].endswith(_END):
                 break
-            if cells:
+            if cells and not (start == 1 and _SEP.fullmatch(delimiter.join(cells))):
                 yield start, cells
             start = reader.line_num + 1
     raise DataError(f"{file.path.name}: a quote opened in the row at line {start} is never closed. Mend that row.")

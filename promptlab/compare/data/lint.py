@@ -43,7 +43,7 @@ def lint(train: Sequence[Example], test: Sequence[Example] | None = None) -> lis
     sides = [_side("data" if test is None else "train", train), *([] if test is None else [_side("test", test)])]
     findings: list[Finding] = []
     for side in sides:
-        for check in (_empty, _duplicates, _conflicts, _one_class, _long, _leak):
+        for check in (_empty, _missing, _duplicates, _conflicts, _one_class, _long, _leak):
             findings += check(side)
     findings += _few(sides[0])
     findings += _imbalance(sides[0])
@@ -82,6 +82,18 @@ def _empty(side: _Side) -> Iterator[Finding]:
     rows = [row for row, key in enumerate(side.keys) if not key]
     if rows:
         yield Finding("empty", len(rows), f"{side.name}: {len(rows):,} empty text(s).", _at(side, rows))
+
+
+_NO_VALUE = {"na", "n/a", "#n/a", "<na>", "nan", "none", "null", "-", "--", "?", "."}
+
+
+def _missing(side: _Side) -> Iterator[Finding]:
+    """What spreadsheets and pandas write where there is no value; it may be the name of a class all the same."""
+    rows = [row for row, label in enumerate(side.labels) if label.casefold() in _NO_VALUE]
+    if rows:
+        named = _named({side.labels[row] for row in rows})
+        message = f"{side.name}: {len(rows):,} row(s) have a label that may mean none: {named}. If so, leave them out."
+        yield Finding("missing labels?", len(rows), message, _at(side, rows))
 
 
 def _duplicates(side: _Side) -> Iterator[Finding]:

@@ -61,16 +61,22 @@ def clusters(examples: Sequence[Example]) -> list[int]:
 
 
 def split(
-    examples: Sequence[Example], *, test_share: float = 0.3, test_size: int | None = None, seed: int = 0
+    examples: Sequence[Example],
+    *,
+    test_share: float = 0.3,
+    test_size: int | None = None,
+    at_most: bool = False,
+    seed: int = 0,
 ) -> Split:
     """Hold whole clusters out for testing, `test_size` examples (or that share of all), classes in proportion.
 
     Minimisation (Pocock and Simon 1975, Biometrics 31:103): one cluster after the other goes where it keeps the classes
     seen so far near to their shares of the test set, large clusters first (by powers of two, else by a hash of seed and
     texts), so that small ones even out what large ones leave. What is then missing is filled up with clusters that fit,
-    and at the end with one that does not if that comes nearer to the size. Where no text occurs twice and no group is
-    given, sizes and proportions are exact. Every class keeps an example in train. The same examples in another order
-    give the same two sides. (sklearn's StratifiedGroupKFold knows folds, not sizes, and goes by the order of the rows.)
+    and at the end with one that does not if that comes nearer to the size (not where `at_most` so many are wanted).
+    Where no text occurs twice and no group is given, sizes and proportions are exact. Every class keeps an example in
+    train. The same examples in another order give the same two sides. (sklearn's StratifiedGroupKFold knows folds, not
+    sizes, and goes by the order of the rows.)
 
     Raises DataError where that is impossible: one cluster, or each class in a cluster of its own.
     """
@@ -81,23 +87,36 @@ def split(
     members = defaultdict[int, list[int]](list)
     for at, cluster in enumerate(clusters(examples)):
         members[cluster].append(at)
+    grouped = any(example.group is not None for example in examples)
     if len(members) < 2:
-        raise DataError(
-            "All examples are one group (or copies of one text), so they cannot be split. Name another group."
-        )
+        one = "one group (or copies of one text)" if grouped else "copies of one text"
+        hint = "Name another group." if grouped else "Bring more texts."
+        raise DataError(f"All examples are {one}, so they cannot be split. {hint}")
     keys = {cluster: min(text_key(examples[at].input) for at in rows) for cluster, rows in members.items()}
     order = sorted(members, key=lambda c: (-len(members[c]).bit_length(), _hash(f"{seed}:", keys[c])))
     start = (int.from_bytes(_hash(f"{seed}:start")[:4]) + 0.5) / 2**32
-    taken = _take([members[c] for c in order], [str(example.target) for example in examples], wanted, start)
+    labels = [str(example.target) for example in examples]
+    taken = _take([members[c] for c in order], labels, wanted, start, at_most)
     if not taken:
-        raise DataError("Each split along the groups would leave a class out of training. Give another group column.")
+        raise DataError(_why_nothing(labels, grouped, wanted if at_most else None))
     train, test = list[Example](), list[Example]()
     for at, example in enumerate(examples):
         (test if at in taken else train).append(example)
     return Split(train, test)
 
 
-def _take(groups: Sequence[Sequence[int]], labels: Sequence[str], wanted: int, start: float) -> set[int]:
+def _why_nothing(labels: Sequence[str], grouped: bool, at_most: int | None) -> str:
+    if at_most is not None:
+        return f"No {at_most} or fewer test items can be drawn by class and whole groups. Ask for more, or for all."
+    if grouped:
+        return "Each split along the groups would leave a class out of training. Give another group column."
+    return (
+        f"Every text is the only one of a class ({len(set(labels))} classes), so a test would leave a class out of "
+        "training. Bring more texts of each class, or name another label column."
+    )
+
+
+def _take(groups: Sequence[Sequence[int]], labels: Sequence[str], wanted: int, start: float, at_most: bool) -> set[int]:
     """The rows to test on. `groups` are rows, in the order in which they are considered.
 
     A group is taken when its classes lag behind by more than `start` (between 0 and 1) of its size, as in systematic
@@ -126,6 +145,8 @@ def _take(groups: Sequence[Sequence[int]], labels: Sequence[str], wanted: int, s
             if leaves_every_class(counts) and (not must_gain or gain(counts) > 0):
                 have.update(counts)
                 taken.update(rows)
+    if at_most:
+        return taken
     # All that are left are too large; the least of them may still come nearer than stopping short does.
     for rows in sorted((rows for rows in groups if rows[0] not in taken), key=len):
         if len(taken) + len(rows) - wanted >= wanted - len(taken) and taken:

@@ -1,4 +1,4 @@
-"""For tests of programs, the users' own too: scripted replies, and a guard against the network."""
+"""A guard against the network."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
-
-from promptlab.backends.script import Script, replay
-
-__all__ = ["Script", "no_network", "replay"]
 
 
 @contextmanager

@@ -1,0 +1,81 @@
+"""A backend around one that cannot do all that is asked: what it lacks is done here, or left out with a warning."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from promptlab.backends.capabilities import OPTIONS, UNSET, lacking, said
+from promptlab.errors import ModelError, SetupError, Unsupported
+from promptlab.types import Backend, Message, Reply, Request
+
+How = Literal["error", "warn", "emulate"]
+
+
+def as_wished(backend: Backend, how: str) -> Backend:
+    """The backend as it is ("error"), or wrapped so that what it cannot do is emulated or left out with a warning."""
+    if how == "error":
+        return backend
+    if how not in ("warn", "emulate"):
+        raise SetupError(f'on_unsupported is "error", "warn" or "emulate", got {how!r}.')
+    if not hasattr(backend, "can"):
+        raise SetupError(f"{backend!r} does not declare what it `can` do, so nothing can be done in its place.")
+    return Emulating(backend, leaves_out=how == "warn")
+
+
+class Emulating:
+    """Cuts replies at stop strings and says a schema in words where the backend cannot; all else is Unsupported.
+
+    With `leaves_out` nothing is emulated: what the backend cannot do is left out of the request, and a warning says so.
+    Texts to score can be neither.
+    """
+
+    def __init__(self, backend: Any, leaves_out: bool = False) -> None:
+        self.backend, self.leaves_out = backend, leaves_out
+        self.can = frozenset(OPTIONS) if leaves_out else backend.can | {"stop", "schema"}
+        if hasattr(backend, "agenerate"):
+            self.agenerate = self._agenerate
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "backend":  # not there yet: while it is being unpickled
+            raise AttributeError(name)
+        return getattr(self.backend, name)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.backend!r})"
+
+    def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+        replies = self.backend.generate([self._sendable(request) for request in requests])
+        return [self._finished(request, reply) for request, reply in zip(requests, replies, strict=True)]
+
+    async def _agenerate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+        replies = await self.backend.agenerate([self._sendable(request) for request in requests])
+        return [self._finished(request, reply) for request, reply in zip(requests, replies, strict=True)]
+
+    def _sendable(self, request: Request) -> Request:
+        """The request without what the backend cannot do."""
+        missing = lacking(self.backend, request)
+        if "continuations" in missing or (not self.leaves_out and not {"stop", "schema"}.issuperset(missing)):
+            raise Unsupported(f"{self.backend!r} cannot take {said(missing)}, and it cannot be emulated.")
+        if self.leaves_out and missing:
+            warnings.warn(f"{self.backend!r} cannot take {said(missing)}: left out.", stacklevel=2)
+        if request.schema is not None and "schema" in missing and not self.leaves_out:
+            request = replace(request, messages=_told(request.messages, request.schema))
+        return replace(request, **{name: UNSET[name] for name in missing})
+
+    def _finished(self, request: Request, reply: Reply | ModelError) -> Reply | ModelError:
+        """The reply up to the first stop string, where the backend did not see to that."""
+        if self.leaves_out or "stop" in self.backend.can or isinstance(reply, ModelError):
+            return reply
+        ends = [at for stop in request.stop if (at := reply.text.find(stop)) >= 0]
+        return replace(reply, text=reply.text[: min(ends)], finish="stop") if ends else reply
+
+
+def _told(messages: tuple[Message, ...], schema: Any) -> tuple[Message, ...]:
+    """The chat with the schema in words, at the end of its last message."""
+    *before, last = messages
+    wanted = f"{last.content}\n\nReply with nothing but JSON of this schema: {json.dumps(schema)}"
+    return (*before, replace(last, content=wanted))

@@ -1,0 +1,216 @@
+"""Causal language models of Hugging Face `transformers`, in this process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from promptlab.backends import needs
+from promptlab.backends.capabilities import check
+from promptlab.backends.wire.completions import text_of
+from promptlab.errors import ContextOverflow, ModelError, SetupError
+from promptlab.types import Message, Reply, Request, Token, Usage
+
+MAX_NEW_TOKENS = 256  # where the request does not say
+TOKENS_AT_ONCE = 16_384  # of prompts and replies, padding included
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request with its prompt and continuations as token ids; `room` is the most tokens of its reply."""
+
+    i: int
+    request: Request
+    prompt: list[int]
+    texts: list[list[int]]
+    room: int
+
+    @property
+    def cells(self) -> int:
+        """How many tokens it may come to."""
+        return len(self.prompt) + self.room
+
+
+class HF:
+    """A model folder, or a name on the hub, as `AutoModelForCausalLM` loads it; `adapter` is a PEFT folder on top.
+
+    Greedy unless a request gives a temperature. What is sampled depends on `seed` (a request's own comes first) and the
+    request's branch, not on the batch. `dtype` is "auto" for the checkpoint's own; `device` "auto" for a GPU if there
+    is one. A model without a chat template continues plain text. Weights are read from safetensors only.
+    """
+
+    batched = True
+    scores = True
+    local = True
+    can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs"})
+
+    def __init__(
+        self, name: str, *, adapter: str | None = None, dtype: str = "auto", device: str = "auto", seed: int = 0
+    ) -> None:
+        needs("transformers")
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.name, self.adapter, self.seed = name, adapter, seed
+        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(name, padding_side="left")
+            model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True)
+        except (OSError, ValueError) as error:
+            told = " ".join(str(error).split())[:300]
+            raise SetupError(f"hf:{name} cannot be loaded: {told} Give a folder, or a name on the hub.") from error
+        if adapter is not None:
+            needs("peft")
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, adapter)
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.model = model.to(self.device).eval()
+
+    def __repr__(self) -> str:
+        return f"hf:{self.name}" + (f" with {self.adapter}" if self.adapter else "")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load, (self.name, self.adapter, str(self.model.dtype).removeprefix("torch."), self.device, self.seed)
+
+    @property
+    def description(self) -> str:
+        """What it is, for reports."""
+        parameters = sum(p.numel() for p in self.model.parameters())
+        where = Path(self.name).name if Path(self.name).exists() else self.name
+        return f"{where}, {parameters / 1e6:.1f} M parameters, {self.model.dtype} on {self.device}"
+
+    @property
+    def context_tokens(self) -> int:
+        config = self.model.config
+        return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 2**20)
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return len(self.encode(messages))
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        """A chat as the model's template has it, up to where its reply begins; special tokens in texts are text."""
+        if self.tokenizer.chat_template is None:
+            return list(self.tokenizer.encode(text_of(messages)))
+        chat = [{"role": message.role, "content": message.content} for message in messages]
+        ids: Any = self.tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, return_dict=False, sanitize_control_tokens=True
+        )
+        return list(ids)
+
+    def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+        import torch
+
+        check(self, requests)
+        replies: dict[int, Reply | ModelError] = {}
+        jobs: list[Job] = []
+        for i, request in enumerate(requests):
+            prompt = self.encode(request.messages)
+            texts = [self.tokenizer.encode(text, add_special_tokens=False) for text in request.continuations]
+            needed = max(map(len, texts), default=1)
+            if len(prompt) + needed > self.context_tokens:
+                replies[i] = ContextOverflow(
+                    f"the prompt has {len(prompt)} tokens and needs {needed} more; the context is {self.context_tokens}"
+                )
+            else:
+                jobs.append(Job(i, request, prompt, texts, self._room(request, len(prompt))))
+        with torch.inference_mode():
+            replies |= {job.i: self._scored(job) for job in jobs if job.texts}
+            for some in together([job for job in jobs if not job.texts]):
+                replies |= {job.i: reply for job, reply in zip(some, self._written(some), strict=True)}
+        return [replies[i] for i in range(len(requests))]
+
+    def _room(self, request: Request, used: int) -> int:
+        wanted = MAX_NEW_TOKENS if request.max_tokens is None else request.max_tokens
+        return min(wanted, self.context_tokens - used)
+
+    def _scored(self, job: Job) -> Reply:
+        """Σ log p of every continuation, all of them side by side behind their prompt."""
+        import torch
+
+        rows = [job.prompt + text for text in job.texts]
+        width = max(map(len, rows))
+        tokens = torch.tensor([row + [self.tokenizer.pad_token_id] * (width - len(row)) for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+        logits = self.model(input_ids=tokens.to(self.device), attention_mask=mask.to(self.device)).logits
+        log_p = torch.log_softmax(logits[:, :-1].float(), dim=-1).gather(2, tokens[:, 1:, None].to(self.device))
+        start = len(job.prompt) - 1
+        scores = tuple(float(row[start : start + len(t), 0].sum()) for row, t in zip(log_p, job.texts, strict=True))
+        return Reply(scores=scores, usage=Usage(len(job.prompt) + sum(map(len, job.texts))))
+
+    def _written(self, jobs: Sequence[Job]) -> list[Reply]:
+        """Replies written together, each to its own end."""
+        import torch
+
+        from promptlab.backends.decoding import Ends, Sampling
+
+        width = max(len(job.prompt) for job in jobs)
+        pad = self.tokenizer.pad_token_id
+        tokens = torch.tensor([[pad] * (width - len(job.prompt)) + job.prompt for job in jobs]).to(self.device)
+        mask = torch.tensor([[0] * (width - len(job.prompt)) + [1] * len(job.prompt) for job in jobs]).to(self.device)
+        most = max(job.room for job in jobs)
+        if most == 0:
+            return [Reply(finish="length", usage=Usage(len(job.prompt))) for job in jobs]
+        made = self.model.generate(
+            input_ids=tokens,
+            attention_mask=mask,
+            max_new_tokens=most,
+            do_sample=False,
+            num_beams=1,
+            use_cache=True,
+            logits_processor=[Sampling([(job.request, self._stream(job.request)) for job in jobs], self.device)],
+            stopping_criteria=[Ends([(job.room, job.request.stop) for job in jobs], self.tokenizer, width)],
+            pad_token_id=pad,
+            return_dict_in_generate=True,
+            output_logits=any(job.request.logprobs for job in jobs),
+        )
+        return [self._reply(job, k, made, width) for k, job in enumerate(jobs)]
+
+    def _stream(self, request: Request) -> int:
+        """The seed of a request's draws: its own or the backend's, and its branch."""
+        key = repr((request.seed if request.seed is not None else self.seed, request.branch)).encode()
+        return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") >> 1
+
+    def _reply(self, job: Job, row: int, made: Any, width: int) -> Reply:
+        import torch
+
+        ids = made.sequences[row, width : width + job.room].tolist()
+        ends = self.model.generation_config.eos_token_id
+        ends = {ends} if isinstance(ends, int) else set(ends or ())
+        end = next((at for at, token in enumerate(ids) if token in ends), None)
+        kept = ids[:end] if end is not None else ids
+        said, finish = self.tokenizer.decode(kept, skip_special_tokens=True), "stop" if end is not None else "length"
+        if found := [at for stop in job.request.stop if (at := said.find(stop)) >= 0]:
+            kept = shortest(kept, lambda some: any(s in self.tokenizer.decode(some) for s in job.request.stop))
+            said, finish = said[: min(found)], "stop"
+        tokens: tuple[Token, ...] = ()
+        if job.request.logprobs:
+            log_p = [torch.log_softmax(made.logits[at][row].float(), -1)[token] for at, token in enumerate(kept)]
+            tokens = tuple(Token(self.tokenizer.decode([t]), float(p)) for t, p in zip(kept, log_p, strict=True))
+        usage = Usage(len(job.prompt), output_tokens=len(kept) + (end is not None and not found))
+        return Reply(said, finish="stop" if finish == "stop" else "length", tokens=tokens, usage=usage)
+
+
+def together(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Jobs of like lengths, as many at a time as memory allows."""
+    some: list[Job] = []
+    for job in sorted(jobs, key=lambda job: (len(job.prompt), job.i)):
+        if some and (len(some) + 1) * max(j.cells for j in (*some, job)) > TOKENS_AT_ONCE:
+            yield some
+            some = []
+        some.append(job)
+    if some:
+        yield some
+
+
+def shortest(ids: list[int], holds: Callable[[list[int]], bool]) -> list[int]:
+    """The fewest tokens from the beginning of which something holds."""
+    return next((ids[:n] for n in range(1, len(ids) + 1) if holds(ids[:n])), ids)
+
+
+def _load(name: str, adapter: str | None, dtype: str, device: str, seed: int) -> HF:
+    return HF(name, adapter=adapter, dtype=dtype, device=device, seed=seed)

@@ -1,0 +1,52 @@
+"""Answers of a pydantic type, without wasting what was generated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from promptlab.errors import Malformed, SetupError
+from promptlab.program import ask
+from promptlab.prompt import Prompt
+from promptlab.types import Answer, Message
+
+
+async def structured(question: str | Mapping[str, str], prompt: Prompt, native: bool = True, **options: Any) -> Answer:
+    """An answer of the prompt's pydantic model.
+
+    The provider is held to its schema (with `native`; else it is only said in words), what comes back is mended where
+    that needs no call (a code fence, a trailing comma, Python's quotes), and only what is still not the model is asked
+    for again, once, with the reason. Raises Malformed, with the last reply and the usage of both, if that does not
+    help either; Truncated, Refused and ContextOverflow come as they are. Raises SetupError for an output that is no
+    pydantic model.
+    """
+    if not hasattr(prompt.output, "model_json_schema"):
+        raise SetupError(f"structured needs a pydantic model as the prompt's output, got {prompt.output!r}.")
+    if native:
+        options["schema"] = closed(prompt.output.model_json_schema())
+    chat = prompt.render(question)
+    first = await ask(chat, **options)
+    answer = prompt.parse(first.text)
+    if answer.value is not None:
+        return answer.but(shots=len(prompt.shots))
+    chat += [first.message, Message("user", f"That cannot be read: {answer.why}. Reply with the JSON object only.")]
+    second = await ask(chat, **options)
+    answer = prompt.parse(second.text)
+    if answer.value is None:
+        paid = replace(second, usage=first.usage + second.usage)
+        raise Malformed(f"asked twice, the model did not write what was wanted: {answer.why}", reply=paid)
+    return answer.but(shots=len(prompt.shots))
+
+
+def closed(schema: Any) -> Any:
+    """A JSON schema whose objects have all their keys and no others, as "strict" modes want; a default is no excuse."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    parts = {name: closed(part) for name, part in schema.items() if name != "default"}
+    if isinstance(schema.get("properties"), dict):
+        parts["properties"] = {name: closed(part) for name, part in schema["properties"].items()}
+        parts |= {"required": list(schema["properties"]), "additionalProperties": False}
+    return parts
