@@ -23,7 +23,7 @@ from harness import DATA, RESULTS, finish, row, run_watched
 RUNS = Path("runs/real")
 ARMS = "majority,tfidf,few-shot,few-shot-nearest,head,sft"
 SETS: dict[str, list[str]] = {
-    "symptom2disease": ["Symptom2Disease.csv", "--text", "text", "--label", "label"],
+    "symptom2disease": ["Symptom2Disease.csv", "--test-share", "0.2", "--text", "text", "--label", "label"],
     "trec": ["TREC.train", "--test", "TREC.test", "--format", "label-first", "--text", "text", "--label", "coarse"],
     "nicta_piboso": ["train_clean.txt", "--test", "test_clean.txt", "--format", "sections", "--group", "group"],
     "health_advice": [
