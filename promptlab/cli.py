@@ -248,12 +248,14 @@ def report(
 
 @app.command(epilog="Example: `promptlab models`")
 def models(seed: Seed = 0, quiet: Quiet = False) -> None:
-    """The backends, the strategies and the arms there are."""
-    from promptlab.backends import BACKENDS
+    """The backends and what they can do, the strategies and the arms there are."""
+    from promptlab.backends.capabilities import table
     from promptlab.learners import ARMS, DEFAULT_ARMS
     from promptlab.strategies import STRATEGIES
 
-    print("models:     " + ", ".join([*BACKENDS, "package.module:Class/name"]))
+    for i, (name, can) in enumerate(table()):
+        print(f"{'models:' if i == 0 else '':11} {name:22} {', '.join(sorted(can))}")
+    print(f"{'':11} package.module:Class/name")
     print("strategies: " + ", ".join(STRATEGIES))
     starred = [f"{name}*" if name in DEFAULT_ARMS else name for name in ARMS]
     print(f"arms:       {', '.join(starred)}   (* by default)")

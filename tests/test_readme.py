@@ -24,3 +24,9 @@ def test_a_block_of_the_readme_runs(block: int, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", BLOCKS[block]], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_the_table_of_models_is_what_the_code_declares() -> None:
+    from promptlab.backends.capabilities import as_markdown
+
+    assert as_markdown() in (ROOT / "README.md").read_text(encoding="utf-8")

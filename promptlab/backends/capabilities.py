@@ -1,4 +1,7 @@
-"""What a backend can do is declared by it as `can`, and checked before anything is sent."""
+"""What a backend can do is declared by it as `can`, and checked before anything is sent.
+
+Besides options of a Request, `can` may hold "scores" (log-probabilities of given texts) and "n" (samples in one call).
+"""
 
 from __future__ import annotations
 
@@ -58,3 +61,26 @@ def _way_out(missing: Sequence[str]) -> str:
     if "continuations" in missing:
         return "Use a backend with `scores`; `promptlab models` lists them."
     return 'Leave it out, or have it ignored with a warning: model(…, on_unsupported="warn").'
+
+
+COLUMNS = (*OPTIONS, "n", "scores")
+
+
+def table() -> list[tuple[str, frozenset[str]]]:
+    """Every backend by name, or name and API where there are several, and what it can do."""
+    from promptlab.backends import BACKENDS, load_attribute
+
+    rows: list[tuple[str, frozenset[str]]] = []
+    for name, path in BACKENDS.items():
+        made = load_attribute(path)
+        apis: dict[str, frozenset[str]] = getattr(made, "apis", None) or {"": made.can}
+        rows += [(f"{name} ({api})" if api else name, can) for api, can in apis.items()]
+    return rows
+
+
+def as_markdown() -> str:
+    """The table as the README has it."""
+    lines = ["| " + " | ".join(("", *COLUMNS)) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for name, can in table():
+        lines.append("| " + " | ".join((name, *("yes" if column in can else "–" for column in COLUMNS))) + " |")
+    return "\n".join(lines)

@@ -45,7 +45,7 @@ class HF:
     batched = True
     scores = True
     local = True
-    can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs"})
+    can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs", "scores"})
 
     def __init__(
         self, name: str, *, adapter: str | None = None, dtype: str = "auto", device: str = "auto", seed: int = 0

@@ -15,9 +15,9 @@ from promptlab.types import Reply, Request
 Collect = Callable[[AsyncIterator[Mapping[str, Any]]], Awaitable[Json]]
 
 APIS = {
-    "chat": frozenset({"temperature", "top_p", "stop", "seed", "logprobs", "tools", "schema"}),
+    "chat": frozenset({"temperature", "top_p", "stop", "seed", "logprobs", "tools", "schema", "n"}),
     "responses": frozenset({"temperature", "top_p", "logprobs", "tools", "schema"}),
-    "completions": frozenset({"temperature", "top_p", "stop", "seed", "logprobs"}),
+    "completions": frozenset({"temperature", "top_p", "stop", "seed", "logprobs", "n", "scores"}),
 }
 
 
@@ -32,6 +32,7 @@ class OpenAI(Hosted):
     """
 
     key_variable = "OPENAI_API_KEY"
+    apis = APIS
 
     def __init__(
         self,
@@ -51,8 +52,7 @@ class OpenAI(Hosted):
         super().__init__(name, key_from(key, self.key_variable, needed=not url), address(url or None, "/v1"), timeout_s)
         self.api, self.reasoning, self.stream, self.extra = api, reasoning, stream, dict(extra or {})
         self.can = APIS[api]
-        self.native_n = api != "responses"
-        self.scores = api == "completions"
+        self.native_n, self.scores = "n" in self.can, "scores" in self.can
 
     def client(self) -> Any:
         from openai import AsyncOpenAI

@@ -28,7 +28,7 @@ class Tiny:
     batched = True
     scores = True
     local = True
-    can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs"})
+    can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs", "scores"})
 
     def __init__(self, path: str | Path | None = None, *, seed: int = 0):
         self.path: Path | None = checkpoint.BUNDLED if path is None else Path(path)

@@ -7,10 +7,19 @@ from promptlab.strategies.chain_of_thought import chain_of_thought
 from promptlab.strategies.few_shot import few_shot
 from promptlab.strategies.likelihood import likeliest_label
 from promptlab.strategies.self_consistency import self_consistency
+from promptlab.strategies.structured import structured
 from promptlab.strategies.zero_shot import zero_shot
 from promptlab.types import Answer
 
-__all__ = ["STRATEGIES", "chain_of_thought", "few_shot", "likeliest_label", "self_consistency", "zero_shot"]
+__all__ = [
+    "STRATEGIES",
+    "chain_of_thought",
+    "few_shot",
+    "likeliest_label",
+    "self_consistency",
+    "structured",
+    "zero_shot",
+]
 
 # The strategies of `promptlab ask --strategy`: `strategy(question, prompt=…, **options of ask)`.
 STRATEGIES: dict[str, Callable[..., Program[Answer]]] = {

@@ -102,7 +102,11 @@ def usage_of(said: Mapping[str, Any]) -> Usage:
 
 
 async def collected(chunks: AsyncIterator[Mapping[str, Any]]) -> Json:
-    """The answer that the chunks of a stream add up to. A stream that was cut off has choices without an end."""
+    """The answer that the chunks of a stream add up to.
+
+    A stream that was cut off has choices without an end. Some servers never tell one, but do send the usage, which
+    comes last: then nothing is missing.
+    """
     choices: dict[int, Json] = {}
     usage: Any = None
     async for chunk in chunks:
@@ -111,6 +115,8 @@ async def collected(chunks: AsyncIterator[Mapping[str, Any]]) -> Json:
             blank: Json = {"message": {"content": "", "tool_calls": []}, "logprobs": {"content": []}}
             choice = choices.setdefault(piece["index"], {"index": piece["index"], "finish_reason": None, **blank})
             add(choice, piece)
+    for choice in choices.values():
+        choice["finish_reason"] = choice["finish_reason"] or ("stop" if usage else None)
     return {"choices": list(choices.values()), "usage": usage}
 
 
@@ -129,7 +135,9 @@ def add(choice: Json, piece: Mapping[str, Any]) -> None:
             calls.append({"id": None, "function": {"name": "", "arguments": ""}})
         function = wish.get("function") or {}
         calls[at]["id"] = calls[at]["id"] or wish.get("id")
-        calls[at]["function"]["name"] += function.get("name") or ""
+        calls[at]["function"]["name"] = (
+            calls[at]["function"]["name"] or function.get("name") or ""
+        )  # told twice by some
         calls[at]["function"]["arguments"] += function.get("arguments") or ""
     choice["logprobs"]["content"] += (piece.get("logprobs") or {}).get("content") or ()
     choice["finish_reason"] = piece.get("finish_reason") or choice["finish_reason"]
