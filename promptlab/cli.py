@@ -261,6 +261,31 @@ def models(seed: Seed = 0, quiet: Quiet = False) -> None:
     print(f"arms:       {', '.join(starred)}   (* by default)")
 
 
+@app.command(epilog="Example: `promptlab export --to hf runs/exported`")
+def export(
+    folder: Annotated[Path, typer.Argument(help="Where the files go.")],
+    to: Annotated[str, typer.Option(help="hf: config.json, model.safetensors, tokenizer and chat template.")] = "hf",
+    model: ModelName = "tiny",
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Write the bundled model, or one trained from it, as transformers, vLLM and any other loader of Llamas read it."""
+    from promptlab.backends import model as model_named
+    from promptlab.backends.tiny import Tiny
+    from promptlab.tiny.checkpoint import save
+
+    if to != "hf":
+        raise SetupError(f"--to is hf, got {to!r}.")
+    backend = model_named(model)
+    if not isinstance(backend, Tiny):
+        raise SetupError(f"{model} is not the bundled model, nor made from it; those can be exported.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SetupError(f"{folder} exists and is no empty folder: choose another one.")
+    save(folder, backend.model, backend.tokenizer)
+    if not quiet:
+        print(folder)
+
+
 @train_app.command(epilog="Example: `promptlab train pretrain runs/nano --steps 3200 --threads 2`")
 def pretrain(
     run: Annotated[Path, typer.Argument(help="The run's folder; an earlier run there is resumed.")],

@@ -132,3 +132,20 @@ def test_the_context_is_that_of_the_config(tiny: Tiny, hf: Any):
     assert hf.count_tokens(chat) == tiny.count_tokens(chat)
     [failed] = hf.generate([Request((Message("user", "12 " * 3000),), continuations=("a",))])
     assert isinstance(failed, ModelError)
+
+
+def test_what_is_exported_is_the_same_model_again(tmp_path: Any, tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
+    from promptlab.cli import main
+
+    def exported(*arguments: str) -> int:
+        with pytest.raises(SystemExit) as ended:
+            main(["export", *arguments])
+        return int(ended.value.code or 0)
+
+    monkeypatch.chdir(tmp_path)
+    assert exported("--to", "hf", "out") == 0
+    assert model("tiny:out").generate([problem(1)])[0].text == tiny.generate([problem(1)])[0].text
+    assert model("hf:out", dtype="float32").generate([problem(1)])[0].text == tiny.generate([problem(1)])[0].text
+    assert exported("--to", "hf", "out") == 2  # nothing is written over
+    assert exported("--to", "gguf", "other") == 2
+    assert exported("other", "--model", "hf:out") == 2
