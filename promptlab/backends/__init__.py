@@ -17,6 +17,7 @@ BACKENDS = {
     "openai": "promptlab.backends.openai:OpenAI",
     "anthropic": "promptlab.backends.anthropic:Anthropic",
     "hf": "promptlab.backends.hf:HF",
+    "vllm": "promptlab.backends.vllm:VLLM",
 }
 
 EXTRAS = {  # which extra brings a package
@@ -27,6 +28,7 @@ EXTRAS = {  # which extra brings a package
     "anthropic": "anthropic",
     "transformers": "hf",
     "peft": "hf",
+    "vllm": "vllm",
 }
 
 

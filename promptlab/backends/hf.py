@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import Any
 
 from promptlab.backends import needs
 from promptlab.backends.capabilities import check
-from promptlab.backends.wire.completions import text_of
+from promptlab.backends.templates import encode, room_for, seed_of
 from promptlab.errors import ContextOverflow, ModelError, SetupError
 from promptlab.types import Message, Reply, Request, Token, Usage
 
-MAX_NEW_TOKENS = 256  # where the request does not say
 TOKENS_AT_ONCE = 16_384  # of prompts and replies, padding included
 
 
@@ -93,14 +91,7 @@ class HF:
         return len(self.encode(messages))
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
-        """A chat as the model's template has it, up to where its reply begins; special tokens in texts are text."""
-        if self.tokenizer.chat_template is None:
-            return list(self.tokenizer.encode(text_of(messages)))
-        chat = [{"role": message.role, "content": message.content} for message in messages]
-        ids: Any = self.tokenizer.apply_chat_template(
-            chat, add_generation_prompt=True, return_dict=False, sanitize_control_tokens=True
-        )
-        return list(ids)
+        return encode(self.tokenizer, messages)
 
     def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
         import torch
@@ -117,16 +108,12 @@ class HF:
                     f"the prompt has {len(prompt)} tokens and needs {needed} more; the context is {self.context_tokens}"
                 )
             else:
-                jobs.append(Job(i, request, prompt, texts, self._room(request, len(prompt))))
+                jobs.append(Job(i, request, prompt, texts, room_for(request, len(prompt), self.context_tokens)))
         with torch.inference_mode():
             replies |= {job.i: self._scored(job) for job in jobs if job.texts}
             for some in together([job for job in jobs if not job.texts]):
                 replies |= {job.i: reply for job, reply in zip(some, self._written(some), strict=True)}
         return [replies[i] for i in range(len(requests))]
-
-    def _room(self, request: Request, used: int) -> int:
-        wanted = MAX_NEW_TOKENS if request.max_tokens is None else request.max_tokens
-        return min(wanted, self.context_tokens - used)
 
     def _scored(self, job: Job) -> Reply:
         """Σ log p of every continuation, all of them side by side behind their prompt."""
@@ -162,18 +149,13 @@ class HF:
             do_sample=False,
             num_beams=1,
             use_cache=True,
-            logits_processor=[Sampling([(job.request, self._stream(job.request)) for job in jobs], self.device)],
+            logits_processor=[Sampling([(job.request, seed_of(job.request, self.seed)) for job in jobs], self.device)],
             stopping_criteria=[Ends([(job.room, job.request.stop) for job in jobs], self.tokenizer, width)],
             pad_token_id=pad,
             return_dict_in_generate=True,
             output_logits=any(job.request.logprobs for job in jobs),
         )
         return [self._reply(job, k, made, width) for k, job in enumerate(jobs)]
-
-    def _stream(self, request: Request) -> int:
-        """The seed of a request's draws: its own or the backend's, and its branch."""
-        key = repr((request.seed if request.seed is not None else self.seed, request.branch)).encode()
-        return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") >> 1
 
     def _reply(self, job: Job, row: int, made: Any, width: int) -> Reply:
         import torch

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from random import Random
 from typing import Any
 
 import pytest
+from same_words import (  # noqa: F401  the tests are collected here
+    problem,
+    test_a_prompt_that_is_too_long_fails_in_its_place,
+    test_a_stop_string_ends_a_reply_at_the_same_place,
+    test_alone_as_in_company,
+    test_chats_of_many_turns_are_read_alike,
+    test_draws_differ_and_come_again_with_their_seed,
+    test_greedy_replies_are_the_same_words,
+    test_nothing_asked_is_nothing_answered_by_any,
+    test_odd_texts_are_read_alike,
+    test_programs_run_on_it_in_step_or_in_a_loop,
+    test_replies_end_at_the_most_tokens,
+    test_the_log_probabilities_of_a_reply_are_the_same,
+    test_the_order_of_a_batch_is_kept,
+    test_what_it_cannot_do_is_refused_at_once,
+)
 
 from promptlab import Message, ModelError, Reply, Request, model
 from promptlab.backends.tiny import Tiny
-from promptlab.errors import ContextOverflow, SetupError, Unsupported
+from promptlab.errors import ContextOverflow, SetupError
 from promptlab.testing import FakeServer
 from promptlab.tiny.checkpoint import BUNDLED
-from promptlab.tiny.data.families import word_problem
 
 pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -39,39 +53,6 @@ def other(request: pytest.FixtureRequest, tiny: Tiny) -> Iterator[Any]:
     provider, _, api = request.param.partition(" ")
     with FakeServer(tiny) as server:
         yield model(f"{provider}:tiny@{server.url}", key="x", **({"api": api} if api else {}))
-
-
-def problem(i: int, **options: Any) -> Request:
-    text = word_problem(Random(f"same/{i}"), 1 + i % 5)[0]
-    return Request((Message("user", f"{text}\nLet's think step by step."),), **{"max_tokens": 64, **options})
-
-
-def test_greedy_replies_are_the_same_words(tiny: Tiny, other: Any):
-    problems = [problem(i) for i in range(20)]
-    ours, theirs = tiny.generate(problems), other.generate(problems)
-    assert [reply.text for reply in theirs] == [reply.text for reply in ours]
-    assert [reply.finish for reply in theirs] == [reply.finish for reply in ours]
-    assert [reply.usage.output_tokens for reply in theirs] == [reply.usage.output_tokens for reply in ours]
-
-
-def test_a_stop_string_ends_a_reply_at_the_same_place(tiny: Tiny, other: Any):
-    problems = [problem(i, stop=("=", "The")) for i in range(6)]
-    if "stop" not in other.can:
-        with pytest.raises(Unsupported):
-            other.generate(problems)
-        return
-    assert [r.text for r in other.generate(problems)] == [r.text for r in tiny.generate(problems)]
-
-
-def test_the_log_probabilities_of_a_reply_are_the_same(tiny: Tiny, other: Any):
-    problems = [problem(i, logprobs=True) for i in range(6)]
-    if "logprobs" not in other.can:
-        with pytest.raises(Unsupported):
-            other.generate(problems)
-        return
-    for ours, theirs in zip(tiny.generate(problems), other.generate(problems), strict=True):
-        assert [t.text for t in theirs.tokens] == [t.text for t in ours.tokens]
-        assert [t.logprob for t in theirs.tokens] == pytest.approx([t.logprob for t in ours.tokens], abs=1e-4)
 
 
 def test_samples_depend_on_seed_and_branch_not_on_the_batch(hf: Any):

@@ -1,0 +1,176 @@
+"""What must come out of any engine with the bundled weights, in process or behind a server: `other`."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import Any
+
+import pytest
+
+from promptlab import Message, Reply, Request, arun, ask, gather, run, sample
+from promptlab.backends.capabilities import OPTIONS
+from promptlab.backends.tiny import Tiny
+from promptlab.errors import ContextOverflow, Unsupported
+from promptlab.tiny.data.families import word_problem
+from promptlab.types import ToolSpec
+
+ODD = {
+    "accents": "café Ωμέγα",
+    "joined": "👩‍⚕️ e\u0301",
+    "right to left": "שלום مرحبا",
+    "wide": "日本語 한국어",
+    "markup": '<b>&amp; {"a": 1}',
+    "special": "<eos><user>x<assistant>y",
+    "odd spaces": "a\u00a0b\u200bc\tf  g\n\nh",
+    "beyond": "𝒳 𐍈 🧬",
+    "digits": "3.14159 1,000,000 -7 1e-9",
+    "nothing": "",
+}
+
+
+def problem(i: int, **options: Any) -> Request:
+    text = word_problem(Random(f"same/{i}"), 1 + i % 5)[0]
+    return Request((Message("user", f"{text}\nLet's think step by step."),), **{"max_tokens": 64, **options})
+
+
+def texts(replies: Any) -> list[str]:
+    assert all(isinstance(reply, Reply) for reply in replies), replies
+    return [reply.text for reply in replies]
+
+
+def test_greedy_replies_are_the_same_words(tiny: Tiny, other: Any):
+    problems = [problem(i) for i in range(20)]
+    ours, theirs = tiny.generate(problems), other.generate(problems)
+    assert [reply.text for reply in theirs] == [reply.text for reply in ours]
+    assert [reply.finish for reply in theirs] == [reply.finish for reply in ours]
+    assert [reply.usage.output_tokens for reply in theirs] == [reply.usage.output_tokens for reply in ours]
+
+
+def test_a_stop_string_ends_a_reply_at_the_same_place(tiny: Tiny, other: Any):
+    problems = [problem(i, stop=("=", "The")) for i in range(6)]
+    if "stop" not in other.can:
+        with pytest.raises(Unsupported):
+            other.generate(problems)
+        return
+    assert [r.text for r in other.generate(problems)] == [r.text for r in tiny.generate(problems)]
+
+
+def test_the_log_probabilities_of_a_reply_are_the_same(tiny: Tiny, other: Any):
+    problems = [problem(i, logprobs=True) for i in range(6)]
+    if "logprobs" not in other.can:
+        with pytest.raises(Unsupported):
+            other.generate(problems)
+        return
+    for ours, theirs in zip(tiny.generate(problems), other.generate(problems), strict=True):
+        assert [t.text for t in theirs.tokens] == [t.text for t in ours.tokens]
+        assert [t.logprob for t in theirs.tokens] == pytest.approx([t.logprob for t in ours.tokens], abs=1e-4)
+
+
+@pytest.mark.parametrize("i", range(100, 116))
+def test_alone_as_in_company(tiny: Tiny, other: Any, i: int):
+    [reply] = other.generate([problem(i)])
+    assert reply.text == tiny.generate([problem(i), problem(i + 1)])[0].text
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_odd_texts_are_read_alike(tiny: Tiny, other: Any, odd: str):
+    asked = [Request((Message("user", f"{odd} symptom: {odd}"),), max_tokens=12)]
+    assert texts(other.generate(asked)) == texts(tiny.generate(asked))
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 8, 40])
+def test_replies_end_at_the_most_tokens(tiny: Tiny, other: Any, most: int):
+    asked = [problem(i, max_tokens=most) for i in range(4)]
+    ours, theirs = tiny.generate(asked), other.generate(asked)
+    assert [(r.text, r.finish, r.usage.output_tokens) for r in theirs] == [
+        (r.text, r.finish, r.usage.output_tokens) for r in ours
+    ]
+
+
+@pytest.mark.parametrize("shots", [1, 4, 16])
+def test_chats_of_many_turns_are_read_alike(tiny: Tiny, other: Any, shots: int):
+    turns = [Message("system", "Answer with one of: A, B.")]
+    for i in range(shots):
+        turns += [Message("user", f"wheeze {i % 3}"), Message("assistant", "AB"[i % 2])]
+    asked = [Request((*turns, Message("user", "wheeze 1")), max_tokens=6)]
+    ours, theirs = tiny.generate(asked), other.generate(asked)
+    if getattr(other, "api", "") == "completions":  # one text, in which turns are paragraphs
+        assert isinstance(theirs[0], Reply)
+        return
+    assert (theirs[0].text, theirs[0].usage.input_tokens) == (ours[0].text, ours[0].usage.input_tokens)
+
+
+def test_the_order_of_a_batch_is_kept(tiny: Tiny, other: Any):
+    asked = [problem(i) for i in range(12)]
+    mixed = Random(0).sample(asked, len(asked))
+    alike = dict(zip(asked, texts(tiny.generate(asked)), strict=True))
+    assert texts(other.generate(mixed)) == [alike[one] for one in mixed]
+
+
+def test_nothing_asked_is_nothing_answered_by_any(other: Any):
+    assert other.generate([]) == []
+
+
+def test_a_prompt_that_is_too_long_fails_in_its_place(other: Any):
+    long = Request((Message("user", "12 " * 3000),), max_tokens=4)
+    first, failed, last = other.generate([problem(0), long, problem(1)])
+    assert isinstance(failed, ContextOverflow), failed
+    assert isinstance(first, Reply)
+    assert isinstance(last, Reply)
+
+
+def test_draws_differ_and_come_again_with_their_seed(other: Any):
+    async def drawn() -> list[str]:
+        options: Any = {"temperature": 2.0, "max_tokens": 24}
+        if "seed" in other.can:
+            options["seed"] = 5
+        return [reply.text for reply in await sample("symptom: wheeze", 6, **options)]
+
+    if "temperature" not in other.can:
+        with pytest.raises(Unsupported):
+            run(drawn(), other)
+        return
+    first = run(drawn(), other)
+    if "seed" not in other.can:  # a server that draws by itself
+        return
+    assert len(set(first)) > 1
+    if not getattr(other, "native_n", False):
+        assert run(drawn(), other) == first
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_what_it_cannot_do_is_refused_at_once(other: Any, name: str):
+    value: Any = {
+        "temperature": 0.5,
+        "top_p": 0.5,
+        "stop": ("x",),
+        "seed": 3,
+        "logprobs": True,
+        "tools": (ToolSpec("add", "adds", {"type": "object", "properties": {}}),),
+        "schema": {"type": "object"},
+    }[name]
+    asked = problem(0, max_tokens=2, **{name: value})
+    if name in other.can:
+        other.generate([asked])
+    else:
+        with pytest.raises(Unsupported):
+            other.generate([asked])
+
+
+def test_programs_run_on_it_in_step_or_in_a_loop(tiny: Tiny, other: Any):
+    async def two() -> list[str]:
+        async def one(i: int) -> str:
+            return (await ask(list(problem(i).messages), max_tokens=64)).text
+
+        return await gather(one(0), one(1))
+
+    async def in_a_loop() -> list[str]:
+        found = await arun(two(), other)
+        if hasattr(other, "aclose"):
+            await other.aclose()
+        return found
+
+    expected = texts(tiny.generate([problem(0), problem(1)]))
+    assert run(two(), other) == expected
+    assert asyncio.run(in_a_loop()) == expected

@@ -1,0 +1,184 @@
+"""The real vLLM with the bundled weights, in process and as a server: `make test-vllm`, which sees to what it needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("vllm", reason="vLLM is not installed here: make test-vllm")
+from same_words import (  # noqa: F401  the tests are collected here
+    problem,
+    test_a_prompt_that_is_too_long_fails_in_its_place,
+    test_a_stop_string_ends_a_reply_at_the_same_place,
+    test_alone_as_in_company,
+    test_chats_of_many_turns_are_read_alike,
+    test_draws_differ_and_come_again_with_their_seed,
+    test_greedy_replies_are_the_same_words,
+    test_nothing_asked_is_nothing_answered_by_any,
+    test_odd_texts_are_read_alike,
+    test_programs_run_on_it_in_step_or_in_a_loop,
+    test_replies_end_at_the_most_tokens,
+    test_the_log_probabilities_of_a_reply_are_the_same,
+    test_the_order_of_a_batch_is_kept,
+    test_what_it_cannot_do_is_refused_at_once,
+)
+
+from promptlab import Message, Reply, Request, Tool, ask, call, model, run
+from promptlab.backends.tiny import Tiny
+from promptlab.tiny.checkpoint import save
+from promptlab.types import ToolSpec
+
+SMALL = {"dtype": "float32", "max_model_len": 1024, "enforce_eager": True, "kv_cache_memory_bytes": 64 << 20}
+SCHEMA = {
+    "type": "object",
+    "properties": {"n": {"type": "integer"}, "kind": {"enum": ["a", "b"]}},
+    "required": ["n", "kind"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Tiny:
+    backend = model("tiny")
+    assert isinstance(backend, Tiny)
+    return backend
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory, tiny: Tiny) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    save(folder, tiny.model, tiny.tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def engine(exported: Path) -> Any:
+    return model(f"vllm:{exported}", **SMALL)
+
+
+@pytest.fixture(scope="session")
+def server(exported: Path) -> Iterator[str]:
+    """vLLM's own server on a port of this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = ["--model", exported, "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", port]
+    told += ["--dtype", "float32", "--max-model-len", 1024, "--enforce-eager", "--kv-cache-memory-bytes", "64M"]
+    told += ["--max-logprobs", 20, "--enable-prompt-tokens-details", "--enable-auto-tool-choice"]
+    told += ["--tool-call-parser", "hermes"]
+    told += ["--structured-outputs-config", '{"backend":"xgrammar","disable_any_whitespace":true}']
+    quiet = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    quiet.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *map(str, told)]
+    with (exported / "server.log").open("w") as log:
+        process = subprocess.Popen(command, env=quiet, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            await_health(process, port, exported / "server.log")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def await_health(process: subprocess.Popen[bytes], port: int, log: Path, seconds: float = 240) -> None:
+    started = time.monotonic()
+    while time.monotonic() - started < seconds:
+        if process.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
+            return
+        except OSError:
+            time.sleep(1)
+    pytest.fail(f"vLLM's server did not come up: {log.read_text()[-3000:]}")
+
+
+DOORS = ["vllm", "openai chat", "openai chat stream", "openai responses", "openai completions", "anthropic"]
+
+
+@pytest.fixture(scope="session", params=DOORS)
+def other(request: pytest.FixtureRequest) -> Any:
+    if request.param == "vllm":
+        return request.getfixturevalue("engine")
+    provider, *how = request.param.split()
+    options: dict[str, Any] = {"api": how[0]} if how else {}
+    return model(f"{provider}:tiny@{request.getfixturevalue('server')}", key="x", stream="stream" in how, **options)
+
+
+def test_given_texts_score_as_in_the_bundled_engine(tiny: Tiny, engine: Any):
+    asked = [
+        Request((Message("user", f"symptom {i}: wheeze"),), continuations=("wheeze", "12 cough", "", "A", "é"))
+        for i in range(4)
+    ]
+    for ours, theirs in zip(tiny.generate(asked), engine.generate(asked), strict=True):
+        assert theirs.scores == pytest.approx(ours.scores, abs=1e-3)
+        assert theirs.usage.input_tokens == ours.usage.input_tokens
+
+
+def test_the_server_scores_given_texts_through_completions(tiny: Tiny, server: str):
+    """Plain text, not a chat: the bundled engine reads the same tokens without its template."""
+    import torch
+
+    backend = model(f"openai:tiny@{server}", key="x", api="completions")
+    context, texts = "symptom: wheeze\n", ("wheeze", "cough 12", "A")
+    [reply] = backend.generate([Request((Message("user", context),), continuations=texts)])
+    assert isinstance(reply, Reply), reply
+    for text, found in zip(texts, reply.scores, strict=True):
+        before, whole = tiny.tokenizer.encode(context), tiny.tokenizer.encode(context + text)
+        assert whole[: len(before)] == before
+        with torch.inference_mode():
+            log_p = torch.log_softmax(tiny.model.logits(tiny.model(torch.tensor([whole])))[0], -1)
+        expected = sum(float(log_p[at - 1, whole[at]]) for at in range(len(before), len(whole)))
+        assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_what_was_read_before_is_told_as_cached(server: str):
+    backend = model(f"openai:tiny@{server}", key="x")
+    long = Request((Message("user", "wheeze and cough " * 60),), max_tokens=2)
+    backend.generate([long])
+    [again] = backend.generate([long])
+    assert isinstance(again, Reply)
+    assert 0 < again.usage.cached_tokens < again.usage.input_tokens
+
+
+def test_a_schema_is_kept_to(other: Any):
+    if "schema" not in other.can:
+        pytest.skip("declares that it takes no schema")
+    if getattr(other, "api", "") == "responses":
+        pytest.skip("vLLM's responses do not hold to text.format")
+    replies = other.generate([Request((Message("user", f"case {i}"),), max_tokens=60, schema=SCHEMA) for i in range(4)])
+    for reply in replies:
+        assert isinstance(reply, Reply), reply
+        assert set(json.loads(reply.text)) == {"n", "kind"}
+
+
+def add(x: int, y: int) -> int:
+    """Adds two numbers."""
+    return x + y
+
+
+def test_tool_results_are_taken(server: str):
+    spec = ToolSpec(
+        "add", "Adds.", {"type": "object", "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}}}
+    )
+    for name in ("openai", "anthropic"):
+        backend = model(f"{name}:tiny@{server}", key="x")
+
+        async def agent() -> str:
+            from promptlab.types import ToolCall
+
+            wish = Message("assistant", "", (ToolCall("call_1", "add", {"x": 2, "y": 3}),))
+            chat = [Message("user", "2 + 3?"), wish, *await call(wish.calls, [Tool(spec, add)])]
+            return (await ask(chat, tools=[spec], max_tokens=8)).text
+
+        assert isinstance(run(agent(), backend), str)
