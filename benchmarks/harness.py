@@ -29,7 +29,10 @@ def options(doc: str | None) -> argparse.Namespace:
 
 
 def run_watched(command: Sequence[str]) -> float:
-    """Run a command to its end; the most memory that it and its children held together, in GB (PSS, every two seconds: reading it takes a while)."""
+    """Run a command to its end; the most memory that it and its children held together, in GB.
+
+    Shared pages count by share (PSS); looked at every two seconds, as looking takes a while.
+    """
     process = subprocess.Popen(command)
     peak = 0.0
     while process.poll() is None:
