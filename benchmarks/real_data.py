@@ -68,7 +68,9 @@ def study(name: str, quick: bool) -> list[dict[str, Any]]:
     if not quick:
         kept = RESULTS / "real_data"
         kept.mkdir(parents=True, exist_ok=True)
-        found = (folder / "results.json").read_text(encoding="utf-8").replace(str(DATA), "…")
+        found = (folder / "results.json").read_text(encoding="utf-8")
+        for where in (DATA, DATA.resolve()):
+            found = found.replace(str(where), "…")
         (kept / f"{name}.json").write_text(found, encoding="utf-8")
     return rows
 

@@ -75,7 +75,12 @@ def server(exported: Path) -> Iterator[str]:
     told = ["--model", exported, "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", port]
     told += ["--dtype", "float32", "--max-model-len", 1024, "--enforce-eager", "--kv-cache-memory-bytes", "64M"]
     told += ["--max-logprobs", 20, "--enable-prompt-tokens-details", "--enable-auto-tool-choice"]
-    told += ["--tool-call-parser", "hermes"]
+    told += [
+        "--tool-call-parser",
+        "hermes",
+        "--override-generation-config",
+        '{"temperature": 0}',
+    ]  # greedy unless asked
     told += ["--structured-outputs-config", '{"backend":"xgrammar","disable_any_whitespace":true}']
     quiet = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     quiet.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
@@ -103,7 +108,8 @@ def await_health(process: subprocess.Popen[bytes], port: int, log: Path, seconds
     pytest.fail(f"vLLM's server did not come up: {log.read_text()[-3000:]}")
 
 
-DOORS = ["vllm", "openai chat", "openai chat stream", "openai responses", "openai completions", "anthropic"]
+# Completions are not among them: they continue plain text, which is no chat.
+DOORS = ["vllm", "openai chat", "openai chat stream", "openai responses", "anthropic", "anthropic stream"]
 
 
 @pytest.fixture(scope="session", params=DOORS)
@@ -111,7 +117,7 @@ def other(request: pytest.FixtureRequest) -> Any:
     if request.param == "vllm":
         return request.getfixturevalue("engine")
     provider, *how = request.param.split()
-    options: dict[str, Any] = {"api": how[0]} if how else {}
+    options: dict[str, Any] = {"api": how[0]} if provider == "openai" else {}
     return model(f"{provider}:tiny@{request.getfixturevalue('server')}", key="x", stream="stream" in how, **options)
 
 
