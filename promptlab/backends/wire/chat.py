@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from promptlab.backends.wire.common import Json, calls_from, is_closed, part, whole
+from promptlab.backends.wire.common import Json, calls_from, described, is_closed, part, whole
 from promptlab.errors import Malformed, ModelError, Refused
 from promptlab.types import Message, Reply, Request, Token, Usage
 
@@ -27,18 +27,7 @@ def body(request: Request, n: int = 1, seed: int | None = None, most: str = "max
     if request.logprobs:
         given["logprobs"] = True
     if request.tools:
-        given["tools"] = [
-            {
-                "type": "function",
-                "function": {
-                    "name": tool.name,
-                    "description": tool.description,
-                    "parameters": tool.parameters,
-                    "strict": is_closed(tool.parameters),
-                },
-            }
-            for tool in request.tools
-        ]
+        given["tools"] = [{"type": "function", "function": described(tool)} for tool in request.tools]
     if request.schema is not None:
         schema = {"name": "reply", "schema": request.schema, "strict": is_closed(request.schema)}
         given["response_format"] = {"type": "json_schema", "json_schema": schema}

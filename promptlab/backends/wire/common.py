@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from promptlab.errors import Malformed, ModelError, Truncated
-from promptlab.types import Reply, Request, ToolCall
+from promptlab.types import Reply, Request, ToolCall, ToolSpec
 
 Json = dict[str, Any]
 
@@ -23,6 +23,12 @@ def is_closed(schema: Any) -> bool:
         if schema.get("additionalProperties") is not False or set(schema.get("required", ())) != keys:
             return False
     return all(is_closed(part) for name, part in schema.items() if name not in ("enum", "const", "default", "examples"))
+
+
+def described(tool: ToolSpec, parameters: str = "parameters") -> Json:
+    """What a model is told of a tool; `parameters` is what the provider calls the schema of its arguments."""
+    told = {"name": tool.name, "description": tool.description, parameters: tool.parameters}
+    return {**told, "strict": is_closed(tool.parameters)}
 
 
 def calls_from(written: Iterable[tuple[str | None, str, Any]]) -> tuple[ToolCall, ...]:

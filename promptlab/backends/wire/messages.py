@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from promptlab.backends.wire.common import Json, calls_from, is_closed, part, whole
+from promptlab.backends.wire.common import Json, calls_from, described, part, whole
 from promptlab.errors import ContextOverflow, Malformed, ModelError, Refused
 from promptlab.types import Message, Reply, Request, Usage
 
@@ -34,15 +34,7 @@ def body(request: Request, caches: bool = False) -> Json:
     if request.stop:
         given["stop_sequences"] = list(request.stop)
     if request.tools:
-        given["tools"] = [
-            {
-                "name": tool.name,
-                "description": tool.description,
-                "input_schema": tool.parameters,
-                "strict": is_closed(tool.parameters),
-            }
-            for tool in request.tools
-        ]
+        given["tools"] = [described(tool, "input_schema") for tool in request.tools]
     if request.schema is not None:
         given["output_config"] = {"format": {"type": "json_schema", "schema": request.schema}}
     return given

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from promptlab.backends.wire.common import Json, calls_from, is_closed, part, whole
+from promptlab.backends.wire.common import Json, calls_from, described, is_closed, part, whole
 from promptlab.errors import Malformed, ModelError, Refused, Unavailable
 from promptlab.types import Message, Reply, Request, Token, Usage
 
@@ -23,16 +23,7 @@ def body(request: Request, reasoning: str | None = None) -> Json:
         include.append("message.output_text.logprobs")
         given["top_logprobs"] = 0
     if request.tools:
-        given["tools"] = [
-            {
-                "type": "function",
-                "name": tool.name,
-                "description": tool.description,
-                "parameters": tool.parameters,
-                "strict": is_closed(tool.parameters),
-            }
-            for tool in request.tools
-        ]
+        given["tools"] = [{"type": "function", **described(tool)} for tool in request.tools]
     if request.schema is not None:
         form = {"type": "json_schema", "name": "reply", "schema": request.schema, "strict": is_closed(request.schema)}
         given["text"] = {"format": form}
