@@ -31,7 +31,7 @@ def test_a_backend_of_ones_own_is_named_by_module_and_class(tmp_path):
     [
         ("tinny", 'Unknown model "tinny". Did you mean "tiny"?'),
         ("tinny:folder", 'Unknown model "tinny:folder". Did you mean "tiny"?'),
-        ("", "Known: tiny, openai, anthropic, hf, vllm, package.module:Class/name"),
+        ("", "Known: tiny, openai, anthropic, hf, hf-inference, vllm, package.module:Class/name"),
         ("tiny:/no/such/folder", "is not a checkpoint"),
         (None, 'model takes a name such as "tiny", got None.'),
         ("studies:Nothing", "studies has no Nothing"),

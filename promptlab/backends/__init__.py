@@ -17,6 +17,7 @@ BACKENDS = {
     "openai": "promptlab.backends.openai:OpenAI",
     "anthropic": "promptlab.backends.anthropic:Anthropic",
     "hf": "promptlab.backends.hf:HF",
+    "hf-inference": "promptlab.backends.hf_inference:HFInference",
     "vllm": "promptlab.backends.vllm:VLLM",
 }
 

@@ -24,6 +24,7 @@ class Anthropic(Hosted):
     every request. The key is `key`, or ANTHROPIC_API_KEY; a URL needs none.
     """
 
+    kind = "anthropic"
     key_variable = "ANTHROPIC_API_KEY"
     can = frozenset({"stop", "tools", "schema"})
 

@@ -22,6 +22,7 @@ from promptlab.runners.senders import alike
 from promptlab.types import Reply, Request
 
 TIMEOUT_S = 600.0
+HTTP = {"openai", "anthropic", "httpx2", "httpx"}  # packages whose errors tell of a failed request
 OVERFLOWS = ("context_length_exceeded", "prompt is too long", "maximum context length", "context window")
 
 
@@ -36,6 +37,8 @@ class Hosted(ABC):
     scores = False
     native_n = False
     can: frozenset[str]
+    kind: ClassVar[str]
+    key_variable: ClassVar[str]
 
     def __init__(self, name: str, key: str, url: str | None, timeout_s: float) -> None:
         if not name:
@@ -46,7 +49,7 @@ class Hosted(ABC):
 
     def __repr__(self) -> str:
         at = f"@{self.url}" if self.url else ""
-        return f"{type(self).__name__.lower()}:{self.name}{at}"
+        return f"{self.kind}:{self.name}{at}"
 
     @property
     def local(self) -> bool:
@@ -100,19 +103,18 @@ class Hosted(ABC):
 
     def _failure(self, error: Exception) -> ModelError:
         """What the SDK raised, as an error of ours without the key. Raises what is nobody's but the set-up's fault."""
-        status = getattr(error, "status_code", None)
+        response = getattr(error, "response", None)
+        status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
         told = self.without_key(f"{self!r}: {' '.join(str(error).split())[:500]}")
         if status in (401, 403) or type(error).__name__ == "AuthenticationError":
             raise Unauthorized(f"{told} Is {self.key_variable} the right key?") from None
         if status == 404:
             raise SetupError(f"{told} Is {self.name!r} a model there?") from None
-        if not hasattr(error, "request"):  # no error of HTTP: a bug, here or in the SDK, and not to be hidden
-            raise error
+        if not {kind.__module__.partition(".")[0] for kind in type(error).__mro__} & HTTP:
+            raise error  # a bug, here or in the SDK, and not to be hidden
         failure = kind_of(error, status, told)
         failure.__cause__ = None
         return failure
-
-    key_variable: ClassVar[str]
 
     def without_key(self, text: str) -> str:
         return text.replace(self._key, "…") if self._key else text
@@ -126,7 +128,7 @@ class Hosted(ABC):
 
 def kind_of(error: Any, status: int | None, told: str) -> ModelError:
     """The kind of failure that an SDK's exception is."""
-    body = str(getattr(error, "body", "")).lower()
+    body = str(getattr(error, "body", None) or getattr(getattr(error, "response", None), "text", "")).lower()
     kind = str(getattr(error, "type", "") or "")
     if any(sign in f"{told} {body}".lower() for sign in OVERFLOWS) or status == 413:
         return ContextOverflow(told)

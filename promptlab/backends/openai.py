@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from promptlab.backends import needs
 from promptlab.backends.hosted import TIMEOUT_S, Hosted, address, key_from, wire_seed
@@ -31,8 +31,9 @@ class OpenAI(Hosted):
     needs none.
     """
 
+    kind = "openai"
     key_variable = "OPENAI_API_KEY"
-    apis = APIS
+    apis: ClassVar[Mapping[str, frozenset[str]] | None] = APIS
 
     def __init__(
         self,

@@ -61,6 +61,7 @@ DOORS = [
         for api in ("chat", "responses", "completions")
         for stream in (False, True)
     ),
+    *(Door(f"hf-inference{' stream' * stream}", "hf-inference:m@URL", {"stream": stream}) for stream in (False, True)),
     *(Door(f"anthropic{' stream' * stream}", "anthropic:m@URL", {"stream": stream}) for stream in (False, True)),
 ]
 HOSTED = [door for door in DOORS if door.hosted]
