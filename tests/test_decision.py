@@ -130,7 +130,7 @@ def test_where_every_answer_failed_there_is_no_verdict(tmp_path):
         ),
         (
             {"ask": ("prompting", (0.6,)), "words": ("baseline", (0.9,))},
-            "as good or better than prompting",
+            "a baseline is as good as prompting or better",
             ("fine-tuning",),
         ),
         ({"ask": ("prompting", (0.9,)), "words": ("baseline", (0.6,))}, "prompt (ask", ("fine-tuning",)),

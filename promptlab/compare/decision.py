@@ -29,13 +29,14 @@ class Verdict:
     """What one number of labels allows to say.
 
     `verdict` is a family, "undecided", "nothing", "failed" or "alone"; `families` are those it is about, best first;
-    `because` is the sentence with the numbers.
+    `because` is the sentence with the numbers; `compared` are all the families there.
     """
 
     budget: int
     verdict: str
     families: tuple[str, ...]
     because: str
+    compared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +87,14 @@ def verdict_at(budget: int, results: Results) -> Verdict:
         return Verdict(budget, ALONE, (alone,), f"{best[alone].name}, {shown(best[alone].accuracy)}")
     to_top = {name: results.between(name, top, budget).interval for name in others}
     if all(interval.high < 0 for interval in to_top.values()):
-        return Verdict(budget, top, tuple(order), _ahead(top, best, results, budget))
+        return Verdict(budget, top, tuple(order), _ahead(top, best, results, budget), tuple(order))
     equal = [top, *(name for name, interval in to_top.items() if interval.low > -results.margin)]
     unclear = [name for name, interval in to_top.items() if name not in equal and interval.high >= 0]
     if unclear:
         about = (*equal, *unclear)
         return Verdict(budget, UNDECIDED, about, _unclear(about, best, results, budget))
     cheapest = next(name for option in results.by_cost for name in equal if option in best[name].options)
-    return Verdict(budget, cheapest, tuple(equal), _equal(cheapest, equal, best, results, budget))
+    return Verdict(budget, cheapest, tuple(equal), _equal(cheapest, equal, best, results, budget), tuple(order))
 
 
 def _nothing(there: Sequence[Point], results: Results, budget: int) -> str:
@@ -161,10 +162,10 @@ def spoken(verdict: Verdict) -> str:
     if verdict.verdict == ALONE:
         return f"only {names[0]} was run, and it is better than always answering the commonest class"
     if verdict.verdict == BASELINE:
-        others = names[:-1]
-        neither = "you need neither prompting nor fine-tuning, " if len(others) == 2 else ""
-        than = f" than {others[0]}" if len(others) == 1 else ""
-        return f"{neither}a baseline is as good or better{than}"
+        others = [FAMILY_NAMES[name] for name in verdict.compared if name != BASELINE]
+        if len(others) == 2:
+            return "you need neither prompting nor fine-tuning, a baseline is as good or better"
+        return f"a baseline is as good as {others[0]} or better" if others else "a baseline is all there is"
     return {
         PROMPTING: "prompt",
         FINE_TUNING: "fine-tune",
