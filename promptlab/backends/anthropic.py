@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from promptlab.backends import needs
-from promptlab.backends.hosted import TIMEOUT_S, Hosted, address, key_from
+from promptlab.backends.hosted import TIMEOUT_S, Hosted, address, certificates, key_from
 from promptlab.backends.wire import messages
 from promptlab.backends.wire.common import parsed
 from promptlab.errors import ModelError
@@ -47,9 +47,11 @@ class Anthropic(Hosted):
         self.extra = dict(extra or {})
 
     def client(self) -> Any:
-        from anthropic import AsyncAnthropic
+        from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
 
-        return AsyncAnthropic(api_key=self._key or "none", base_url=self.url, max_retries=0, timeout=self.timeout_s)
+        http = DefaultAsyncHttpxClient(verify=certificates())
+        key = self._key or "none"
+        return AsyncAnthropic(api_key=key, base_url=self.url, max_retries=0, timeout=self.timeout_s, http_client=http)
 
     async def send(self, client: Any, request: Request, n: int) -> list[Reply | ModelError]:
         given = self._body(request)

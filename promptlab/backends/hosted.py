@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from ipaddress import ip_address
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -124,6 +125,14 @@ class Hosted(ABC):
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.close()
+
+
+@cache
+def certificates() -> Any:
+    """The operating system's, read once for all clients: it takes longer than many a request."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 def kind_of(error: Any, status: int | None, told: str) -> ModelError:

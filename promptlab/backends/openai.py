@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, ClassVar
 
 from promptlab.backends import needs
-from promptlab.backends.hosted import TIMEOUT_S, Hosted, address, key_from, wire_seed
+from promptlab.backends.hosted import TIMEOUT_S, Hosted, address, certificates, key_from, wire_seed
 from promptlab.backends.wire import chat, completions, responses
 from promptlab.backends.wire.common import Json, parsed
 from promptlab.errors import ModelError, SetupError
@@ -56,9 +56,11 @@ class OpenAI(Hosted):
         self.native_n, self.scores = "n" in self.can, "scores" in self.can
 
     def client(self) -> Any:
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, DefaultAsyncHttpx2Client
 
-        return AsyncOpenAI(api_key=self._key or "none", base_url=self.url, max_retries=0, timeout=self.timeout_s)
+        http = DefaultAsyncHttpx2Client(verify=certificates())
+        key = self._key or "none"
+        return AsyncOpenAI(api_key=key, base_url=self.url, max_retries=0, timeout=self.timeout_s, http_client=http)
 
     async def send(self, client: Any, request: Request, n: int) -> list[Reply | ModelError]:
         seed = wire_seed(request) if n == 1 else request.seed
