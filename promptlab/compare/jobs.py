@@ -9,7 +9,8 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -105,6 +106,7 @@ def pickled(plan: Plan) -> bytes:
 def start(workers: Workers, n: int, plan: bytes, folder: Path) -> None:
     """Add n worker processes, each with our end of its pipe."""
     context = multiprocessing.get_context("spawn")
+    resource_tracker.ensure_running()  # starting it, as the first process would, lets interrupts through again
     with without_interrupts(), one_thread_for_libraries_to_come():
         for _ in range(n):
             ours, theirs = context.Pipe()
@@ -148,14 +150,15 @@ def work(packed: bytes, folder: Path, pipe: Connection) -> None:
     while True:
         try:
             cell = pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):  # nobody is there any more
             return
         try:
             plan = plan or unpickled(packed)
             fill(plan, cell, folder, pipe.send)
             pipe.send(None)
         except Exception as error:
-            pipe.send(portable(error))
+            with suppress(OSError):
+                pipe.send(portable(error))
 
 
 def unpickled(packed: bytes) -> Plan:
