@@ -62,6 +62,10 @@ class HF:
             raise SetupError(f"hf:{name} cannot be loaded: {told} Give a folder, or a name on the hub.") from error
         if adapter is not None:
             needs("peft")
+            if Path(adapter).is_dir() and not (Path(adapter) / "adapter_model.safetensors").is_file():
+                raise SetupError(
+                    f"{adapter} holds no adapter_model.safetensors; adapters are read from safetensors only."
+                )
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, adapter)

@@ -48,6 +48,13 @@ class Hosted(ABC):
         self._key = key
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the clients, which belong to the event loops of this process: so a study may have several jobs."""
+        return {**self.__dict__, "_clients": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _clients=WeakKeyDictionary())
+
     def __repr__(self) -> str:
         at = f"@{self.url}" if self.url else ""
         return f"{self.kind}:{self.name}{at}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -331,6 +332,15 @@ def test_the_key_is_sent_and_never_told(door: Door, capsys: pytest.CaptureFixtur
     assert all(isinstance(failure, ModelError) for failure in failures)
     out = capsys.readouterr()
     assert KEY not in "".join([*told, out.out, out.err])
+
+
+@every_hosted_door
+def test_a_backend_may_be_sent_to_another_process(door: Door):
+    with door.opened(echo) as at:
+        at.backend.generate([prompted("before")])
+        again = pickle.loads(pickle.dumps(at.backend))
+        assert [reply.text for reply in again.generate([prompted("after")])] == ["said: after"]
+        assert repr(again) == repr(at.backend)
 
 
 @every_hosted_door
