@@ -82,10 +82,12 @@ def row(
     return {**found, "note": note} if note else found
 
 
-def finish(rows: Sequence[dict[str, Any]], given: argparse.Namespace, name: str = "") -> None:
+def finish(
+    rows: Sequence[dict[str, Any]], given: argparse.Namespace, name: str = "", packages: Sequence[str] = ()
+) -> None:
     """Print the rows, write them where --json says, and, after a full run, into results/ with how they were made."""
     for each in rows:
-        value = "not measured" if each["value"] is None else f"{each['value']:.3f}"
+        value = "not measured" if each["value"] is None else f"{each['value']:.3g}"
         interval = "" if each["low"] is None else f" [{each['low']:.3f}, {each['high']:.3f}]"
         verdict = {True: "ok", False: "MISSED", None: ""}[each["ok"]]
         target = "" if each["target"] is None else f" target {each['target']}"
@@ -99,7 +101,7 @@ def finish(rows: Sequence[dict[str, Any]], given: argparse.Namespace, name: str 
             "command": shlex.join(["python", *sys.argv]),
             "date": datetime.now(UTC).date().isoformat(),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
-            "versions": versions(),
+            "versions": versions(*packages),
             "rows": list(rows),
         }
         path = RESULTS / f"{name or Path(sys.argv[0]).stem}.json"

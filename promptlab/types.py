@@ -167,7 +167,8 @@ class Backend(Protocol):
     `batched` says how programs are driven: True, in step, every wave one call of `generate` (in-process engines);
     False, each request on its own, many in flight (hosted models).
 
-    A backend may also have (absent means no): `scores`, True where it answers requests with continuations; `can`, the
+    A backend may also have (absent means no): `scores`, True where it answers requests with continuations; `chats`,
+    False where a prompt means nothing to it; `entails`, True where scores say how far a text entails others; `can`, the
     names of the options of a Request that it honours (absent: all are passed to it, and are its own affair);
     `native_n`, True where samples of one prompt are best asked together; `context_tokens`, the most tokens a prompt
     and its reply may have together; `count_tokens(messages)`; `local`, True where what is asked never leaves this

@@ -17,6 +17,8 @@ BACKENDS = {
     "openai": "promptlab.backends.openai:OpenAI",
     "anthropic": "promptlab.backends.anthropic:Anthropic",
     "hf": "promptlab.backends.hf:HF",
+    "hf-nli": "promptlab.backends.hf_nli:HFNLI",
+    "hf-mask": "promptlab.backends.hf_mask:HFMask",
     "hf-inference": "promptlab.backends.hf_inference:HFInference",
     "vllm": "promptlab.backends.vllm:VLLM",
 }

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from promptlab.backends import needs
 from promptlab.backends.capabilities import check
+from promptlab.backends.pretrained import adapted, context_of, described, pretrained, together
 from promptlab.backends.templates import encode, room_for, seed_of
-from promptlab.errors import ContextOverflow, ModelError, SetupError
+from promptlab.errors import ContextOverflow, ModelError
 from promptlab.types import Message, Reply, Request, Token, Usage
-
-TOKENS_AT_ONCE = 16_384  # of prompts and replies, padding included
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,30 +45,12 @@ class HF:
     def __init__(
         self, name: str, *, adapter: str | None = None, dtype: str = "auto", device: str = "auto", seed: int = 0
     ) -> None:
-        needs("transformers")
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         self.name, self.adapter, self.seed = name, adapter, seed
-        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(name, padding_side="left")
-            model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True)
-        except (OSError, ValueError) as error:
-            told = " ".join(str(error).split())[:300]
-            raise SetupError(f"hf:{name} cannot be loaded: {told} Give a folder, or a name on the hub.") from error
+        self.tokenizer, self.model, self.device = pretrained(
+            "AutoModelForCausalLM", name, dtype, device, padding_side="left"
+        )
         if adapter is not None:
-            needs("peft")
-            if Path(adapter).is_dir() and not (Path(adapter) / "adapter_model.safetensors").is_file():
-                raise SetupError(
-                    f"{adapter} holds no adapter_model.safetensors; adapters are read from safetensors only."
-                )
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, adapter)
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.model = model.to(self.device).eval()
+            self.model = adapted(self.model, adapter)
 
     def __repr__(self) -> str:
         return f"hf:{self.name}" + (f" with {self.adapter}" if self.adapter else "")
@@ -82,14 +61,11 @@ class HF:
     @property
     def description(self) -> str:
         """What it is, for reports."""
-        parameters = sum(p.numel() for p in self.model.parameters())
-        where = Path(self.name).name if Path(self.name).exists() else self.name
-        return f"{where}, {parameters / 1e6:.1f} M parameters, {self.model.dtype} on {self.device}"
+        return described(self.name, self.model, self.device) + (f", adapter {self.adapter}" if self.adapter else "")
 
     @property
     def context_tokens(self) -> int:
-        config = self.model.config
-        return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 2**20)
+        return context_of(self.model)
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         return len(self.encode(messages))
@@ -115,7 +91,7 @@ class HF:
                 jobs.append(Job(i, request, prompt, texts, room_for(request, len(prompt), self.context_tokens)))
         with torch.inference_mode():
             replies |= {job.i: self._scored(job) for job in jobs if job.texts}
-            for some in together([job for job in jobs if not job.texts]):
+            for some in together([job for job in jobs if not job.texts], lambda job: job.cells):
                 replies |= {job.i: reply for job, reply in zip(some, self._written(some), strict=True)}
         return [replies[i] for i in range(len(requests))]
 
@@ -179,18 +155,6 @@ class HF:
             tokens = tuple(Token(self.tokenizer.decode([t]), float(p)) for t, p in zip(kept, log_p, strict=True))
         usage = Usage(len(job.prompt), output_tokens=len(kept) + (end is not None and not found))
         return Reply(said, finish="stop" if finish == "stop" else "length", tokens=tokens, usage=usage)
-
-
-def together(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Jobs of like lengths, as many at a time as memory allows."""
-    some: list[Job] = []
-    for job in sorted(jobs, key=lambda job: (len(job.prompt), job.i)):
-        if some and (len(some) + 1) * max(j.cells for j in (*some, job)) > TOKENS_AT_ONCE:
-            yield some
-            some = []
-        some.append(job)
-    if some:
-        yield some
 
 
 def shortest(ids: list[int], holds: Callable[[list[int]], bool]) -> list[int]:

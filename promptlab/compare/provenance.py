@@ -11,10 +11,10 @@ from pathlib import Path
 PACKAGES = ("promptlab", "numpy", "scikit-learn", "torch", "tokenizers", "safetensors")
 
 
-def versions() -> dict[str, str]:
-    """Versions of what can change a result, and of this code."""
+def versions(*more: str) -> dict[str, str]:
+    """Versions of what can change a result, of more packages that a study uses, and of this code."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *more):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -9,12 +9,23 @@ from promptlab.errors import SetupError
 from promptlab.learners.baselines import Majority, TfidfLogistic
 from promptlab.learners.finetuned import finetuned
 from promptlab.learners.in_context import in_context
+from promptlab.learners.nli import zero_shot_nli
 from promptlab.learners.solver import Learner, Solver
 from promptlab.runners import check_backend
 from promptlab.strategies import chain_of_thought, self_consistency
 from promptlab.types import Backend
 
-__all__ = ["ARMS", "DEFAULT_ARMS", "Learner", "Solver", "arms_named", "default_arms", "finetuned", "in_context"]
+__all__ = [
+    "ARMS",
+    "DEFAULT_ARMS",
+    "Learner",
+    "Solver",
+    "arms_named",
+    "default_arms",
+    "finetuned",
+    "in_context",
+    "zero_shot_nli",
+]
 
 # The arms of `promptlab compare --arms`: a name and how to make it of a base model.
 ARMS: dict[str, Callable[[Backend], Learner]] = {
@@ -26,10 +37,12 @@ ARMS: dict[str, Callable[[Backend], Learner]] = {
     "few-shot-calibrated": lambda base: in_context(base, "balanced", calibrated=True),
     "chain-of-thought": lambda base: in_context(base, strategy=chain_of_thought),
     "self-consistency": lambda base: in_context(base, strategy=self_consistency),
+    "nli": zero_shot_nli,
     "head": lambda base: finetuned(base, "head"),
     "sft": lambda base: finetuned(base, "sft"),
 }
 DEFAULT_ARMS = ("majority", "tfidf", "few-shot", "few-shot-nearest", "few-shot-calibrated", "head", "sft")
+NLI_ARMS = ("majority", "tfidf", "nli")  # for a base model that only tells what entails what
 
 
 def arms_named(names: Iterable[str], base: Backend) -> dict[str, Learner]:
@@ -52,7 +65,7 @@ def default_arms(base: Backend) -> tuple[dict[str, Learner], list[str]]:
     check_backend(base, "A study")
     possible: dict[str, Learner] = {}
     why: dict[str, list[str]] = {}
-    for name in DEFAULT_ARMS:
+    for name in NLI_ARMS if getattr(base, "entails", False) else DEFAULT_ARMS:
         try:
             possible[name] = ARMS[name](base)
         except SetupError as error:

@@ -39,6 +39,8 @@ class InContext:
         check_backend(self.base, "in_context")
         if self.shots not in SELECTORS:
             raise SetupError(f"in_context(shots={self.shots!r}): known are {', '.join(SELECTORS)}.")
+        if not getattr(self.base, "chats", True):
+            raise SetupError(f"{name_of(self.base)} takes no prompts.")
         if self.calibrated and not getattr(self.base, "scores", False):
             raise SetupError(f"calibration needs log-probabilities, which {name_of(self.base)} does not give.")
 

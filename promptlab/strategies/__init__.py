@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from promptlab.program import Program
 from promptlab.strategies.chain_of_thought import chain_of_thought
+from promptlab.strategies.entailment import entailed_label
 from promptlab.strategies.few_shot import few_shot
 from promptlab.strategies.likelihood import likeliest_label
 from promptlab.strategies.self_consistency import self_consistency
@@ -14,6 +15,7 @@ from promptlab.types import Answer
 __all__ = [
     "STRATEGIES",
     "chain_of_thought",
+    "entailed_label",
     "few_shot",
     "likeliest_label",
     "self_consistency",

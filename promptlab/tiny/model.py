@@ -127,8 +127,11 @@ def merged(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def rotary(positions: Tensor, d_head: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Su et al. 2021 (arXiv 2104.09864) in the half-split layout: cos and sin of (B, 1, T, D) for positions (B, T)."""
-    frequencies = theta ** (-torch.arange(0, d_head, 2, dtype=torch.float32) / d_head)  # (D/2,)
+    """Su et al. 2021 (arXiv 2104.09864) in the half-split layout: cos and sin of (B, 1, T, D) for positions (B, T).
+
+    The division comes last, as in transformers: a frequency one rounding apart moves logits by 1e-5 at position 100.
+    """
+    frequencies = 1.0 / theta ** (torch.arange(0, d_head, 2, dtype=torch.float32) / d_head)  # (D/2,)
     angles = positions[:, None, :, None].float() * frequencies  # (B, 1, T, D/2)
     angles = torch.cat((angles, angles), dim=-1)
     return angles.cos(), angles.sin()

@@ -47,13 +47,25 @@ def test_greedy_replies_are_the_same_words(tiny: Tiny, other: Any):
     assert [reply.usage.output_tokens for reply in theirs] == [reply.usage.output_tokens for reply in ours]
 
 
-def test_a_stop_string_ends_a_reply_at_the_same_place(tiny: Tiny, other: Any):
-    problems = [problem(i, stop=("=", "The")) for i in range(6)]
+STOPS = {
+    "a sign": ("=",),
+    "a space": (" ",),
+    "a word": ("answer",),
+    "several": ("The", "1", "+"),
+    "never said": ("zebra",),
+}
+
+
+@pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
+def test_a_stop_string_ends_a_reply_at_the_same_place(tiny: Tiny, other: Any, stop: tuple[str, ...]):
+    problems = [problem(i, stop=stop) for i in range(6)]
     if "stop" not in other.can:
         with pytest.raises(Unsupported):
             other.generate(problems)
         return
-    assert [r.text for r in other.generate(problems)] == [r.text for r in tiny.generate(problems)]
+    ours, theirs = tiny.generate(problems), other.generate(problems)
+    assert [(r.text, r.finish) for r in theirs] == [(r.text, r.finish) for r in ours]
+    assert not any(word in reply.text for word in stop for reply in theirs)
 
 
 def test_the_log_probabilities_of_a_reply_are_the_same(tiny: Tiny, other: Any):
@@ -65,6 +77,87 @@ def test_the_log_probabilities_of_a_reply_are_the_same(tiny: Tiny, other: Any):
     for ours, theirs in zip(tiny.generate(problems), other.generate(problems), strict=True):
         assert [t.text for t in theirs.tokens] == [t.text for t in ours.tokens]
         assert [t.logprob for t in theirs.tokens] == pytest.approx([t.logprob for t in ours.tokens], abs=1e-4)
+
+
+def test_the_tokens_of_a_reply_make_up_its_text(other: Any):
+    problems = [problem(i, logprobs=True) for i in range(6)]
+    if "logprobs" not in other.can:
+        with pytest.raises(Unsupported):
+            other.generate(problems)
+        return
+    for reply in other.generate(problems):
+        assert "".join(token.text for token in reply.tokens) == reply.text
+        assert all(token.logprob <= 0 for token in reply.tokens)
+
+
+@pytest.mark.parametrize("option", [{"temperature": 0.0}, {"temperature": 1.0, "top_p": 1e-6, "seed": 9}], ids=str)
+def test_no_temperature_and_no_choice_are_greedy(tiny: Tiny, other: Any, option: dict[str, Any]):
+    problems = [problem(i, **option) for i in range(4)]
+    if not option.keys() <= other.can:
+        with pytest.raises(Unsupported):
+            other.generate(problems)
+        return
+    assert texts(other.generate(problems)) == texts(tiny.generate([problem(i) for i in range(4)]))
+
+
+def test_equal_requests_get_equal_replies(other: Any):
+    first, *others = texts(other.generate([problem(7)] * 9))
+    assert others == [first] * 8
+
+
+def test_usage_counts_the_tokens_read_and_written(tiny: Tiny, other: Any):
+    problems = [problem(i) for i in range(5)]
+    for asked, reply in zip(problems, other.generate(problems), strict=True):
+        if getattr(other, "api", "") != "completions":
+            assert reply.usage.input_tokens == tiny.count_tokens(asked.messages)
+        assert 0 <= reply.usage.cached_tokens <= reply.usage.input_tokens
+        assert 0 < reply.usage.output_tokens <= 64
+        assert reply.usage.reasoning_tokens == 0
+
+
+CONTINUATIONS = {
+    "words": ("wheeze", "12 cough"),
+    "one": ("A",),
+    "nothing": ("", "A"),
+    "a longer one": ("the cough went on for days and days. " * 8, "no"),
+    "beyond": ("é", "日本", "🧬"),
+    "the same twice": ("cough", "cough"),
+}
+
+
+@pytest.mark.parametrize("given", CONTINUATIONS.values(), ids=CONTINUATIONS)
+def test_given_texts_score_the_same(tiny: Tiny, other: Any, given: tuple[str, ...]):
+    asked = [Request((Message("user", f"symptom {i}: wheeze"),), continuations=given) for i in range(3)]
+    if not other.scores:
+        with pytest.raises(Unsupported):
+            other.generate(asked)
+        return
+    if not other.batched:
+        pytest.skip("scores plain text, not chats")
+    for ours, theirs in zip(tiny.generate(asked), other.generate(asked), strict=True):
+        assert theirs.scores == pytest.approx(ours.scores, abs=1e-3)
+        assert theirs.usage.input_tokens == ours.usage.input_tokens
+
+
+def test_requests_of_every_kind_may_come_together(tiny: Tiny, other: Any):
+    mixed = [problem(0), Request((Message("user", "12 " * 3000),)), problem(1, max_tokens=1), problem(2, max_tokens=3)]
+    if other.batched:  # hosted models write at least one token, and score no chats
+        mixed += [problem(1, max_tokens=0), Request((Message("user", "x"),), continuations=("a", "b"))]
+    ours, theirs = tiny.generate(mixed), other.generate(mixed)
+    assert isinstance(theirs[1], ContextOverflow)
+    assert [(r.text, r.finish) for r in theirs if isinstance(r, Reply)] == [
+        (r.text, r.finish) for r in ours if isinstance(r, Reply)
+    ]
+
+
+def test_what_is_drawn_depends_on_seed_and_branch_not_on_the_batch(other: Any):
+    if not other.batched:
+        pytest.skip("what a server draws is its own affair")
+    drawn = [problem(3, temperature=1.5, seed=1, branch=(i,)) for i in range(8)]
+    together = texts(other.generate(drawn))
+    assert [other.generate([one])[0].text for one in drawn[::3]] == together[::3]
+    assert len(set(together)) > 1
+    assert texts(other.generate([problem(3, temperature=1.5, seed=2, branch=(i,)) for i in range(8)])) != together
 
 
 @pytest.mark.parametrize("i", range(100, 116))

@@ -7,6 +7,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from doors import CHATS, DOORS, HOSTED, KEY, Door
@@ -15,7 +16,7 @@ from promptlab import Message, ModelError, Reply, Request, Usage, arun, ask, cal
 from promptlab.backends.capabilities import OPTIONS
 from promptlab.errors import ContextOverflow, Refused, Unsupported
 from promptlab.testing import Fault
-from promptlab.types import ToolCall, ToolSpec
+from promptlab.types import Token, ToolCall, ToolSpec
 
 every_door = pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
 every_hosted_door = pytest.mark.parametrize("door", HOSTED, ids=lambda door: door.name)
@@ -319,6 +320,18 @@ def test_every_call_has_an_id_of_its_own_whatever_the_server_gives(door: Door, f
     assert len({c.id for c in reply.calls}) == 3
     assert all(c.id for c in reply.calls)
     assert [dict(c.arguments) for c in reply.calls] == [{"x": i, "y": -i} for i in range(3)]
+
+
+@every_hosted_door
+def test_the_tokens_of_a_reply_are_those_of_its_text(door: Door):
+    """vLLM's server counts the token that ended the reply among them."""
+    kept = (Token("a ", -0.1), Token("\ufffd", -0.2), Token("\ufffd", -0.3))
+    told = Reply("a é", tokens=(*kept, Token("<eos>", -0.4)))
+    with door.opened([told, replace(told, tokens=kept), replace(told, finish="length")]) as at:
+        if "logprobs" not in at.backend.can:
+            pytest.skip("declares that it tells no log-probabilities")
+        read = [at.backend.generate([prompted("hi", logprobs=True)])[0].tokens for _ in range(3)]
+    assert read == [kept, kept, told.tokens]
 
 
 @every_hosted_door

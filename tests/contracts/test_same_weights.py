@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,19 +15,27 @@ from same_words import (  # noqa: F401  the tests are collected here
     test_alone_as_in_company,
     test_chats_of_many_turns_are_read_alike,
     test_draws_differ_and_come_again_with_their_seed,
+    test_equal_requests_get_equal_replies,
+    test_given_texts_score_the_same,
     test_greedy_replies_are_the_same_words,
+    test_no_temperature_and_no_choice_are_greedy,
     test_nothing_asked_is_nothing_answered_by_any,
     test_odd_texts_are_read_alike,
     test_programs_run_on_it_in_step_or_in_a_loop,
     test_replies_end_at_the_most_tokens,
+    test_requests_of_every_kind_may_come_together,
     test_the_log_probabilities_of_a_reply_are_the_same,
     test_the_order_of_a_batch_is_kept,
+    test_the_tokens_of_a_reply_make_up_its_text,
+    test_usage_counts_the_tokens_read_and_written,
+    test_what_is_drawn_depends_on_seed_and_branch_not_on_the_batch,
     test_what_it_cannot_do_is_refused_at_once,
+    texts,
 )
 
-from promptlab import Message, ModelError, Reply, Request, model
+from promptlab import Message, ModelError, Request, model
 from promptlab.backends.tiny import Tiny
-from promptlab.errors import ContextOverflow, SetupError
+from promptlab.errors import SetupError
 from promptlab.testing import FakeServer
 from promptlab.tiny.checkpoint import BUNDLED
 
@@ -44,55 +54,51 @@ def hf() -> Any:
     return model(f"hf:{BUNDLED}", dtype="float32")
 
 
-@pytest.fixture(scope="module", params=["hf", "openai chat", "openai responses", "openai completions", "anthropic"])
+@pytest.fixture(
+    scope="module", params=["tiny", "hf", "openai chat", "openai responses", "openai completions", "anthropic"]
+)
 def other(request: pytest.FixtureRequest, tiny: Tiny) -> Iterator[Any]:
-    """Another way to the same weights."""
-    if request.param == "hf":
-        yield request.getfixturevalue("hf")
+    """Another way to the same weights; "tiny" is the bundled engine once more, loaded for itself."""
+    if request.param in ("tiny", "hf"):
+        yield model("tiny") if request.param == "tiny" else request.getfixturevalue("hf")
         return
     provider, _, api = request.param.partition(" ")
     with FakeServer(tiny) as server:
         yield model(f"{provider}:tiny@{server.url}", key="x", **({"api": api} if api else {}))
 
 
-def test_samples_depend_on_seed_and_branch_not_on_the_batch(hf: Any):
-    drawn = [problem(3, temperature=1.5, seed=1, branch=(i,)) for i in range(8)]
-    together = [reply.text for reply in hf.generate(drawn)]
-    assert [hf.generate([one])[0].text for one in drawn[::3]] == together[::3]
-    assert len(set(together)) > 1
-    assert hf.generate([problem(3, temperature=1.5, seed=2)])[0].text != together[0] or len(set(together)) == 8
+def test_an_adapter_is_the_model_it_would_be_merged_into(tmp_path: Path, tiny: Tiny):
+    pytest.importorskip("peft", reason="PEFT, which writes the adapter, is not installed")
+    from adapters import written
+
+    merged = written(tmp_path)
+    adapted: Any = model(f"hf:{BUNDLED}", adapter=str(tmp_path / "adapter"), dtype="float32")
+    asked = [problem(i, logprobs=True) for i in range(6)]
+    ours, theirs = merged.generate(asked), adapted.generate(asked)
+    assert texts(theirs) == texts(ours)
+    assert texts(theirs) != texts(tiny.generate(asked))
+    for one, other in zip(ours, theirs, strict=True):
+        assert [t.logprob for t in other.tokens] == pytest.approx([t.logprob for t in one.tokens], abs=1e-4)
+    assert texts(pickle.loads(pickle.dumps(adapted)).generate(asked)) == texts(ours)
+    assert "adapter" in adapted.description
 
 
-def test_top_p_near_nothing_is_greedy(hf: Any):
-    [greedy] = hf.generate([problem(4)])
-    [nucleus] = hf.generate([problem(4, temperature=1.0, top_p=1e-6, seed=9)])
-    assert nucleus.text == greedy.text
+@pytest.mark.parametrize("wrong", ["nowhere", "empty", "other shape"])
+def test_what_is_no_adapter_is_said_in_a_line(tmp_path: Path, wrong: str):
+    pytest.importorskip("peft", reason="PEFT is not installed")
+    folder = tmp_path / "adapter"
+    if wrong == "empty":
+        folder.mkdir()
+    elif wrong == "other shape":
+        from adapters import written
+        from safetensors.torch import load_file, save_file
 
-
-def test_given_texts_score_the_same(tiny: Tiny, hf: Any):
-    asked = [
-        Request((Message("user", f"symptom {i}: wheeze"),), continuations=("wheeze", "12 cough", "", "A", "é"))
-        for i in range(4)
-    ]
-    for ours, theirs in zip(tiny.generate(asked), hf.generate(asked), strict=True):
-        assert theirs.scores == pytest.approx(ours.scores, abs=1e-4)
-        assert theirs.usage == ours.usage
-
-
-def test_requests_of_every_kind_may_come_together(hf: Any, tiny: Tiny):
-    mixed = [
-        problem(0),
-        Request((Message("user", "x"),), continuations=("a", "b")),
-        Request((Message("user", "12 " * 3000),)),
-        problem(1, max_tokens=0),
-        problem(2, max_tokens=3),
-    ]
-    ours, theirs = tiny.generate(mixed), hf.generate(mixed)
-    assert isinstance(theirs[2], ContextOverflow)
-    assert [(r.text, r.finish, r.usage) for r in theirs if isinstance(r, Reply)] == [
-        (r.text, r.finish, r.usage) for r in ours if isinstance(r, Reply)
-    ]
-    assert hf.generate([]) == []
+        written(tmp_path)
+        weights = load_file(folder / "adapter_model.safetensors")
+        save_file({name: w[:2].contiguous() for name, w in weights.items()}, folder / "adapter_model.safetensors")
+    with pytest.raises(SetupError, match="adapter") as raised:
+        model(f"hf:{BUNDLED}", adapter=str(folder))
+    assert "\n" not in str(raised.value)
 
 
 def test_special_tokens_in_a_text_are_text(tiny: Tiny, hf: Any):
@@ -100,7 +106,7 @@ def test_special_tokens_in_a_text_are_text(tiny: Tiny, hf: Any):
         assert hf.encode([Message("user", text)]) == tiny.tokenizer.chat([Message("user", text)])
 
 
-def test_what_is_no_model_is_said_in_a_line(tmp_path: Any):
+def test_what_is_no_model_is_said_in_a_line(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
     for spec in (f"hf:{tmp_path}", f"hf:{tmp_path / 'nowhere'}"):
         with pytest.raises(SetupError, match="cannot be loaded"):
@@ -115,7 +121,7 @@ def test_the_context_is_that_of_the_config(tiny: Tiny, hf: Any):
     assert isinstance(failed, ModelError)
 
 
-def test_what_is_exported_is_the_same_model_again(tmp_path: Any, tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_exported_is_the_same_model_again(tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
     from promptlab.cli import main
 
     def exported(*arguments: str) -> int:

@@ -23,13 +23,20 @@ from same_words import (  # noqa: F401  the tests are collected here
     test_alone_as_in_company,
     test_chats_of_many_turns_are_read_alike,
     test_draws_differ_and_come_again_with_their_seed,
+    test_equal_requests_get_equal_replies,
+    test_given_texts_score_the_same,
     test_greedy_replies_are_the_same_words,
+    test_no_temperature_and_no_choice_are_greedy,
     test_nothing_asked_is_nothing_answered_by_any,
     test_odd_texts_are_read_alike,
     test_programs_run_on_it_in_step_or_in_a_loop,
     test_replies_end_at_the_most_tokens,
+    test_requests_of_every_kind_may_come_together,
     test_the_log_probabilities_of_a_reply_are_the_same,
     test_the_order_of_a_batch_is_kept,
+    test_the_tokens_of_a_reply_make_up_its_text,
+    test_usage_counts_the_tokens_read_and_written,
+    test_what_is_drawn_depends_on_seed_and_branch_not_on_the_batch,
     test_what_it_cannot_do_is_refused_at_once,
 )
 
@@ -75,12 +82,8 @@ def server(exported: Path) -> Iterator[str]:
     told = ["--model", exported, "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", port]
     told += ["--dtype", "float32", "--max-model-len", 1024, "--enforce-eager", "--kv-cache-memory-bytes", "64M"]
     told += ["--max-logprobs", 20, "--enable-prompt-tokens-details", "--enable-auto-tool-choice"]
-    told += [
-        "--tool-call-parser",
-        "hermes",
-        "--override-generation-config",
-        '{"temperature": 0}',
-    ]  # greedy unless asked
+    told += ["--tool-call-parser", "hermes"]
+    told += ["--override-generation-config", '{"temperature": 0}']  # greedy unless a request says otherwise
     told += ["--structured-outputs-config", '{"backend":"xgrammar","disable_any_whitespace":true}']
     quiet = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     quiet.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
@@ -121,14 +124,17 @@ def other(request: pytest.FixtureRequest) -> Any:
     return model(f"{provider}:tiny@{request.getfixturevalue('server')}", key="x", stream="stream" in how, **options)
 
 
-def test_given_texts_score_as_in_the_bundled_engine(tiny: Tiny, engine: Any):
-    asked = [
-        Request((Message("user", f"symptom {i}: wheeze"),), continuations=("wheeze", "12 cough", "", "A", "é"))
-        for i in range(4)
-    ]
-    for ours, theirs in zip(tiny.generate(asked), engine.generate(asked), strict=True):
-        assert theirs.scores == pytest.approx(ours.scores, abs=1e-3)
-        assert theirs.usage.input_tokens == ours.usage.input_tokens
+def test_an_adapter_is_the_model_it_would_be_merged_into(tmp_path: Path, tiny: Tiny, exported: Path):
+    from adapters import written
+
+    merged = written(tmp_path)
+    adapted = model(f"vllm:{exported}", adapter=str(tmp_path / "adapter"), **SMALL)
+    asked = [problem(i, logprobs=True) for i in range(6)]
+    ours, theirs = merged.generate(asked), adapted.generate(asked)
+    assert [reply.text for reply in theirs] == [reply.text for reply in ours]
+    assert [reply.text for reply in theirs] != [reply.text for reply in tiny.generate(asked)]
+    for one, other in zip(ours, theirs, strict=True):
+        assert [t.logprob for t in other.tokens] == pytest.approx([t.logprob for t in one.tokens], abs=1e-3)
 
 
 def test_the_server_scores_given_texts_through_completions(tiny: Tiny, server: str):

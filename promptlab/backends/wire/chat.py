@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from promptlab.backends.wire.common import Json, calls_from, described, is_closed, part, whole
+from promptlab.backends.wire.common import Json, calls_from, described, is_closed, part, whole, without_end
 from promptlab.errors import Malformed, ModelError, Refused
 from promptlab.types import Message, Reply, Request, Token, Usage
 
@@ -68,9 +68,11 @@ def read_choice(choice: Mapping[str, Any], request: Request, usage: Usage) -> Re
     calls = calls_from((id, str(f.get("name") or ""), f.get("arguments")) for id, f in functions)
     logprobs = (choice.get("logprobs") or {}).get("content") or ()
     tokens = tuple(Token(str(t["token"]), float(t["logprob"])) for t in logprobs)
-    said = choice.get("finish_reason")
+    text, said = message.get("content") or "", choice.get("finish_reason")
     finish: Any = "calls" if calls and said == "stop" else FINISH.get(str(said), "stop")
-    reply = Reply(message.get("content") or "", calls, finish, tokens=tokens, usage=usage)
+    if finish == "stop" and not choice.get("stop_reason", request.stop):  # vLLM says which stop string it was, if any
+        tokens = without_end(tokens, text)
+    reply = Reply(text, calls, finish, tokens=tokens, usage=usage)
     if refusal := message.get("refusal"):
         return Refused(f"the model declined: {refusal}", reply=reply)
     if said == "content_filter":
@@ -124,9 +126,10 @@ def add(choice: Json, piece: Mapping[str, Any]) -> None:
             calls.append({"id": None, "function": {"name": "", "arguments": ""}})
         function = wish.get("function") or {}
         calls[at]["id"] = calls[at]["id"] or wish.get("id")
-        calls[at]["function"]["name"] = (
-            calls[at]["function"]["name"] or function.get("name") or ""
-        )  # told twice by some
+        named = calls[at]["function"]["name"] or function.get("name") or ""  # told twice by some
+        calls[at]["function"]["name"] = named
         calls[at]["function"]["arguments"] += function.get("arguments") or ""
     choice["logprobs"]["content"] += (piece.get("logprobs") or {}).get("content") or ()
     choice["finish_reason"] = piece.get("finish_reason") or choice["finish_reason"]
+    if "stop_reason" in piece:
+        choice["stop_reason"] = piece["stop_reason"]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from promptlab.errors import Malformed, ModelError, Truncated
-from promptlab.types import Reply, Request, ToolCall, ToolSpec
+from promptlab.types import Reply, Request, Token, ToolCall, ToolSpec
 
 Json = dict[str, Any]
 
@@ -49,6 +49,16 @@ def calls_from(written: Iterable[tuple[str | None, str, Any]]) -> tuple[ToolCall
         else:
             calls.append(ToolCall(id, name, unread=arguments if isinstance(arguments, str) else json.dumps(arguments)))
     return tuple(calls)
+
+
+def without_end(tokens: Sequence[Token], text: str) -> tuple[Token, ...]:
+    """The tokens of a text without the one that ended it, which vLLM's server counts among them and OpenAI does not.
+
+    A token that is part of a character only reads as U+FFFD, and is kept.
+    """
+    if tokens and not text.endswith(tokens[-1].text) and "\ufffd" not in tokens[-1].text:
+        return tuple(tokens[:-1])
+    return tuple(tokens)
 
 
 def whole(reply: Reply, request: Request) -> Reply | ModelError:

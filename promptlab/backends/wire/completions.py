@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from promptlab.backends.wire.chat import usage_of
-from promptlab.backends.wire.common import Json, part, whole
+from promptlab.backends.wire.common import Json, part, whole, without_end
 from promptlab.errors import Malformed, ModelError, Refused
 from promptlab.types import Message, Reply, Request, Token, Usage
 
@@ -65,7 +65,10 @@ def read_choice(choice: Mapping[str, Any], request: Request, usage: Usage) -> Re
     said, logprobs = choice.get("finish_reason"), choice.get("logprobs") or {}
     written = zip(logprobs.get("tokens") or (), logprobs.get("token_logprobs") or (), strict=True)
     tokens = tuple(Token(token, p) for token, p in written if p is not None)
-    reply = Reply(choice.get("text") or "", (), "length" if said == "length" else "stop", tokens=tokens, usage=usage)
+    text = choice.get("text") or ""
+    if said == "stop" and not choice.get("stop_reason", request.stop):  # vLLM says which stop string it was, if any
+        tokens = without_end(tokens, text)
+    reply = Reply(text, (), "length" if said == "length" else "stop", tokens=tokens, usage=usage)
     if said == "content_filter":
         return Refused("the provider's content filter ended the reply", reply=reply)
     if said is None:
@@ -86,4 +89,6 @@ async def collected(chunks: AsyncIterator[Mapping[str, Any]]) -> Json:
             for name in ("tokens", "token_logprobs"):
                 choice["logprobs"][name] += (piece.get("logprobs") or {}).get(name) or ()
             choice["finish_reason"] = piece.get("finish_reason") or choice["finish_reason"]
+            if "stop_reason" in piece:
+                choice["stop_reason"] = piece["stop_reason"]
     return {"choices": list(choices.values()), "usage": usage}

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from promptlab.backends.wire.common import Json, calls_from, described, is_closed, part, whole
+from promptlab.backends.wire.common import Json, calls_from, described, is_closed, part, whole, without_end
 from promptlab.errors import Malformed, ModelError, Refused, Unavailable
 from promptlab.types import Message, Reply, Request, Token, Usage
 
@@ -62,11 +62,13 @@ def read(answer: Mapping[str, Any], request: Request) -> list[Reply | ModelError
         item["call_id"] = call.id
     tokens = tuple(Token(t["token"], t["logprob"]) for c in texts for t in c.get("logprobs") or ())
     status, why = answer.get("status"), (answer.get("incomplete_details") or {}).get("reason")
+    text = "".join(c.get("text") or "" for c in texts)
+    finish: Any = "length" if why == "max_output_tokens" else "calls" if calls else "stop"
     reply = Reply(
-        "".join(c.get("text") or "" for c in texts),
+        text,
         calls,
-        "length" if why == "max_output_tokens" else "calls" if calls else "stop",
-        tokens=tokens,
+        finish,
+        tokens=without_end(tokens, text) if finish == "stop" else tokens,
         usage=usage_of(answer.get("usage") or {}),
         opaque=tuple(output) if any(item.get("type") == "reasoning" for item in output) else None,
     )

@@ -1,0 +1,97 @@
+"""Natural-language inference: does a text entail a hypothesis? Zero-shot classification without a word generated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from promptlab.backends.capabilities import check
+from promptlab.backends.pretrained import context_of, described, pretrained, together
+from promptlab.backends.wire.completions import text_of
+from promptlab.errors import ContextOverflow, ModelError, SetupError, Unsupported
+from promptlab.types import Reply, Request, Usage
+
+
+class HFNLI:
+    """A sequence classifier of the hub that was trained on inference, facebook/bart-large-mnli for instance.
+
+    It answers requests with continuations: the messages are the premise, each continuation is a hypothesis, and its
+    score is log p of a softmax over the entailment logits of them all; for one alone, of entailment against
+    contradiction. This is what the zero-shot-classification pipeline of `transformers` computes (after Yin et al. 2019,
+    arXiv 1909.00161), but for a premise that is too long: it is a ContextOverflow here, not cut in silence.
+    """
+
+    batched = True
+    scores = True
+    chats = False
+    entails = True
+    local = True
+    can = frozenset({"scores"})
+
+    def __init__(self, name: str, *, dtype: str = "auto", device: str = "auto") -> None:
+        self.name = name
+        self.tokenizer, self.model, self.device = pretrained("AutoModelForSequenceClassification", name, dtype, device)
+        classes = {label.lower(): i for label, i in self.model.config.label2id.items()}
+        self.entailment = next((i for label, i in classes.items() if label.startswith("entail")), -1)
+        if self.entailment < 0:
+            raise SetupError(
+                f"hf-nli:{name} was not trained on inference: its classes are {', '.join(classes)}, and none is "
+                "called entailment. facebook/bart-large-mnli is one that was."
+            )
+
+    def __repr__(self) -> str:
+        return f"hf-nli:{self.name}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load, (self.name, str(self.model.dtype).removeprefix("torch."), self.device)
+
+    @property
+    def description(self) -> str:
+        """What it is, for reports."""
+        return described(self.name, self.model, self.device)
+
+    @property
+    def context_tokens(self) -> int:
+        """The most tokens that a premise and a hypothesis have together."""
+        return min(context_of(self.model), int(self.tokenizer.model_max_length))
+
+    def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+        import torch
+
+        check(self, requests)
+        if not all(request.continuations for request in requests):
+            raise Unsupported(f"{self!r} writes nothing: score(text, hypotheses) is what it can be asked.")
+        replies: dict[int, Reply | ModelError] = {}
+        pairs: list[tuple[int, int, Any]] = []  # the request, which of its hypotheses, both texts as tokens
+        for i, request in enumerate(requests):
+            premise = text_of(request.messages)
+            read = [self.tokenizer(premise, said, split_special_tokens=True) for said in request.continuations]
+            if (longest := max(len(ids.input_ids) for ids in read)) > self.context_tokens:
+                replies[i] = ContextOverflow(
+                    f"the text and a hypothesis have {longest} tokens; the context is {self.context_tokens}"
+                )
+            else:
+                pairs += [(i, j, ids) for j, ids in enumerate(read)]
+        logits: dict[tuple[int, int], Any] = {}
+        with torch.inference_mode():
+            for some in together(pairs, lambda pair: len(pair[2].input_ids)):
+                inputs = self.tokenizer.pad([ids for _, _, ids in some], return_tensors="pt").to(self.device)
+                rows = self.model(**inputs).logits.float().cpu()  # (pairs, classes)
+                logits |= {(i, j): row for (i, j, _), row in zip(some, rows, strict=True)}
+        for i, request in enumerate(requests):
+            if i not in replies:
+                rows = torch.stack([logits[i, j] for j in range(len(request.continuations))])
+                read_tokens = sum(len(ids.input_ids) for owner, _, ids in pairs if owner == i)
+                replies[i] = Reply(scores=tuple(self._log_p(rows).tolist()), usage=Usage(read_tokens))
+        return [replies[i] for i in range(len(requests))]
+
+    def _log_p(self, logits: Any) -> Any:
+        """Of (hypotheses, classes): how each hypothesis fares against the others, or one alone against its contrary."""
+        if len(logits) > 1:
+            return logits[:, self.entailment].log_softmax(0)
+        contradiction = 0 if self.entailment else -1
+        return logits[:, [contradiction, self.entailment]].log_softmax(1)[:, 1]
+
+
+def _load(name: str, dtype: str, device: str) -> HFNLI:
+    return HFNLI(name, dtype=dtype, device=device)

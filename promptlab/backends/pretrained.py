@@ -1,0 +1,75 @@
+"""Loading checkpoints with `transformers`, and how many texts one reads at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from promptlab.backends import needs
+from promptlab.errors import SetupError
+
+TOKENS_AT_ONCE = 16_384  # of prompts and replies, padding included
+T = TypeVar("T")
+
+
+def pretrained(kind: str, name: str, dtype: str, device: str, **tokenizing: Any) -> tuple[Any, Any, str]:
+    """The tokenizer and the model of a folder, or a name on the hub, and the device the model is on.
+
+    `kind` is a class of `transformers`, AutoModelForCausalLM for instance; weights are read from safetensors only.
+    Raises SetupError where they cannot be loaded.
+    """
+    needs("transformers")
+    import torch
+    import transformers
+
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    try:
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, **tokenizing)
+        model: Any = getattr(transformers, kind).from_pretrained(name, dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise SetupError(f"{name} cannot be loaded: {told} Give a folder, or a name on the hub.") from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer, model.to(device).eval(), device
+
+
+def context_of(model: Any) -> int:
+    """The most tokens that a model reads."""
+    config = model.config
+    return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 2**20)
+
+
+def described(name: str, model: Any, device: str) -> str:
+    """What a model is, for reports."""
+    parameters = sum(p.numel() for p in model.parameters())
+    where = Path(name).name if Path(name).exists() else name
+    return f"{where}, {parameters / 1e6:.1f} M parameters, {model.dtype} on {device}"
+
+
+def adapted(model: Any, folder: str) -> Any:
+    """The model with a LoRA adapter, from safetensors only. Raises SetupError where it cannot be loaded."""
+    needs("peft")
+    from peft import PeftModel
+
+    if Path(folder).is_dir() and not (Path(folder) / "adapter_model.safetensors").is_file():
+        raise SetupError(f"{folder} holds no adapter_model.safetensors; adapters are read from safetensors only.")
+    try:
+        return PeftModel.from_pretrained(model, folder).eval()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SetupError(f"the adapter {folder} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+
+
+def together(jobs: Sequence[T], tokens: Callable[[T], int]) -> Iterator[list[T]]:
+    """Jobs of like lengths, as many at a time as memory allows, the shortest first."""
+    some: list[T] = []
+    longest = 0
+    for job in sorted(jobs, key=tokens):
+        longest = max(longest, tokens(job))
+        if some and (len(some) + 1) * longest > TOKENS_AT_ONCE:
+            yield some
+            some, longest = [], tokens(job)
+        some.append(job)
+    if some:
+        yield some
