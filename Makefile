@@ -16,7 +16,8 @@ test: $(VENV)/ready lint  ## everything that must hold
 	$(RUN)pytest -n 2
 
 test-vllm: $(VENV)-vllm/ready  ## the bundled weights through the real vLLM, in process and as a server (CPU build)
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0 $(VENV)-vllm/bin/python -m pytest tests/real_vllm -W default
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0 $(VENV)-vllm/bin/python -m pytest tests/real_vllm \
+	    -W default $(if $(TABLE),--table $(TABLE))
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
