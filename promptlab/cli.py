@@ -168,7 +168,7 @@ def ask(
 ) -> None:
     """Ask one question with one strategy."""
     import promptlab
-    from promptlab.strategies import STRATEGIES
+    from promptlab.strategies import STRATEGIES, sampling_on
 
     if strategy not in STRATEGIES:
         raise SetupError(f"Unknown strategy {strategy!r}. Known: {', '.join(STRATEGIES)}.")
@@ -177,8 +177,11 @@ def ask(
     if typed(ctx, "n") and not samples:
         raise SetupError(f"--n is how many paths are sampled, and {strategy} samples none: leave it out.")
     backend = promptlab.model(model)
+    options = sampling_on(backend, chosen, seed) | ({"n": n} if samples else {})
+    if typed(ctx, "seed"):
+        options["seed"] = seed
     try:
-        answer = promptlab.run(chosen(question, seed=seed, **({"n": n} if samples else {})), backend)
+        answer = promptlab.run(chosen(question, **options), backend)
     except PromptlabError:
         raise
     except Exception as error:  # the backend may be somebody else's

@@ -15,6 +15,7 @@ FLOORS = {
     "errors": 0,
     "program": 1,
     "runners": 1,
+    "options": 1,
     "prompt": 1,
     "tool": 1,
     "task": 1,

@@ -24,6 +24,30 @@ def test_importing_promptlab_loads_nothing_heavy_and_says_nothing():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize(
+    ("spec", "allowed"),
+    [
+        ("promptlab.backends.script:Script", set()),
+        ("openai:m", {"openai"}),
+        ("anthropic:m", {"anthropic"}),
+        ("hf-inference:m", {"openai"}),
+        ("tiny", {"torch", "tokenizers", "safetensors", "numpy"}),
+        ("hf:{weights}", {"torch", "transformers", "tokenizers", "safetensors", "numpy", "sklearn", "scipy", "jinja2"}),
+    ],
+)
+def test_a_backend_loads_nothing_but_its_own_sdk_and_only_when_made(spec, allowed):
+    """`transformers` itself loads scikit-learn where there is one."""
+    weights = Path(promptlab.__file__).parent / "tiny" / "weights"
+    options = ", key='x'" if spec in ("openai:m", "anthropic:m", "hf-inference:m") else ""
+    code = f"""import sys
+from promptlab import model
+assert not (found := {HEAVY | {"httpx", "httpx2", "peft", "vllm"}} & set(sys.modules)), found
+model({spec.format(weights=weights)!r}{options})
+assert not (found := ({HEAVY | {"peft", "vllm"}} & set(sys.modules)) - {allowed | {"-"}}), found"""
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_modules_of_the_core_import_alone():
     for module in ("types", "errors", "program", "runners", "tool", "backends.script", "testing"):
         assert python(f"import promptlab.{module}").stderr == ""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
 
-from promptlab import model, run
+from promptlab import Example, Reply, Task, ask, compare, in_context, model, run
 from promptlab.backends.tiny import Tiny
-from promptlab.errors import SetupError
-from promptlab.program import ask
+from promptlab.cli import main
+from promptlab.errors import SetupError, Unsupported
+from promptlab.strategies import self_consistency
 
 
 def test_a_checkpoint_is_named_by_its_folder(random_folder):
@@ -26,12 +28,59 @@ def test_a_backend_of_ones_own_is_named_by_module_and_class(tmp_path):
     assert model("promptlab.backends.script:Script").local
 
 
+OURS = '''
+from promptlab import ModelError, Reply
+
+
+class Loud:
+    """Answers in capitals; what it says of itself is all that promptlab knows of it."""
+
+    batched = True
+    can = frozenset({"stop"})
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def generate(self, requests):
+        return [Reply(r.messages[-1].content.upper() + self.mark) if r.messages[-1].content else ModelError("nothing")
+                for r in requests]
+'''
+
+
+def test_a_backend_in_another_package_needs_no_change_here(tmp_path, monkeypatch, capsys):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "__init__.py").write_text("")
+    (tmp_path / "theirs" / "models.py").write_text(OURS)
+    monkeypatch.syspath_prepend(tmp_path)
+    loud = model("theirs.models:Loud/!")
+    assert run(ask("hello"), loud).text == "HELLO!"
+    assert run([ask("a"), ask(""), ask("b")], loud)[::2] == [Reply("A!"), Reply("B!")]
+    with pytest.raises(Unsupported, match="a seed"):
+        run(ask("hello", seed=1), loud)
+    emulated = model("theirs.models:Loud/!", on_unsupported="emulate")
+    assert run(ask("hello", schema={"type": "object"}), emulated).text.startswith("HELLO")
+    task = Task.classification("t", [Example("a", "A!"), Example("b", "B!")], [Example("a", "A!", "1")])
+    arms = {"theirs": in_context(loud)}
+    compare(arms, task, ks=[0], seeds=1, out=tmp_path / "run", jobs=1)
+    assert (tmp_path / "run" / "report.html").exists()
+    with pytest.raises(SystemExit) as ended:
+        main(["ask", "hello", "--model", "theirs.models:Loud/?"])
+    assert (ended.value.code, capsys.readouterr().out.strip()) == (0, "HELLO?")
+    with pytest.raises(SystemExit) as ended:
+        main(["ask", "hello", "--model", "theirs.models:Loud/?", "--seed", "3"])
+    assert (ended.value.code, "cannot take a seed" in capsys.readouterr().err) == (2, True)
+    vote = in_context(loud, strategy=self_consistency)
+    compare({"vote": vote}, task, ks=[0], seeds=1, out=tmp_path / "votes", jobs=1)
+    rows = [json.loads(line) for line in (tmp_path / "votes" / "rows.jsonl").read_text().splitlines()]
+    assert [row["error"] for row in rows] == [None]
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
         ("tinny", 'Unknown model "tinny". Did you mean "tiny"?'),
         ("tinny:folder", 'Unknown model "tinny:folder". Did you mean "tiny"?'),
-        ("", "Known: tiny, openai, anthropic, hf, hf-inference, vllm, package.module:Class/name"),
+        ("", "Known: tiny, openai, anthropic, hf, hf-nli, hf-mask, hf-inference, vllm, package.module:Class/name"),
         ("tiny:/no/such/folder", "is not a checkpoint"),
         (None, 'model takes a name such as "tiny", got None.'),
         ("studies:Nothing", "studies has no Nothing"),

@@ -155,7 +155,7 @@ def test_score_gives_the_scores_in_order():
 
 def test_scores_of_a_backend_without_them_are_unsupported_before_anything_is_sent():
     model = Script(["a", "b"])
-    with pytest.raises(Unsupported, match="script does not give log-probabilities"):
+    with pytest.raises(Unsupported, match="cannot take texts to score"):
         run([said("x"), score("q", ["a"])], model)
     assert model.requests == []
 

@@ -801,3 +801,12 @@ def test_a_slow_tool_holds_up_no_other_program():
 
     [told], _ = run(gather(call([ToolCall("1", "slow")], [slow]), other()), Jittery())
     assert told.content == "true"
+
+
+def test_whoever_looks_through_loaded_modules_meets_nothing_odd():
+    """vLLM does so when it loads: it takes `vars` of every value that has any."""
+    from promptlab.runners import step
+
+    for value in vars(step).values():
+        if hasattr(value, "__dict__"):
+            assert "get" in dir(vars(value))

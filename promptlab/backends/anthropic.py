@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from promptlab.backends import needs
-from promptlab.backends.hosted import TIMEOUT_S, Hosted, address, certificates, key_from
+from promptlab.backends.hosted import TIMEOUT_S, Hosted, certificates
 from promptlab.backends.wire import messages
 from promptlab.backends.wire.common import parsed
 from promptlab.errors import ModelError
@@ -21,11 +21,12 @@ class Anthropic(Hosted):
     `thinking` is a budget of tokens, "adaptive", or None; `effort` is "low" to "max". With `caches` what requests
     begin with alike, system and demonstrations, is marked for the provider's cache: up to the turn before the question.
     With `stream` replies are read as they are written; a stream without its end is an error. `extra` is sent with
-    every request. The key is `key`, or ANTHROPIC_API_KEY; a URL needs none.
+    every request. The key is `key`, or ANTHROPIC_API_KEY, and goes to the URL too, which needs none; a URL may also be
+    ANTHROPIC_BASE_URL.
     """
 
     kind = "anthropic"
-    key_variable = "ANTHROPIC_API_KEY"
+    key_variable, url_variable = "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"
     can = frozenset({"stop", "tools", "schema"})
 
     def __init__(
@@ -41,8 +42,7 @@ class Anthropic(Hosted):
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         needs("anthropic")
-        name, _, url = name.partition("@")
-        super().__init__(name, key_from(key, self.key_variable, needed=not url), address(url or None, ""), timeout_s)
+        super().__init__(name, key, timeout_s)
         self.thinking, self.effort, self.caches, self.stream = thinking, effort, caches, stream
         self.extra = dict(extra or {})
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from promptlab.backends.capabilities import OPTIONS, UNSET, lacking, said
 from promptlab.errors import ModelError, SetupError, Unsupported
+from promptlab.options import OPTIONS, UNSET, lacking, said
 from promptlab.types import Backend, Message, Reply, Request
 
 How = Literal["error", "warn", "emulate"]

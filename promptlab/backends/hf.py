@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from promptlab.backends.capabilities import check
 from promptlab.backends.pretrained import adapted, context_of, described, pretrained, together
 from promptlab.backends.templates import encode, room_for, seed_of
 from promptlab.errors import ContextOverflow, ModelError
+from promptlab.options import check
 from promptlab.types import Message, Reply, Request, Token, Usage
 
 

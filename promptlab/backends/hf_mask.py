@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from promptlab.backends.capabilities import check
 from promptlab.backends.pretrained import context_of, described, pretrained, together
 from promptlab.backends.wire.completions import text_of
 from promptlab.errors import ContextOverflow, ModelError, SetupError
+from promptlab.options import check
 from promptlab.types import Reply, Request, Token, Usage
 
 MASK = "[MASK]"  # how a gap may be written for any model

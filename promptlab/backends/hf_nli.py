@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from promptlab.backends.capabilities import check
 from promptlab.backends.pretrained import context_of, described, pretrained, together
 from promptlab.backends.wire.completions import text_of
 from promptlab.errors import ContextOverflow, ModelError, SetupError, Unsupported
+from promptlab.options import check
 from promptlab.types import Reply, Request, Usage
 
 

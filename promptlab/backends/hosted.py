@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
 from functools import cache
 from ipaddress import ip_address
@@ -16,8 +17,8 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from promptlab.backends.capabilities import check
 from promptlab.errors import ContextOverflow, ModelError, Refused, SetupError, Unauthorized, Unavailable
+from promptlab.options import check
 from promptlab.runners import in_private_loop
 from promptlab.runners.senders import alike
 from promptlab.types import Reply, Request
@@ -40,12 +41,16 @@ class Hosted(ABC):
     can: frozenset[str]
     kind: ClassVar[str]
     key_variable: ClassVar[str]
+    url_variable: ClassVar[str]
+    path: ClassVar[str] = ""  # what the SDK wants at the end of a base URL
 
-    def __init__(self, name: str, key: str, url: str | None, timeout_s: float) -> None:
+    def __init__(self, name: str, key: str | None, timeout_s: float) -> None:
+        name, _, url = name.partition("@")
         if not name:
             raise SetupError(f"{type(self).__name__} needs the name of a model.")
-        self.name, self.url, self.timeout_s = name, url, timeout_s
-        self._key = key
+        self.name, self.timeout_s = name, timeout_s
+        self.url = address(url or os.environ.get(self.url_variable), self.path)
+        self._key = key_from(key, self.key_variable, needed=self.url is None)
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -88,8 +93,13 @@ class Hosted(ABC):
         return list(await asyncio.gather(*(self._one(request) for request in requests)))
 
     async def _several(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
-        """Equal requests in one call; what the provider leaves out of it is asked again, one by one."""
+        """Equal requests in one call; what the provider leaves out of it is asked again, one by one.
+
+        A server may also refuse to give several: vLLM where it is greedy, others always.
+        """
         replies = await self._sent(requests[0], len(requests))
+        if len(replies) == 1 and type(replies[0]) is ModelError:
+            replies = [await self._one(requests[0])]
         if len(replies) == 1 and isinstance(replies[0], ModelError):
             return replies * len(requests)
         missing = requests[len(replies) :]
@@ -102,22 +112,37 @@ class Hosted(ABC):
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
             self._clients[loop] = self.client()
+        client = self._clients[loop]
         try:
-            return await self.send(self._clients[loop], request, n)
+            return await self.send(client, request, n)
         except ModelError as error:
             return [error]
         except Exception as error:
+            if getattr(error, "status_code", None) == 404:
+                raise SetupError(f"{self._told(error)} {await self._near(client)}") from None
             return [self._failure(error)]
+
+    async def _near(self, client: Any) -> str:
+        """Whether there is such a model, as far as the server tells which there are."""
+        names: list[str] = []
+        with suppress(Exception):  # some servers have no such list
+            async with asyncio.timeout(10):
+                names = [listed.id async for listed in client.models.list()]
+        near = get_close_matches(self.name, names, n=3)
+        there = f" Did you mean {' or '.join(near)}?" if near else f" It has {', '.join(names[:8])}." if names else ""
+        return f"Is {self.name!r} a model there?{there}"
+
+    def _told(self, error: Exception) -> str:
+        """What the SDK's exception says, in a line and without the key."""
+        return self.without_key(f"{self!r}: {' '.join(str(error).split())[:500]}")
 
     def _failure(self, error: Exception) -> ModelError:
         """What the SDK raised, as an error of ours without the key. Raises what is nobody's but the set-up's fault."""
         response = getattr(error, "response", None)
         status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
-        told = self.without_key(f"{self!r}: {' '.join(str(error).split())[:500]}")
+        told = self._told(error)
         if status in (401, 403) or type(error).__name__ == "AuthenticationError":
             raise Unauthorized(f"{told} Is {self.key_variable} the right key?") from None
-        if status == 404:
-            raise SetupError(f"{told} Is {self.name!r} a model there?") from None
         if not {kind.__module__.partition(".")[0] for kind in type(error).__mro__} & HTTP:
             raise error  # a bug, here or in the SDK, and not to be hidden
         failure = kind_of(error, status, told)
@@ -188,7 +213,7 @@ def key_from(given: str | None, variable: str, *, needed: bool) -> str:
 
 def address(url: str | None, path: str) -> str | None:
     """A base URL with the path that the SDK wants: "/v1" or none, whether the one given has it or not."""
-    if url is None:
+    if not url:
         return None
     parts = urlsplit(url if "//" in url else f"http://{url}")
     if parts.scheme not in ("http", "https") or not parts.hostname:

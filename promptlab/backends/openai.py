@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from promptlab.backends import needs
-from promptlab.backends.hosted import TIMEOUT_S, Hosted, address, certificates, key_from, wire_seed
+from promptlab.backends.hosted import TIMEOUT_S, Hosted, certificates, wire_seed
 from promptlab.backends.wire import chat, completions, responses
 from promptlab.backends.wire.common import Json, parsed
 from promptlab.errors import ModelError, SetupError
@@ -27,12 +28,12 @@ class OpenAI(Hosted):
     `api` is "chat", "responses" or "completions"; the last continues plain text, and is the only one that scores given
     texts. `reasoning` is the effort of models that reason: "none", "low", "medium", "high" and so on. With `stream`
     replies are read as they are written, which keeps long ones from timing out; a stream without its end is an error.
-    `extra` is sent with every request, for what only some servers know. The key is `key`, or OPENAI_API_KEY; a URL
-    needs none.
+    `extra` is sent with every request, for what only some servers know. The key is `key`, or OPENAI_API_KEY, and goes
+    to the URL too, which needs none; a URL may also be OPENAI_BASE_URL.
     """
 
     kind = "openai"
-    key_variable = "OPENAI_API_KEY"
+    key_variable, url_variable, path = "OPENAI_API_KEY", "OPENAI_BASE_URL", "/v1"
     apis: ClassVar[Mapping[str, frozenset[str]] | None] = APIS
 
     def __init__(
@@ -49,8 +50,7 @@ class OpenAI(Hosted):
         if api not in APIS:
             raise SetupError(f"api is {', '.join(APIS)}; got {api!r}.")
         needs("openai")
-        name, _, url = name.partition("@")
-        super().__init__(name, key_from(key, self.key_variable, needed=not url), address(url or None, "/v1"), timeout_s)
+        super().__init__(name, key, timeout_s)
         self.api, self.reasoning, self.stream, self.extra = api, reasoning, stream, dict(extra or {})
         self.can = APIS[api]
         self.native_n, self.scores = "n" in self.can, "scores" in self.can
@@ -70,7 +70,8 @@ class OpenAI(Hosted):
         if self.api == "completions":
             asked = completions.body(request, n, seed)
             return completions.read(await self._answer(client.completions, asked, completions.collected), request)
-        most = "max_tokens" if self.url else "max_completion_tokens"  # older servers know the older name only
+        new = self.url is None or urlsplit(self.url).hostname == "api.openai.com"
+        most = "max_completion_tokens" if new else "max_tokens"  # other servers may know the older name only
         asked = chat.body(request, n, seed, most)
         if self.reasoning:
             asked["reasoning_effort"] = self.reasoning

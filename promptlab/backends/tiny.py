@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from promptlab.backends.capabilities import check
 from promptlab.errors import ModelError, SetupError
+from promptlab.options import check
 from promptlab.tiny import checkpoint
 from promptlab.tiny.generate import answer
 from promptlab.tiny.head import Classifier

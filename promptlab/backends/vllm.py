@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from promptlab.backends import needs
-from promptlab.backends.capabilities import check
 from promptlab.backends.templates import encode, room_for, seed_of
 from promptlab.errors import ContextOverflow, ModelError, SetupError
+from promptlab.options import check
 from promptlab.types import Message, Reply, Request, Token, Usage
 
 CPU_KV_CACHE_BYTES = 1 << 30  # vLLM's own choice on a CPU takes nearly all memory there is

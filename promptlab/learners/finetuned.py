@@ -10,9 +10,9 @@ from promptlab.errors import SetupError
 from promptlab.learners.in_context import in_both_ways, reply_tokens
 from promptlab.learners.lengths import CHARACTERS_A_TOKEN, end_of
 from promptlab.learners.solver import Family, Solver
+from promptlab.options import name_of
 from promptlab.prompt import Prompt
 from promptlab.runners import check_backend
-from promptlab.runners.step import name_of
 from promptlab.task import Task
 from promptlab.types import Answer, Backend, Example, Message
 

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 from promptlab.errors import ContextOverflow, SetupError
 from promptlab.learners.lengths import hopeless
 from promptlab.learners.solver import Family, Solver
+from promptlab.options import name_of
 from promptlab.program import Program, gather
 from promptlab.prompt import Prompt
 from promptlab.runners import check_backend
-from promptlab.runners.step import name_of
-from promptlab.strategies import chain_of_thought, likeliest_label, self_consistency, zero_shot
+from promptlab.strategies import chain_of_thought, likeliest_label, sampling_on, self_consistency, zero_shot
 from promptlab.strategies.chain_of_thought import triggered
 from promptlab.strategies.shots import MOST_NEAREST, Chosen, Selector, at_random, balanced, concluded, fitting, nearest
 from promptlab.task import Task
@@ -107,7 +107,8 @@ class InContext:
 
     def _answer(self, question: str, prompt: Prompt, seed: int) -> Program[Answer]:
         if self.strategy is not None:
-            return self.strategy(question, prompt=prompt, seed=draw(seed, question))  # type: ignore[no-any-return]
+            options = sampling_on(self.base, self.strategy, draw(seed, question))
+            return self.strategy(question, prompt=prompt, **options)  # type: ignore[no-any-return]
         return in_both_ways(question, prompt, self.base, self.calibrated)
 
 
@@ -138,7 +139,8 @@ def in_context(base: Backend, shots: str = "balanced", *, calibrated: bool = Fal
     there are at most 32. As many are shown as fit the context; the rest are left out and counted. Labels are chosen by
     log-probability where the backend gives it, with the free generation beside it, and `calibrated` corrects the
     former (Zhao et al. 2021). `strategy` replaces both by a program `strategy(question, prompt=…, seed=…)`, chain of
-    thought for instance; the seed, one for each question and study seed, is meant for what it asks. Chain of thought
-    and self-consistency look for "The answer is …" in a reply, so a demonstration of target X says "The answer is X."
+    thought for instance; the seed, one for each question and study seed, is meant for what it asks, and left out where
+    the model takes none. Chain of thought and self-consistency look for "The answer is …" in a reply, so a
+    demonstration of target X says "The answer is X."
     """
     return InContext(base, shots, calibrated, strategy)

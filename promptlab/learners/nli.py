@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from promptlab.errors import SetupError
 from promptlab.learners.solver import Family, Solver
+from promptlab.options import name_of
 from promptlab.runners import check_backend
-from promptlab.runners.step import name_of
 from promptlab.strategies.entailment import HYPOTHESIS, entailed_label
 from promptlab.task import Task
 from promptlab.types import Answer, Backend, Example

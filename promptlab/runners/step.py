@@ -10,7 +10,8 @@ from inspect import iscoroutine, isgenerator
 from types import CodeType, TracebackType
 from typing import Any, NoReturn
 
-from promptlab.errors import ForeignAwaitable, ModelError, PromptlabError, SetupError, Unsupported
+from promptlab.errors import ForeignAwaitable, ModelError, PromptlabError, SetupError
+from promptlab.options import check, name_of
 from promptlab.program import Effect, Program, Requests, Until, discard
 from promptlab.types import Reply, Request
 
@@ -46,12 +47,9 @@ class Node:
             raise
 
     def stamped(self, effect: Requests, model: Any) -> list[Request]:
-        """The effect's requests with their branches. Raises Unsupported for scores where the model has none."""
+        """The effect's requests with their branches. Raises Unsupported for what the model says it cannot do."""
         round = self.next_round()
-        if not getattr(model, "scores", False) and any(request.continuations for request in effect.requests):
-            raise Unsupported(
-                f"{name_of(model)} does not give log-probabilities of given texts, so `score` cannot ask it."
-            )
+        check(model, effect.requests)
         return [replace(r, branch=(*self.branch, round, *r.branch)) for r in effect.requests]
 
     def next_round(self) -> int:
@@ -126,6 +124,8 @@ class _NoLoop:
     __hash__: Any = _refuse  # by it asyncio looks up the loop's current task, as TaskGroup and timeout do
 
     def __getattribute__(self, name: str) -> Any:
+        if name.startswith("__"):  # what Python itself and those who scan modules look at, as vLLM's import does
+            return object.__getattribute__(self, name)
         return _refuse
 
 
@@ -175,8 +175,3 @@ def _end_in_the_program(error: BaseException) -> None:
 
 def _module(frame: Any) -> str:
     return str(frame.f_globals.get("__name__", "")) if frame is not None else ""
-
-
-def name_of(model: Any) -> str:
-    """A backend as a message calls it."""
-    return str(getattr(model, "name", None) or type(model).__name__)

@@ -1,7 +1,10 @@
 """Reasoning strategies, one idea a file. A new one that needs no more than a question is also a row of this table."""
 
 from collections.abc import Callable
+from inspect import signature
+from typing import Any
 
+from promptlab.options import takes
 from promptlab.program import Program
 from promptlab.strategies.chain_of_thought import chain_of_thought
 from promptlab.strategies.entailment import entailed_label
@@ -10,7 +13,7 @@ from promptlab.strategies.likelihood import likeliest_label
 from promptlab.strategies.self_consistency import self_consistency
 from promptlab.strategies.structured import structured
 from promptlab.strategies.zero_shot import zero_shot
-from promptlab.types import Answer
+from promptlab.types import Answer, Backend
 
 __all__ = [
     "STRATEGIES",
@@ -18,6 +21,7 @@ __all__ = [
     "entailed_label",
     "few_shot",
     "likeliest_label",
+    "sampling_on",
     "self_consistency",
     "structured",
     "zero_shot",
@@ -29,3 +33,14 @@ STRATEGIES: dict[str, Callable[..., Program[Answer]]] = {
     "chain-of-thought": chain_of_thought,
     "self-consistency": self_consistency,
 }
+
+
+def sampling_on(backend: Backend, strategy: Callable[..., Any], seed: int) -> dict[str, Any]:
+    """The options with which a strategy samples on a backend: the seed, where it takes one.
+
+    Where it takes no temperature, a strategy that has one samples at the backend's own.
+    """
+    options: dict[str, Any] = {"seed": seed} if takes(backend, "seed") else {}
+    if not takes(backend, "temperature") and "temperature" in signature(strategy).parameters:
+        options["temperature"] = None
+    return options

@@ -15,12 +15,13 @@ Path = Callable[..., Program[Answer]]
 
 
 async def self_consistency(
-    question: str, path: Path = chain_of_thought, n: int = 10, temperature: float = 0.7, **options: Any
+    question: str, path: Path = chain_of_thought, n: int = 10, temperature: float | None = 0.7, **options: Any
 ) -> Answer:
     """Wang et al. 2022 (arXiv 2203.11171): sample n reasoning paths, keep the most frequent answer.
 
     Ties go to the answer that came first. Paths without an answer do not vote; if none has one, there is no answer.
-    A path whose request failed does not vote either; if all failed, the first one's ModelError is raised.
+    A path whose request failed does not vote either; if all failed, the first one's ModelError is raised. With
+    `temperature=None` paths are sampled at the model's own, for models that take none.
     """
     paths = await gather(attempt(path(question, temperature=temperature, **options)) for _ in range(n))
     failed = [path for path in paths if isinstance(path, ModelError)]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from promptlab import Message, Reply, Request, arun, ask, gather, run, sample
-from promptlab.backends.capabilities import OPTIONS
 from promptlab.backends.tiny import Tiny
 from promptlab.errors import ContextOverflow, Unsupported
+from promptlab.options import OPTIONS
 from promptlab.tiny.data.families import word_problem
 from promptlab.types import ToolSpec
 
@@ -140,7 +140,8 @@ def test_given_texts_score_the_same(tiny: Tiny, other: Any, given: tuple[str, ..
 
 
 def test_requests_of_every_kind_may_come_together(tiny: Tiny, other: Any):
-    mixed = [problem(0), Request((Message("user", "12 " * 3000),)), problem(1, max_tokens=1), problem(2, max_tokens=3)]
+    long = Request((Message("user", "12 " * 3000),), max_tokens=9)
+    mixed = [problem(0), long, problem(1, max_tokens=1), problem(2, max_tokens=3)]
     if other.batched:  # hosted models write at least one token, and score no chats
         mixed += [problem(1, max_tokens=0), Request((Message("user", "x"),), continuations=("a", "b"))]
     ours, theirs = tiny.generate(mixed), other.generate(mixed)

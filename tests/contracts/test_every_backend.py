@@ -13,8 +13,8 @@ import pytest
 from doors import CHATS, DOORS, HOSTED, KEY, Door
 
 from promptlab import Message, ModelError, Reply, Request, Usage, arun, ask, call, gather, run, sample, tool
-from promptlab.backends.capabilities import OPTIONS
 from promptlab.errors import ContextOverflow, Refused, Unsupported
+from promptlab.options import OPTIONS
 from promptlab.testing import Fault
 from promptlab.types import Token, ToolCall, ToolSpec
 
@@ -185,6 +185,32 @@ def test_what_a_server_leaves_out_of_n_is_asked_again(door: Door):
     with door.opened(lambda request: str(next(counted)), [Fault.ignore_n()]) as at:
         replies = run(three(), at.backend)
     assert len({reply.text for reply in replies}) == 3
+
+
+@every_hosted_door
+def test_a_server_that_gives_no_several_is_asked_one_by_one(door: Door):
+    async def three() -> list[Reply]:
+        return await sample("draw", 3)
+
+    counted = iter(range(100))
+    with door.opened(lambda request: str(next(counted)), [Fault.status(400, message="n must be 1")]) as at:
+        if not at.backend.native_n:
+            pytest.skip("declares no n")
+        assert {reply.text for reply in run(three(), at.backend)} == {"0", "1", "2"}
+        assert len(at.server.received) == 4
+
+
+@every_hosted_door
+def test_what_is_wrong_with_several_is_not_asked_of_each(door: Door):
+    async def three() -> list[Reply]:
+        return await sample("draw", 3)
+
+    faults = [Fault.status(400, message="no such voice")] * 9
+    with door.opened(["x"] * 9, faults) as at:
+        with pytest.raises(ModelError, match="no such voice"):
+            run(three(), at.backend)
+        if at.backend.native_n:
+            assert len(at.server.received) == 2
 
 
 @every_hosted_door

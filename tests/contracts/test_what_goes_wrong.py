@@ -131,11 +131,27 @@ def test_json_that_is_cut_off_is_truncated_and_keeps_what_was_paid_for(door: Doo
 
 
 @every_hosted_door
-def test_an_unknown_model_ends_the_run(door: Door):
-    with FakeServer(["hi"], models=["other"]) as server:
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [(["em", "other"], "Did you mean em?"), (["other", "another"], "It has other, another.")],
+    ids=["near", "far"],
+)
+def test_an_unknown_model_ends_the_run_with_those_there_are(door: Door, there: list[str], said: str):
+    with FakeServer(["hi"], models=there) as server:
         backend = model(door.spec.replace("URL", server.url), key="x", **door.options)
-        with pytest.raises(SetupError, match="Is 'm' a model there"):
+        with pytest.raises(SetupError, match="Is 'm' a model there") as caught:
             backend.generate([HI])
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("spec", "variable"), [("openai:m", "OPENAI_BASE_URL"), ("anthropic:m", "ANTHROPIC_BASE_URL")])
+def test_the_providers_own_variable_for_the_url_is_read_and_told(monkeypatch, spec, variable):
+    with FakeServer(["hi"]) as server:
+        monkeypatch.setenv(variable, server.url)
+        backend = model(spec, key="x")
+        [reply] = backend.generate([HI])
+        assert server.url in repr(backend)
+    assert reply.text == "hi"
 
 
 @pytest.mark.parametrize(("spec", "variable"), [("openai:m", "OPENAI_API_KEY"), ("anthropic:m", "ANTHROPIC_API_KEY")])

@@ -1,0 +1,62 @@
+"""What a request asks beyond its messages, and whether a backend declares that it can do that (`can`, `scores`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any
+
+from promptlab.errors import Unsupported
+from promptlab.types import Request
+
+# Options of a Request that not every backend honours, and how a message calls them.
+OPTIONS = {
+    "temperature": "a temperature",
+    "top_p": "top_p",
+    "stop": "stop strings",
+    "seed": "a seed",
+    "logprobs": "log-probabilities of what it writes",
+    "tools": "tools",
+    "schema": "a schema",
+}
+UNSET: dict[str, Any] = {field.name: field.default for field in fields(Request) if field.name in OPTIONS}
+
+
+def takes(backend: Any, option: str) -> bool:
+    """Whether a backend honours an option; one that declares nothing is passed all."""
+    return option in getattr(backend, "can", OPTIONS)
+
+
+def lacking(backend: Any, request: Request) -> list[str]:
+    """What a request asks that the backend cannot do: options that it does not take, and "continuations"."""
+    missing = ["continuations"] if request.continuations and not getattr(backend, "scores", False) else []
+    asked = [name for name, unset in UNSET.items() if getattr(request, name) != unset]
+    return missing + [name for name in asked if not takes(backend, name)]
+
+
+def check(backend: Any, requests: Iterable[Request]) -> None:
+    """Raises Unsupported for the first thing asked that the backend cannot do, before anything is sent."""
+    for request in requests:
+        if missing := lacking(backend, request):
+            raise Unsupported(f"{name_of(backend)} cannot take {said(missing)}. {_way_out(missing)}")
+
+
+def said(missing: Sequence[str]) -> str:
+    """What is lacking, in words."""
+    words = {**OPTIONS, "continuations": "texts to score"}
+    return " or ".join(words[name] for name in missing)
+
+
+def name_of(backend: Any) -> str:
+    """A backend as a message calls it: as it calls itself, or its class."""
+    if any("__repr__" in vars(kind) for kind in type(backend).__mro__[:-1]):
+        return repr(backend)
+    return str(getattr(backend, "name", None) or type(backend).__name__)
+
+
+def _way_out(missing: Sequence[str]) -> str:
+    if set(missing) <= {"stop", "schema"}:
+        return 'Leave it out, or emulate it: model(…, on_unsupported="emulate").'
+    if "continuations" in missing:
+        return "Use a backend with `scores`; `promptlab models` lists them."
+    return 'Leave it out, or have it ignored with a warning: model(…, on_unsupported="warn").'
