@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from inspect import signature
 from typing import Any
 
-from promptlab.backends.emulation import as_wished
+from promptlab.backends.wrappers.emulating import as_wished
 from promptlab.errors import PromptlabError, SetupError, reason
 from promptlab.types import Backend
 

@@ -7,8 +7,8 @@ from doors import CHATS, Door
 from pydantic import BaseModel
 
 from promptlab import Message, Prompt, Reply, Request, Usage, model, run
-from promptlab.backends.emulation import as_wished
 from promptlab.backends.wire.common import is_closed
+from promptlab.backends.wrappers.emulating import as_wished
 from promptlab.errors import Malformed, SetupError, Truncated, Unsupported
 from promptlab.strategies import structured
 from promptlab.strategies.structured import closed

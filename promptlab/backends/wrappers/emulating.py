@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from promptlab.backends.wrappers.wrapper import Inner, Replies, Wrapper
 from promptlab.errors import ModelError, SetupError, Unsupported
 from promptlab.options import OPTIONS, UNSET, lacking, said
 from promptlab.types import Backend, Message, Reply, Request
@@ -26,7 +27,7 @@ def as_wished(backend: Backend, how: str) -> Backend:
     return Emulating(backend, leaves_out=how == "warn")
 
 
-class Emulating:
+class Emulating(Wrapper):
     """Cuts replies at stop strings and says a schema in words where the backend cannot; all else is Unsupported.
 
     With `leaves_out` nothing is emulated: what the backend cannot do is left out of the request, and a warning says so.
@@ -34,25 +35,12 @@ class Emulating:
     """
 
     def __init__(self, backend: Any, leaves_out: bool = False) -> None:
-        self.backend, self.leaves_out = backend, leaves_out
+        super().__init__(backend)
+        self.leaves_out = leaves_out
         self.can = frozenset(OPTIONS) if leaves_out else backend.can | {"stop", "schema"}
-        if hasattr(backend, "agenerate"):
-            self.agenerate = self._agenerate
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "backend":  # not there yet: while it is being unpickled
-            raise AttributeError(name)
-        return getattr(self.backend, name)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.backend!r})"
-
-    def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
-        replies = self.backend.generate([self._sendable(request) for request in requests])
-        return [self._finished(request, reply) for request, reply in zip(requests, replies, strict=True)]
-
-    async def _agenerate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
-        replies = await self.backend.agenerate([self._sendable(request) for request in requests])
+    async def around(self, requests: Sequence[Request], inner: Inner) -> Replies:
+        replies = await inner.send([self._sendable(request) for request in requests])
         return [self._finished(request, reply) for request, reply in zip(requests, replies, strict=True)]
 
     def _sendable(self, request: Request) -> Request:

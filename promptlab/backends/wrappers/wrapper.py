@@ -1,0 +1,106 @@
+"""What every backend around a backend is: one flow, for engines in this process and for models behind HTTP alike."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Coroutine, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+from promptlab.errors import ModelError
+from promptlab.types import Backend, Reply, Request
+
+T = TypeVar("T")
+Replies = list[Reply | ModelError]
+
+
+class Inner(Protocol):
+    """What a wrapper awaits: the backend it is around, and time. Awaiting anything else does not work in both ways."""
+
+    def send(self, requests: Sequence[Request]) -> Awaitable[Replies]: ...
+    def sleep(self, seconds: float) -> Awaitable[None]: ...
+    def result(self, future: Future[T]) -> Awaitable[T]: ...
+    def now(self) -> float:
+        """Seconds on a clock that never goes back."""
+        ...
+
+
+class Wrapper(ABC):
+    """A backend around another, which it is in all that it does not change.
+
+    A subclass writes `around`, once: it is awaited where the backend has `agenerate`, and else driven to its end in the
+    caller's thread, of which there may be several at a time.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend: Any = backend
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "backend":  # not there yet: while it is being unpickled
+            raise AttributeError(name)
+        if name == "agenerate" and hasattr(self.backend, name):
+            return self._agenerate
+        return getattr(self.backend, name)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.backend!r})"
+
+    @abstractmethod
+    async def around(self, requests: Sequence[Request], inner: Inner) -> Replies:
+        """The replies to requests, in their order."""
+
+    def generate(self, requests: Sequence[Request]) -> Replies:
+        return at_once(self.around(requests, Blocking(self.backend)))
+
+    async def _agenerate(self, requests: Sequence[Request]) -> Replies:
+        return await self.around(requests, Awaiting(self.backend))
+
+
+class Awaiting:
+    """In an event loop."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+
+    def send(self, requests: Sequence[Request]) -> Awaitable[Replies]:
+        return self._backend.agenerate(requests)  # type: ignore[no-any-return]
+
+    def sleep(self, seconds: float) -> Awaitable[None]:
+        return asyncio.sleep(seconds)
+
+    def result(self, future: Future[T]) -> Awaitable[T]:
+        return asyncio.wrap_future(future)
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+class Blocking:
+    """In a thread that may wait."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def send(self, requests: Sequence[Request]) -> Replies:
+        return self._backend.generate(requests)
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    async def result(self, future: Future[T]) -> T:
+        return future.result()
+
+    def now(self) -> float:
+        return time.monotonic()
+
+
+def at_once(flow: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that never has to be waited for."""
+    try:
+        flow.send(None)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    flow.close()
+    raise RuntimeError("a wrapper awaited something other than its Inner")
