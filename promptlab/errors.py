@@ -12,6 +12,7 @@
         ├── ContextOverflow    the prompt and the room for its reply exceed the model's context
         ├── Unavailable        not now: a rate limit, an overloaded server, no connection, no answer in time
         ├── Refused            the model, or a filter of its provider, declined
+        ├── BudgetExceeded     it was not sent: with it a budget could have been exceeded
         ├── Truncated          the reply ended before what was asked for was whole: a JSON object, a tool's arguments
         └── Malformed          what came is not what was asked: no such protocol, a stream without end, not the schema
 
@@ -85,6 +86,10 @@ class Unavailable(ModelError):
 
 class Refused(ModelError):
     """The model, or a content filter of its provider, declined to answer."""
+
+
+class BudgetExceeded(ModelError):
+    """The request was not sent: calls, tokens, money or time could have come to more than the budget."""
 
 
 class Truncated(ModelError):

@@ -74,6 +74,7 @@ class Request:
 class Usage:
     """What a reply took. `cached_tokens` are part of `input_tokens`, `reasoning_tokens` part of `output_tokens`.
 
+    `cache_write_tokens` are the part of `input_tokens` that the provider wrote to its cache, where it says so.
     `cost_usd` is None where the price is not known; it is never guessed to be 0.
     """
 
@@ -82,6 +83,7 @@ class Usage:
     output_tokens: int = 0
     reasoning_tokens: int = 0
     cost_usd: float | None = None
+    cache_write_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         known = self.cost_usd is not None and other.cost_usd is not None
@@ -91,6 +93,7 @@ class Usage:
             self.output_tokens + other.output_tokens,
             self.reasoning_tokens + other.reasoning_tokens,
             (self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
+            self.cache_write_tokens + other.cache_write_tokens,
         )
 
 
@@ -170,6 +173,7 @@ class Backend(Protocol):
     A backend may also have (absent means no): `scores`, True where it answers requests with continuations; `chats`,
     False where a prompt means nothing to it; `entails`, True where scores say how far a text entails others; `can`, the
     names of the options of a Request that it honours (absent: all are passed to it, and are its own affair);
+    `identity`, all of it that can change an answer, as JSON can tell it (never a key), by which answers are kept;
     `native_n`, True where samples of one prompt are best asked together; `context_tokens`, the most tokens a prompt
     and its reply may have together; `count_tokens(messages)`; `local`, True where what is asked never leaves this
     machine, which `--local-only` insists on; `async agenerate(requests)`, used instead of `generate` by the concurrent

@@ -16,6 +16,7 @@ FLOORS = {
     "program": 1,
     "runners": 1,
     "options": 1,
+    "jsonable": 1,
     "prompt": 1,
     "tool": 1,
     "task": 1,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from promptlab.backends.pretrained import adapted, context_of, described, pretrained, together
+from promptlab.backends.pretrained import adapted, context_of, described, pretrained, together, weights_of
 from promptlab.backends.templates import encode, room_for, seed_of
 from promptlab.errors import ContextOverflow, ModelError
 from promptlab.options import check
@@ -57,6 +58,19 @@ class HF:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _load, (self.name, self.adapter, str(self.model.dtype).removeprefix("torch."), self.device, self.seed)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All of it that can change an answer."""
+        return {
+            "kind": "hf",
+            "name": self.name,
+            "weights": weights_of(self.name, self.model),
+            "adapter": weights_of(self.adapter) if self.adapter else None,
+            "dtype": str(self.model.dtype),
+            "device": self.device,
+            "seed": self.seed,
+        }
 
     @property
     def description(self) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
-from promptlab.backends.pretrained import context_of, described, pretrained, together
+from promptlab.backends.pretrained import context_of, described, pretrained, together, weights_of
 from promptlab.backends.wire.completions import text_of
 from promptlab.errors import ContextOverflow, ModelError, SetupError, Unsupported
 from promptlab.options import check
@@ -44,6 +45,17 @@ class HFNLI:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _load, (self.name, str(self.model.dtype).removeprefix("torch."), self.device)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All of it that can change an answer."""
+        return {
+            "kind": "hf-nli",
+            "name": self.name,
+            "weights": weights_of(self.name, self.model),
+            "dtype": str(self.model.dtype),
+            "device": self.device,
+        }
 
     @property
     def description(self) -> str:

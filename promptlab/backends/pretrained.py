@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +40,18 @@ def context_of(model: Any) -> int:
     """The most tokens that a model reads."""
     config = model.config
     return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 2**20)
+
+
+def weights_of(name: str, model: Any = None) -> str:
+    """What stands for a checkpoint's weights, tokenizer and template: the hash of its files, or the hub's commit."""
+    if not Path(name).is_dir():
+        return str(getattr(getattr(model, "config", None), "_commit_hash", None) or name)
+    found = hashlib.sha256()
+    for file in sorted(Path(name).iterdir()):
+        if file.suffix in (".safetensors", ".json", ".jinja", ".txt", ".model"):
+            with file.open("rb") as opened:
+                found.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()} ".encode())
+    return found.hexdigest()
 
 
 def described(name: str, model: Any, device: str) -> str:

@@ -6,10 +6,11 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from promptlab.errors import ModelError, ReplayMiss, SetupError
-from promptlab.program import Program
+from promptlab.program import Program, discard
 from promptlab.runners import run
 from promptlab.types import Reply, Request
 
@@ -74,11 +75,21 @@ class Script:
         raise _miss(request)
 
 
-def replay(program: Program[T], recorded: Recorded) -> T:
-    """A program's result with recorded replies, as Script reads them. Raises ReplayMiss for a prompt not among them.
+def replay(program: Program[T], recorded: Recorded | Path) -> T:
+    """A program's result with recorded replies, as Script reads them, or those in a file or run folder (a Path).
 
-    The exchanges of `traced` are an exact recording.
+    The exchanges of `traced` are an exact recording, and so is what Cached kept. Raises ReplayMiss for a prompt not
+    among them.
     """
+    if isinstance(recorded, Path):
+        from promptlab.backends.wrappers.recorded import Recorded as Kept
+
+        try:
+            kept = Kept(recorded)
+        except SetupError:
+            discard(program)
+            raise
+        return run(program, kept)
     return run(program, Script(recorded, scores=True))
 
 

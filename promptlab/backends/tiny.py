@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ class Tiny:
                 "a Tiny made in memory cannot be sent to another process; save it and load it by its path."
             )
         return _load, (self.path, self.seed)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All of it that can change an answer."""
+        return {"kind": "tiny", "sha256": self.sha256, "seed": self.seed}
 
     @property
     def description(self) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from promptlab.backends import needs
+from promptlab.backends.pretrained import weights_of
 from promptlab.backends.templates import encode, room_for, seed_of
 from promptlab.errors import ContextOverflow, ModelError, SetupError
 from promptlab.options import check
@@ -36,7 +38,7 @@ class VLLM:
         from vllm import LLM
         from vllm.lora.request import LoRARequest
 
-        self.name, self.adapter, self.seed = name, adapter, seed
+        self.name, self.adapter, self.seed, self.options = name, adapter, seed, engine
         if not torch.cuda.is_available():
             engine.setdefault("kv_cache_memory_bytes", CPU_KV_CACHE_BYTES)
         # A small model held to a schema likes to write spaces until its tokens are spent.
@@ -50,6 +52,18 @@ class VLLM:
 
     def __repr__(self) -> str:
         return f"vllm:{self.name}" + (f" with {self.adapter}" if self.adapter else "")
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All of it that can change an answer."""
+        return {
+            "kind": "vllm",
+            "name": self.name,
+            "weights": weights_of(self.name),
+            "adapter": weights_of(self.adapter) if self.adapter else None,
+            "options": {name: str(value) for name, value in sorted(self.options.items())},
+            "seed": self.seed,
+        }
 
     @property
     def context_tokens(self) -> int:

@@ -38,6 +38,8 @@ def stable(value: Any, inside: frozenset[int] = frozenset()) -> str:
         return "{" + ", ".join(f"{each(k)}: {each(v)}" for k, v in value.items()) + "}"
     if isinstance(value, type):
         return value.__qualname__
+    if hasattr(value, "generate") and isinstance(said := getattr(value, "identity", None), dict):
+        return f"{type(value).__qualname__}({each(said)})"
     if hasattr(value, "generate") or hasattr(value, "sha256"):
         name = getattr(value, "sha256", None) or ADDRESSED.sub(r"\1", repr(value))
         return f"{type(value).__qualname__}({name}, seed={getattr(value, 'seed', None)!r})"

@@ -39,6 +39,10 @@ class Emulating(Wrapper):
         self.leaves_out = leaves_out
         self.can = frozenset(OPTIONS) if leaves_out else backend.can | {"stop", "schema"}
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {**self.backend.identity, "emulating": "warn" if self.leaves_out else "emulate"}
+
     async def around(self, requests: Sequence[Request], inner: Inner) -> Replies:
         replies = await inner.send([self._sendable(request) for request in requests])
         return [self._finished(request, reply) for request, reply in zip(requests, replies, strict=True)]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Coroutine, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, Protocol, TypeVar
 
 from promptlab.errors import ModelError
@@ -22,6 +23,10 @@ class Inner(Protocol):
     def send(self, requests: Sequence[Request]) -> Awaitable[Replies]: ...
     def sleep(self, seconds: float) -> Awaitable[None]: ...
     def result(self, future: Future[T]) -> Awaitable[T]: ...
+    def within(self, future: Future[Any], seconds: float) -> Awaitable[None]:
+        """Until the future is done or the seconds, of which there may be infinitely many, are over."""
+        ...
+
     def now(self) -> float:
         """Seconds on a clock that never goes back."""
         ...
@@ -71,7 +76,10 @@ class Awaiting:
         return asyncio.sleep(seconds)
 
     def result(self, future: Future[T]) -> Awaitable[T]:
-        return asyncio.wrap_future(future)
+        return asyncio.shield(asyncio.wrap_future(future))  # others wait for it too
+
+    async def within(self, future: Future[Any], seconds: float) -> None:
+        await asyncio.wait([asyncio.wrap_future(future)], timeout=None if seconds == math.inf else seconds)
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -91,6 +99,9 @@ class Blocking:
 
     async def result(self, future: Future[T]) -> T:
         return future.result()
+
+    async def within(self, future: Future[Any], seconds: float) -> None:
+        wait([future], None if seconds == math.inf else seconds)
 
     def now(self) -> float:
         return time.monotonic()

@@ -1,0 +1,130 @@
+"""What was asked before is not asked again, and what is asked by many at once is asked once."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from promptlab.backends.wrappers.record import Key, Record
+from promptlab.backends.wrappers.wrapper import Inner, Replies, Wrapper
+from promptlab.errors import ModelError, SetupError
+from promptlab.jsonable import KEPT_ERRORS, digest, dumped, request_json
+from promptlab.options import name_of
+from promptlab.types import Backend, Reply, Request
+
+IN_MEMORY = 4_096  # answers that are also kept in memory
+Flight = Future[Reply | ModelError | None]
+
+
+class Cached(Wrapper):
+    """A backend whose answers are kept in a file, and read from there when the same is asked again.
+
+    The same means: the backend's `identity` (provider, address, model, weights, adapter, template, options) and the
+    whole request, its branch among it, so that n samples stay n different ones. Equal requests that are in flight at
+    the same time are one call; if that one fails, each of the others asks for itself. Replies are kept, and failures
+    that were paid for and final (Refused, Truncated). `path` may be a Record that others use too.
+
+    Raises SetupError for a backend that does not tell its `identity`, unless it is given here.
+    """
+
+    def __init__(
+        self, backend: Backend, path: str | Path | Record, *, identity: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(backend)
+        told = identity if identity is not None else getattr(backend, "identity", None)
+        if told is None:
+            raise SetupError(
+                f"{name_of(backend)} does not say what it is, so its answers cannot be told from those of others: give "
+                'it an `identity`, or Cached(…, identity={"name": …}).'
+            )
+        self._identity = dict(told)
+        self.record = path if isinstance(path, Record) else Record(path)
+        self._start()
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._who = self.record.model(self._identity)
+        self._flights: dict[Key, Flight] = {}
+        self._recent: OrderedDict[Key, Reply | ModelError] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"backend": self.backend, "record": self.record, "_identity": self._identity}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start()
+
+    async def around(self, requests: Sequence[Request], inner: Inner) -> Replies:
+        told = [dumped(request_json(request)) for request in requests]
+        keys = [Key(self._who, digest(each)) for each in told]
+        asked = {key: (request, each) for key, request, each in zip(keys, requests, told, strict=True)}
+        replies, own, others = self._sorted(asked)
+        if own:
+            replies |= await self._led(own, inner)
+        alone: dict[Key, tuple[Request, bytes]] = {}
+        for key, flight in others.items():
+            reply = await inner.result(flight)
+            if isinstance(reply, Reply):
+                replies[key] = reply
+            else:  # the one that was sent failed, or was cancelled
+                alone[key] = asked[key]
+        if alone:
+            replies |= await self._sent(alone, inner)
+        return [replies[key] for key in keys]
+
+    def _sorted(
+        self, asked: Mapping[Key, tuple[Request, bytes]]
+    ) -> tuple[dict[Key, Reply | ModelError], dict[Key, tuple[Request, bytes]], dict[Key, Flight]]:
+        """What is there already, what is to be asked here, and what others are asking."""
+        there: dict[Key, Reply | ModelError] = {}
+        own: dict[Key, tuple[Request, bytes]] = {}
+        others: dict[Key, Flight] = {}
+        with self._lock:
+            for key, request in asked.items():
+                if (flight := self._flights.get(key)) is not None:
+                    others[key] = flight
+                elif (kept := self._kept(key)) is not None:
+                    there[key] = kept
+                else:
+                    own[key] = request
+                    self._flights[key] = Future()
+        return there, own, others
+
+    def _kept(self, key: Key) -> Reply | ModelError | None:
+        if key in self._recent:
+            self._recent.move_to_end(key)
+            return self._recent[key]
+        if (kept := self.record.answer(key)) is not None:
+            self._remember(key, kept)
+        return kept
+
+    def _remember(self, key: Key, reply: Reply | ModelError) -> None:
+        self._recent[key] = reply
+        if len(self._recent) > IN_MEMORY:
+            self._recent.popitem(last=False)
+
+    async def _led(self, own: Mapping[Key, tuple[Request, bytes]], inner: Inner) -> dict[Key, Reply | ModelError]:
+        """Ask, and tell those who wait for the same; None tells them to ask for themselves."""
+        found: dict[Key, Reply | ModelError] = {}
+        try:
+            found = await self._sent(own, inner)
+        finally:
+            with self._lock:
+                landed = [(self._flights.pop(key), found.get(key)) for key in own]
+            for flight, reply in landed:
+                flight.set_result(reply)
+        return found
+
+    async def _sent(self, asked: Mapping[Key, tuple[Request, bytes]], inner: Inner) -> dict[Key, Reply | ModelError]:
+        """Ask, and keep what was answered before anybody is told."""
+        found = dict(zip(asked, await inner.send([request for request, _ in asked.values()]), strict=True))
+        for key, reply in found.items():
+            if isinstance(reply, Reply) or type(reply).__name__ in KEPT_ERRORS:
+                found[key] = self.record.keep(key, asked[key][1], reply)
+                with self._lock:
+                    self._remember(key, found[key])
+        return found
