@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,6 +63,25 @@ def proportional_set_size(pid: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+@contextmanager
+def answering(delay_s: float) -> Iterator[str]:
+    """The address of a model on this machine that answers after so long, in a process of its own; no path in it."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # every request in flight holds a file open
+    command = [sys.executable, str(Path(__file__).parent / "loopback" / "server.py"), str(delay_s)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+        server.stdin.close()
+
+
+def peak_of(url: str) -> int:
+    """How many requests were in such a model at once at most, since this was asked last."""
+    with urllib.request.urlopen(f"{url}/peak") as answer:
+        return int(answer.read())
 
 
 def row(

@@ -15,19 +15,23 @@ if TYPE_CHECKING:
     from promptlab.compare.runner import compare
     from promptlab.learners import finetuned, in_context
     from promptlab.prompt import Prompt
+    from promptlab.runners.mapping import amap
+    from promptlab.runners.mapping import map as map
     from promptlab.task import Task
 
 # Imported when first used: the rest of the library must not make `import promptlab` slow.
 _LATER = {
     "Prompt": "promptlab.prompt",
     "Task": "promptlab.task",
+    "amap": "promptlab.runners.mapping",
     "finetuned": "promptlab.learners",
     "in_context": "promptlab.learners",
+    "map": "promptlab.runners.mapping",
     "model": "promptlab.backends",
     "replay": "promptlab.backends.script",
 }
 
-__all__ = [
+__all__ = [  # not `map`, as `import *` is not to hide the one of Python
     "Answer",
     "Example",
     "Message",
@@ -38,6 +42,7 @@ __all__ = [
     "Task",
     "Tool",
     "Usage",
+    "amap",
     "arun",
     "ask",
     "attempt",
@@ -65,4 +70,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_LATER, *__all__})

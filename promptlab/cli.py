@@ -95,6 +95,13 @@ def compare(
         str, typer.Option(help="How many labelled examples each arm gets; 0,8,32,128 as far as they go if left out.")
     ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="How many times the examples are drawn anew.")] = 3,
+    budget_usd: Annotated[
+        float | None, typer.Option(min=0, help="The most dollars that the model may cost, resumed runs included.")
+    ] = None,
+    calls: Annotated[int | None, typer.Option(min=0, help="The most calls of the model, likewise.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many calls, tokens and dollars it would take; ask nothing.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="The folder of the run.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
     jobs: Annotated[int, typer.Option(min=0, help="Processes at a time (0: one a core).")] = 0,
@@ -113,6 +120,8 @@ def compare(
         refuse_changes(ctx)
         given = Arguments.of_run(resume)
         given = replace(given, local_only=given.local_only or local_only)
+        given = replace(given, budget_usd=given.budget_usd if budget_usd is None else budget_usd)
+        given = replace(given, calls=given.calls if calls is None else calls)
     else:
         assert file is not None
         given = Arguments(
@@ -132,7 +141,14 @@ def compare(
             seeds=seeds,
             local_only=local_only,
             seed=seed,
+            budget_usd=budget_usd,
+            calls=calls,
         )
+    if dry_run:
+        from promptlab.compare.rehearsal import rehearse
+
+        print(rehearse(given))
+        return
     folder = resume or out or Path("runs") / (file.stem if file else "run")
     command = shlex.join(["promptlab", *ctx.find_root().obj])
     failed = run_study(given, folder, jobs=jobs, resume=resume is not None, quiet=quiet, command=command)
@@ -142,7 +158,7 @@ def compare(
 
 def refuse_changes(ctx: typer.Context) -> None:
     """A run goes on as it was begun: only how it is done can change."""
-    free = {"resume", "jobs", "quiet", "local_only"}
+    free = {"resume", "jobs", "quiet", "local_only", "budget_usd", "calls", "dry_run"}
     if changed := [f"--{name.replace('_', '-')}" for name in ctx.params if name not in free and typed(ctx, name)]:
         raise SetupError(f"--resume goes on with a run as it was begun; leave out {', '.join(changed)}.")
 
@@ -247,6 +263,46 @@ def report(
     print(page)
     if open_it:
         typer.launch(str(page))
+
+
+@app.command(epilog="Example: `promptlab replay runs/notes`")
+def replay(
+    folder: Annotated[Path, typer.Argument(help="That of a finished run.")],
+    jobs: Annotated[int, typer.Option(min=0, help="Processes at a time (0: one a core).")] = 0,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Do a finished study again, a hosted model being answered from the recording; nothing is sent to anybody."""
+    from promptlab.compare.study import replay_study
+
+    same, total = replay_study(folder, jobs)
+    print(f"{same:,} of {total:,} rows came out the same.")
+    if same < total:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: `promptlab trace runs/notes --open`")
+def trace(
+    file: Annotated[Path, typer.Argument(help="The file that calls are noted in, or the folder of a run.")],
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Where the page goes; beside the file if left out.")] = None,
+    calls: Annotated[int, typer.Option(min=1, help="Show at most so many calls; totals are of all.")] = 1_000,
+    redact: Annotated[bool, typer.Option(help="Cut off what looks like a key.")] = True,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Write a page of all calls that were made: what they cost, and each program's as a tree."""
+    from promptlab.compare.cellfile import whole
+    from promptlab.trace.rendering import file_of, page
+
+    html = page(file, redact=redact, most_calls=calls)
+    found = file_of(file)
+    path = out or found.with_name("trace.html" if file.is_dir() else f"{found.stem}.trace.html")
+    with whole(path) as written:
+        written.write(html)
+    print(path)
+    if open_it:
+        typer.launch(str(path))
 
 
 @app.command(epilog="Example: `promptlab models`")

@@ -77,11 +77,14 @@ class ContextOverflow(ModelError):
 
 
 class Unavailable(ModelError):
-    """Not now: asking again later may succeed. `retry_after_s` is when the server said so, in seconds."""
+    """Not now: asking again later may succeed. `retry_after_s` is when the server said so, in seconds.
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    `status` is that of HTTP; None where it is not known whether the request was served: no answer in time, a torn one.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, status: int | None = None) -> None:
         super().__init__(message)
-        self.retry_after_s = retry_after_s
+        self.retry_after_s, self.status = retry_after_s, status
 
 
 class Refused(ModelError):

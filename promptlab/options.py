@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from promptlab.errors import Unsupported
+from promptlab.errors import SetupError, Unsupported
 from promptlab.types import Request
 
 # Options of a Request that not every backend honours, and how a message calls them.
@@ -27,18 +28,43 @@ def takes(backend: Any, option: str) -> bool:
     return option in getattr(backend, "can", OPTIONS)
 
 
+def beyond_options(backend: Any) -> frozenset[str]:
+    """What a backend, or a class of them, can besides options: "scores" (of given texts), "n" (samples in one call)."""
+    declared = {"scores": getattr(backend, "scores", False), "n": getattr(backend, "native_n", False)}
+    return frozenset(name for name, can in declared.items() if can)
+
+
 def lacking(backend: Any, request: Request) -> list[str]:
     """What a request asks that the backend cannot do: options that it does not take, and "continuations"."""
-    missing = ["continuations"] if request.continuations and not getattr(backend, "scores", False) else []
+    missing = ["continuations"] if request.continuations and "scores" not in beyond_options(backend) else []
     asked = [name for name, unset in UNSET.items() if getattr(request, name) != unset]
     return missing + [name for name in asked if not takes(backend, name)]
 
 
 def check(backend: Any, requests: Iterable[Request]) -> None:
-    """Raises Unsupported for the first thing asked that the backend cannot do, before anything is sent."""
+    """Raises Unsupported for the first thing asked that the backend cannot do, before anything is sent.
+
+    SetupError for options that mean nothing to any.
+    """
     for request in requests:
+        _refuse_nonsense(request)
         if missing := lacking(backend, request):
             raise Unsupported(f"{name_of(backend)} cannot take {said(missing)}. {_way_out(missing)}")
+
+
+def _refuse_nonsense(request: Request) -> None:
+    wrong = {
+        "temperature": request.temperature is not None and not 0 <= request.temperature < math.inf,
+        "top_p": not 0 < request.top_p <= 1,
+        "max_tokens": request.max_tokens is not None and request.max_tokens < 0,
+        "stop": "" in request.stop,
+    }
+    for name, is_wrong in wrong.items():
+        if is_wrong:
+            raise SetupError(
+                f"{name}={getattr(request, name)!r} means nothing: temperature and max_tokens are 0 or more, "
+                "top_p is in (0, 1], and a stop string is not empty."
+            )
 
 
 def said(missing: Sequence[str]) -> str:

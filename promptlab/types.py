@@ -55,6 +55,7 @@ class Request:
     With `continuations` it asks for the log-probability of each of them after `messages`; without, for a reply.
     `temperature=None` leaves sampling to the backend's own default (greedy for in-process engines).
     `branch` tells apart requests that are otherwise equal: n samples of one prompt are n different requests.
+    `program` says which program asks, in the words of its runner. It is for traces, and no part of what is asked.
     """
 
     messages: tuple[Message, ...]
@@ -68,6 +69,7 @@ class Request:
     tools: tuple[ToolSpec, ...] = ()
     schema: Mapping[str, Any] | None = field(default=None, hash=False)
     branch: tuple[int, ...] = ()
+    program: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +174,13 @@ class Backend(Protocol):
 
     A backend may also have (absent means no): `scores`, True where it answers requests with continuations; `chats`,
     False where a prompt means nothing to it; `entails`, True where scores say how far a text entails others; `can`, the
-    names of the options of a Request that it honours (absent: all are passed to it, and are its own affair);
-    `identity`, all of it that can change an answer, as JSON can tell it (never a key), by which answers are kept;
-    `native_n`, True where samples of one prompt are best asked together; `context_tokens`, the most tokens a prompt
-    and its reply may have together; `count_tokens(messages)`; `local`, True where what is asked never leaves this
-    machine, which `--local-only` insists on; `async agenerate(requests)`, used instead of `generate` by the concurrent
-    runners, and `async aclose()`, which `run` calls when its event loop is about to end.
+    names of the options of a Request that it honours (absent: all are passed to it, and are its own affair; it is
+    `scores` and `native_n` that are asked about texts to score and samples, whatever `can` holds); `identity`, all of
+    it that can change an answer, as JSON can tell it (never a key), by which answers are kept; `native_n`, True where
+    samples of one prompt are best asked together; `context_tokens`, the most tokens a prompt and its reply may have
+    together; `count_tokens(messages)`; `local`, True where what is asked never leaves this machine, which
+    `--local-only` insists on; `async agenerate(requests)`, used instead of `generate` by the concurrent runners, and
+    `async aclose()`, which `run` calls when its event loop is about to end.
     """
 
     batched: bool

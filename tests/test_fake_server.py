@@ -277,9 +277,131 @@ MALFORMED = [
     ("/v1/responses", {"input": [{"type": "item_reference", "id": "x"}]}, "item_reference"),
     ("/v1/messages", {"messages": HI}, "max_tokens: Field required"),
     ("/v1/messages", {"messages": [], "max_tokens": 9}, "at least one message"),
+    ("/v1/messages", {"messages": HI, "max_tokens": 9, "thinking": {"budget_tokens": 9}}, "equal to 1024"),
+    ("/v1/messages", {"messages": HI, "max_tokens": 9, "thinking": {"budget_tokens": 2000}}, "must be greater than"),
     ("/v1/messages", {"model": 7}, "model is a string"),
     ("/v1/messages", "no JSON", "not a JSON object"),
 ]
+
+
+BARE = {"type": "object", "properties": {"a": {"type": "integer"}}}
+CLOSED = {**BARE, "required": ["a"], "additionalProperties": False}
+PLACES = {  # where a schema that is to be held to stands
+    "/v1/chat/completions": lambda schema: {
+        "messages": HI,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": schema}},
+    },
+    "/v1/responses": lambda schema: {
+        "input": "hi",
+        "text": {"format": {"type": "json_schema", "name": "n", "strict": True, "schema": schema}},
+    },
+    "/v1/messages": lambda schema: {
+        "max_tokens": 9,
+        "messages": HI,
+        "output_config": {"format": {"type": "json_schema", "schema": schema}},
+    },
+}
+TOOLS = {
+    "/v1/chat/completions": lambda schema: {
+        "messages": HI,
+        "tools": [{"type": "function", "function": {"name": "t", "strict": True, "parameters": schema}}],
+    },
+    "/v1/responses": lambda schema: {
+        "input": "hi",
+        "tools": [{"type": "function", "name": "t", "strict": True, "parameters": schema}],
+    },
+    "/v1/messages": lambda schema: {
+        "max_tokens": 9,
+        "messages": HI,
+        "tools": [{"name": "t", "strict": True, "input_schema": schema}],
+    },
+}
+
+
+def inside(schema: dict[str, Any]) -> dict[str, Any]:
+    return {**CLOSED, "properties": {"a": schema}, "$defs": {"A": CLOSED}}
+
+
+OPENAI_REFUSES = [
+    (BARE, "'additionalProperties' is required to be supplied and to be false"),
+    ({**CLOSED, "required": []}, "'required' is required to be supplied"),
+    (inside({"type": "array", "items": BARE}), "('properties', 'a', 'items')"),
+    (inside({"$ref": "#/$defs/A", "description": "a"}), "$ref cannot have keywords {'description'}"),
+    (inside({"oneOf": [CLOSED]}), "'oneOf' is not permitted"),
+    (inside({"description": "anything"}), "schema must have a 'type' key"),
+    ({**CLOSED, "properties": {"a": {}, "default": BARE}, "required": ["a", "default"]}, "In context="),
+]
+ANTHROPIC_REFUSES = [
+    (BARE, "'additionalProperties' must be explicitly set to false"),
+    (inside({"anyOf": [BARE]}), "'additionalProperties' must be explicitly set to false"),
+    (inside({"type": "integer", "minimum": 1, "maximum": 2}), "'integer' type, properties minimum, maximum are not"),
+]
+
+
+@pytest.mark.parametrize("places", [PLACES, TOOLS], ids=["replies", "tools"])
+@pytest.mark.parametrize("path", PLACES)
+def test_a_schema_that_a_strict_mode_does_not_take_is_a_400(places, path):
+    with FakeServer(lambda _: "{}") as server:
+        for schema, said in ANTHROPIC_REFUSES if path == "/v1/messages" else OPENAI_REFUSES:
+            status, _, text = raw(server.url, path, {"model": "m", **places[path](schema)})
+            assert (status, said in json.loads(text)["error"]["message"]) == (400, True), text
+        assert raw(server.url, path, {"model": "m", **places[path](inside({"$ref": "#/$defs/A"}))})[0] == 200
+
+
+TEXT, THOUGHT = {"type": "text", "text": "x"}, {"type": "thinking", "thinking": "x", "signature": "s"}
+MARK = {"cache_control": {"type": "ephemeral"}}
+RESULT = {"type": "tool_result", "tool_use_id": "c", "content": "2"}
+USE = {"type": "tool_use", "id": "c", "name": "add", "input": {}}
+
+
+@pytest.mark.parametrize(
+    ("turns", "said"),
+    [
+        ([[]], "messages.0: all messages must have non-empty content"),
+        ([""], "messages.0: all messages must have non-empty content"),
+        ([[TEXT], [], [TEXT]], "messages.1: all messages must have non-empty content"),
+        ([[{"type": "text", "text": ""}]], "text content blocks must be non-empty"),
+        ([[{"type": "text", "text": " "}]], "text content blocks must contain non-whitespace text"),
+        ([[TEXT], [THOUGHT | MARK, TEXT], [TEXT]], "thinking.cache_control: Extra inputs are not permitted"),
+        ([[TEXT], [TEXT, THOUGHT], [TEXT]], "cannot be `thinking`"),
+        ([[TEXT | MARK] * 5], "A maximum of 4 blocks with cache_control may be provided. Found 5."),
+        ([[RESULT]], "unexpected `tool_use_id` found in `tool_result` blocks: c"),
+        ([[TEXT], [USE], [TEXT], [TEXT], [RESULT]], "messages.4.content.0: unexpected `tool_use_id`"),
+        ([[TEXT], [{**USE, "input": "{}"}], [RESULT]], "input is an object"),
+        ([[TEXT], [THOUGHT, USE | MARK], [RESULT | MARK], [TEXT | MARK] * 2], None),
+        ([[TEXT], []], None),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_turns_that_anthropic_refuses_are_a_400(path, turns, said):
+    chat = [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
+    with FakeServer(["x"]) as server:
+        status, _, text = raw(server.url, path, {"model": "m", "max_tokens": 9, "messages": chat})
+    assert status == (400 if said else 200), text
+    assert not said or said in json.loads(text)["error"]["message"]
+
+
+def test_answers_of_tools_nobody_called_are_a_400():
+    chat = {"messages": [*HI, {"role": "tool", "tool_call_id": "c", "content": "2"}]}
+    items = {"input": [*HI, {"type": "function_call_output", "call_id": "c", "output": "2"}]}
+    with FakeServer() as server:
+        one = raw(server.url, "/v1/chat/completions", {"model": "m", **chat})
+        other = raw(server.url, "/v1/responses", {"model": "m", **items})
+    assert one[0] == other[0] == 400
+    assert "must be a response to a preceeding message with 'tool_calls'" in one[2]
+    assert "No tool call found for function call output with call_id c" in other[2]
+
+
+def test_reasoning_is_given_encrypted_only_where_it_was_asked_for():
+    asked = {"model": "m", "input": "hi", "include": ["reasoning.encrypted_content"], "store": False}
+    known = {"type": "reasoning", "id": "rs_1", "summary": []}
+    with FakeServer(["x"]) as server:
+        refused = raw(server.url, "/v1/responses", asked)
+        told = raw(server.url, "/v1/responses", {**asked, "reasoning": {"effort": "low"}})
+        lost = raw(server.url, "/v1/responses", {"model": "m", "input": [*HI, known], "store": False})
+    assert (refused[0], told[0], lost[0]) == (400, 200, 404)
+    assert "Encrypted content is not supported with this model." in refused[2]
+    assert "Item with id 'rs_1' not found" in lost[2]
 
 
 @pytest.mark.parametrize(("path", "body", "said"), MALFORMED)

@@ -29,6 +29,7 @@ FLOORS = {
     "demo": 4,
     "__main__": 4,
     "cli": 4,
+    "trace": 4,
     "testing": 4,
 }
 TALK_TO_EACH_OTHER = {0, 1, 4}  # on these floors; elsewhere a room knows only itself and the floors below

@@ -11,7 +11,7 @@ import pytest
 import promptlab
 
 HEAVY = {"torch", "sklearn", "matplotlib", "openai", "anthropic", "transformers", "jinja2", "typer"}
-HEAVY |= {"scipy", "rich", "tokenizers", "safetensors", "numpy", "pydantic"}
+HEAVY |= {"aiohttp", "scipy", "rich", "tokenizers", "safetensors", "numpy", "pydantic"}
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:

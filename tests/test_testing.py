@@ -53,6 +53,29 @@ def test_no_network_refuses_every_address(server):
     connected(server)
 
 
+@pytest.mark.parametrize(
+    ("look_up", "asked"),
+    [
+        ("getaddrinfo", ("host.example", 443)),
+        ("gethostbyname", ("host.example",)),
+        ("gethostbyname_ex", ("host.example",)),
+        ("gethostbyaddr", ("192.0.2.1",)),
+        ("getnameinfo", (("192.0.2.1", 80), 0)),
+        ("getfqdn", ("192.0.2.1",)),
+    ],
+)
+@pytest.mark.parametrize("loopback", [False, True])
+def test_no_network_refuses_to_look_anything_up(look_up: str, asked: tuple[object, ...], loopback: bool):
+    with no_network(loopback=loopback), pytest.raises(AssertionError, match=r"host\.example|192\.0\.2\.1"):
+        getattr(socket, look_up)(*asked)
+
+
+def test_this_machine_may_be_looked_up():
+    with no_network(loopback=True):
+        assert socket.gethostbyname("localhost").startswith("127.")
+        assert socket.getnameinfo(("127.0.0.1", 80), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0] == "127.0.0.1"
+
+
 def test_no_network_may_leave_this_machine_reachable(server):
     with no_network(loopback=True):
         connected(server)

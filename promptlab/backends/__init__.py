@@ -6,11 +6,15 @@ from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from promptlab.backends.wrappers.emulating import as_wished
 from promptlab.errors import PromptlabError, SetupError, reason
 from promptlab.types import Backend
+
+if TYPE_CHECKING:
+    from promptlab.backends.wrappers.budget import Budget
 
 BACKENDS = {
     "tiny": "promptlab.backends.tiny:Tiny",
@@ -29,19 +33,35 @@ EXTRAS = {  # which extra brings a package
     "safetensors": "tiny",
     "openai": "openai",
     "anthropic": "anthropic",
+    "aiohttp": "openai,anthropic",
     "transformers": "hf",
     "peft": "hf",
     "vllm": "vllm",
+    "opentelemetry": "otel",
 }
 
 
-def model(spec: str, *, on_unsupported: str = "error", **options: Any) -> Backend:
+def model(
+    spec: str,
+    *,
+    cache: str | Path | None = None,
+    budget: Budget | None = None,
+    attempts: int = 6,
+    on_unsupported: str = "error",
+    offline: bool = False,
+    **options: Any,
+) -> Backend:
     """The backend a spec names: "tiny", "openai:NAME", "openai:NAME@URL", or your own as "package.module:Class/name".
 
     What follows the first colon (or, for your own, the first slash) is the backend's first argument, if there is any;
-    `options` are its keyword arguments. A request for what the backend cannot do raises Unsupported before it is sent;
-    with `on_unsupported="emulate"` stop strings and schemas are seen to here, with "warn" what it cannot do is left out
-    with a warning. Raises SetupError for an unknown name or a module that cannot be imported.
+    `options` are its keyword arguments. A hosted model is asked no faster than its provider takes it, and up to
+    `attempts` times where it is unavailable. With `cache` answers are kept in that file, and every call is noted there;
+    `offline` then sends nothing, and raises ReplayMiss for what is not there. `budget` is what may be spent, alone or
+    together with others that are given the same Budget.
+
+    A request for what the backend cannot do raises Unsupported before it is sent; with `on_unsupported="emulate"` stop
+    strings and schemas are seen to here, with "warn" what it cannot do is left out with a warning. Raises SetupError
+    for an unknown name or a module that cannot be imported.
     """
     if not isinstance(spec, str):
         raise SetupError(f'model takes a name such as "tiny", got {spec!r}.')
@@ -69,7 +89,12 @@ def model(spec: str, *, on_unsupported: str = "error", **options: Any) -> Backen
         raise SetupError(f'"{spec}" cannot be made: {reason(error)}.') from error
     if not isinstance(backend, Backend):
         raise SetupError(f'"{spec}" is a {type(backend).__name__}, not a backend: it needs `generate` and `batched`.')
-    return as_wished(backend, on_unsupported)
+    if attempts == 6 and cache is None and budget is None and backend.batched:
+        return as_wished(backend, on_unsupported)
+    from promptlab.backends.wrappers.stack import stacked
+
+    stack = stacked(backend, cache=cache, budget=budget, attempts=attempts, offline=offline)
+    return as_wished(stack, on_unsupported)
 
 
 def needs(package: str) -> None:

@@ -1,13 +1,12 @@
-"""The table of what each backend can do, made of what they declare.
+"""The table of what each backend can do, made of what they declare: `can`, `scores` and `native_n`.
 
-Besides options of a Request, a backend's `can` may hold "scores" (log-probabilities of given texts) and "n" (samples in
-one call).
+A class whose instances declare different things, by the API they ask, has them all in `apis`.
 """
 
 from __future__ import annotations
 
 from promptlab.backends import BACKENDS, load_attribute
-from promptlab.options import OPTIONS
+from promptlab.options import OPTIONS, beyond_options
 
 COLUMNS = (*OPTIONS, "n", "scores")
 
@@ -17,7 +16,7 @@ def table() -> list[tuple[str, frozenset[str]]]:
     rows: list[tuple[str, frozenset[str]]] = []
     for name, path in BACKENDS.items():
         made = load_attribute(path)
-        apis: dict[str, frozenset[str]] = getattr(made, "apis", None) or {"": made.can}
+        apis: dict[str, frozenset[str]] = getattr(made, "apis", None) or {"": made.can | beyond_options(made)}
         rows += [(f"{name} ({api})" if api else name, can) for api, can in apis.items()]
     return rows
 

@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
+from inspect import signature
 from typing import Any
 
 from promptlab.backends.pretrained import adapted, context_of, described, pretrained, together, weights_of
-from promptlab.backends.templates import encode, room_for, seed_of
-from promptlab.errors import ContextOverflow, ModelError
+from promptlab.backends.templates import Job, decode, encode, jobs_of, pieces, seed_of
+from promptlab.errors import ModelError
 from promptlab.options import check
 from promptlab.types import Message, Reply, Request, Token, Usage
 
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A request with its prompt and continuations as token ids; `room` is the most tokens of its reply."""
-
-    i: int
-    request: Request
-    prompt: list[int]
-    texts: list[list[int]]
-    room: int
-
-    @property
-    def cells(self) -> int:
-        """How many tokens it may come to."""
-        return len(self.prompt) + self.room
+TOKENS_A_LOGITS = 8  # a position whose logits are kept counts as so many more that are read
+Row = tuple[int, ...]
 
 
 class HF:
     """A model folder, or a name on the hub, as `AutoModelForCausalLM` loads it; `adapter` is a PEFT folder on top.
 
-    Greedy unless a request gives a temperature. What is sampled depends on `seed` (a request's own comes first) and the
-    request's branch, not on the batch. `dtype` is "auto" for the checkpoint's own; `device` "auto" for a GPU if there
-    is one. A model without a chat template continues plain text. Weights are read from safetensors only.
+    Greedy unless a request gives a temperature: of the checkpoint's generation_config.json only the ends count. What
+    is sampled depends on `seed` (a request's own comes first) and the request's branch, not on the batch. `dtype` is
+    "auto" for the checkpoint's own; `device` "auto" for a GPU if there is one. A model without a chat template
+    continues plain text. Weights are read from safetensors only.
     """
 
     batched = True
     scores = True
     local = True
-    can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs", "scores"})
+    can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs"})
 
     def __init__(
         self, name: str, *, adapter: str | None = None, dtype: str = "auto", device: str = "auto", seed: int = 0
@@ -50,6 +38,9 @@ class HF:
         self.tokenizer, self.model, self.device = pretrained(
             "AutoModelForCausalLM", name, dtype, device, padding_side="left"
         )
+        self.pad = self.tokenizer.pad_token_id or 0
+        self.ends = self._only_ends()
+        self.takes = set(signature(self.model.forward).parameters)
         if adapter is not None:
             self.model = adapted(self.model, adapter)
 
@@ -77,7 +68,7 @@ class HF:
         """What it is, for reports."""
         return described(self.name, self.model, self.device) + (f", adapter {self.adapter}" if self.adapter else "")
 
-    @property
+    @cached_property
     def context_tokens(self) -> int:
         return context_of(self.model)
 
@@ -91,89 +82,104 @@ class HF:
         import torch
 
         check(self, requests)
-        replies: dict[int, Reply | ModelError] = {}
-        jobs: list[Job] = []
-        for i, request in enumerate(requests):
-            prompt = self.encode(request.messages)
-            texts = [self.tokenizer.encode(text, add_special_tokens=False) for text in request.continuations]
-            needed = max(map(len, texts), default=1)
-            if len(prompt) + needed > self.context_tokens:
-                replies[i] = ContextOverflow(
-                    f"the prompt has {len(prompt)} tokens and needs {needed} more; the context is {self.context_tokens}"
-                )
-            else:
-                jobs.append(Job(i, request, prompt, texts, room_for(request, len(prompt), self.context_tokens)))
+        jobs, replies = jobs_of(self.tokenizer, requests, self.context_tokens)
         with torch.inference_mode():
-            replies |= {job.i: self._scored(job) for job in jobs if job.texts}
-            for some in together([job for job in jobs if not job.texts], lambda job: job.cells):
+            replies |= self._scored([job for job in jobs if job.texts])
+            for some in together([job for job in jobs if not job.texts], lambda job: len(job.prompt) + job.room):
                 replies |= {job.i: reply for job, reply in zip(some, self._written(some), strict=True)}
         return [replies[i] for i in range(len(requests))]
 
-    def _scored(self, job: Job) -> Reply:
-        """Σ log p of every continuation, all of them side by side behind their prompt."""
+    def _only_ends(self) -> list[int]:
+        """The tokens that end a reply; all else that the checkpoint asks of generation is forgotten."""
+        named = self.model.generation_config.eos_token_id
+        ends = {named} if isinstance(named, int) else set(named or ())
+        ends |= {self.tokenizer.eos_token_id} - {None}
+        self.model.generation_config = self._decoding(sorted(ends))
+        return sorted(ends)
+
+    def _decoding(self, ends: Sequence[int], **more: Any) -> Any:
+        import transformers
+
+        made: Any = transformers.GenerationConfig
+        return made(eos_token_id=ends or None, pad_token_id=self.pad, **more)
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> dict[str, Any]:
+        """Rows of unequal lengths as the model reads them, with what pads them on the left."""
         import torch
 
-        rows = [job.prompt + text for text in job.texts]
         width = max(map(len, rows))
-        tokens = torch.tensor([row + [self.tokenizer.pad_token_id] * (width - len(row)) for row in rows])
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-        logits = self.model(input_ids=tokens.to(self.device), attention_mask=mask.to(self.device)).logits
-        log_p = torch.log_softmax(logits[:, :-1].float(), dim=-1).gather(2, tokens[:, 1:, None].to(self.device))
-        start = len(job.prompt) - 1
-        scores = tuple(float(row[start : start + len(t), 0].sum()) for row, t in zip(log_p, job.texts, strict=True))
-        return Reply(scores=scores, usage=Usage(len(job.prompt) + sum(map(len, job.texts))))
+        tokens = torch.tensor([[self.pad] * (width - len(row)) + list(row) for row in rows])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        return {"input_ids": tokens.to(self.device), "attention_mask": mask.to(self.device)}
+
+    def _scored(self, jobs: Sequence[Job]) -> dict[int, Reply]:
+        """Σ log p of every continuation. What stands before last tokens is read once for all texts that share it."""
+        import torch
+
+        texts: dict[Row, set[Row]] = {}  # what is read, and the texts that then end with one more token
+        for job in jobs:
+            for text in filter(None, job.texts):
+                texts.setdefault((*job.prompt, *text[:-1]), set()).add(tuple(text))
+        longest = {row: max(map(len, ends)) for row, ends in texts.items()}
+        scores: dict[tuple[Row, Row], float] = {}
+        for rows in together(list(texts), lambda row: len(row) + TOKENS_A_LOGITS * longest[row]):
+            logits = self._last_logits(rows, max(longest[row] for row in rows))
+            found: list[Any] = []
+            for row, of_row in zip(rows, logits, strict=True):
+                log_p = torch.log_softmax(of_row[-longest[row] :].float(), dim=-1)
+                found += [log_p[range(-len(text), 0), text].sum() for text in texts[row]]
+            scores |= zip(
+                ((row, text) for row in rows for text in texts[row]), torch.stack(found).tolist(), strict=True
+            )
+        return {
+            job.i: Reply(
+                scores=tuple(scores[(*job.prompt, *text[:-1]), tuple(text)] if text else 0.0 for text in job.texts),
+                usage=Usage(len(job.prompt) + sum(map(len, job.texts))),
+            )
+            for job in jobs
+        }
+
+    def _last_logits(self, rows: Sequence[Row], n: int) -> Any:
+        """(rows, n, vocabulary): what follows the last n tokens of each row."""
+        given = self._padded(rows)
+        if "position_ids" in self.takes:
+            given["position_ids"] = (given["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+        if "logits_to_keep" in self.takes:
+            given["logits_to_keep"] = n
+        return self.model(**given).logits[:, -n:]
 
     def _written(self, jobs: Sequence[Job]) -> list[Reply]:
         """Replies written together, each to its own end."""
-        import torch
-
         from promptlab.backends.decoding import Ends, Sampling
 
         width = max(len(job.prompt) for job in jobs)
-        pad = self.tokenizer.pad_token_id
-        tokens = torch.tensor([[pad] * (width - len(job.prompt)) + job.prompt for job in jobs]).to(self.device)
-        mask = torch.tensor([[0] * (width - len(job.prompt)) + [1] * len(job.prompt) for job in jobs]).to(self.device)
-        most = max(job.room for job in jobs)
-        if most == 0:
-            return [Reply(finish="length", usage=Usage(len(job.prompt))) for job in jobs]
+        sampling = Sampling([(job.request, seed_of(job.request, self.seed)) for job in jobs], self.device)
         made = self.model.generate(
-            input_ids=tokens,
-            attention_mask=mask,
-            max_new_tokens=most,
-            do_sample=False,
-            num_beams=1,
-            use_cache=True,
-            logits_processor=[Sampling([(job.request, seed_of(job.request, self.seed)) for job in jobs], self.device)],
+            **self._padded([job.prompt for job in jobs]),
+            generation_config=self._decoding(self.ends, max_new_tokens=max(job.room for job in jobs)),
+            logits_processor=[sampling],
             stopping_criteria=[Ends([(job.room, job.request.stop) for job in jobs], self.tokenizer, width)],
-            pad_token_id=pad,
-            return_dict_in_generate=True,
-            output_logits=any(job.request.logprobs for job in jobs),
         )
-        return [self._reply(job, k, made, width) for k, job in enumerate(jobs)]
+        log_p = sampling.log_p()
+        return [
+            self._reply(job, ids[: job.room], log_p.get(k, []))
+            for k, (job, ids) in enumerate(zip(jobs, made[:, width:].tolist(), strict=True))
+        ]
 
-    def _reply(self, job: Job, row: int, made: Any, width: int) -> Reply:
-        import torch
-
-        ids = made.sequences[row, width : width + job.room].tolist()
-        ends = self.model.generation_config.eos_token_id
-        ends = {ends} if isinstance(ends, int) else set(ends or ())
-        end = next((at for at, token in enumerate(ids) if token in ends), None)
-        kept = ids[:end] if end is not None else ids
-        said, finish = self.tokenizer.decode(kept, skip_special_tokens=True), "stop" if end is not None else "length"
+    def _reply(self, job: Job, ids: list[int], log_p: list[float]) -> Reply:
+        end = next((at for at, token in enumerate(ids) if token in self.ends), None)
+        kept = ids[:end]
+        said, finish = decode(self.tokenizer, kept), "length" if end is None else "stop"
         if found := [at for stop in job.request.stop if (at := said.find(stop)) >= 0]:
-            kept = shortest(kept, lambda some: any(s in self.tokenizer.decode(some) for s in job.request.stop))
-            said, finish = said[: min(found)], "stop"
+            stopped = (
+                n for n in range(len(kept)) if any(s in decode(self.tokenizer, kept[:n]) for s in job.request.stop)
+            )
+            kept, said, finish = kept[: next(stopped, len(kept))], said[: min(found)], "stop"
         tokens: tuple[Token, ...] = ()
         if job.request.logprobs:
-            log_p = [torch.log_softmax(made.logits[at][row].float(), -1)[token] for at, token in enumerate(kept)]
-            tokens = tuple(Token(self.tokenizer.decode([t]), float(p)) for t, p in zip(kept, log_p, strict=True))
+            tokens = tuple(map(Token, pieces(self.tokenizer, kept), log_p))
         usage = Usage(len(job.prompt), output_tokens=len(kept) + (end is not None and not found))
         return Reply(said, finish="stop" if finish == "stop" else "length", tokens=tokens, usage=usage)
-
-
-def shortest(ids: list[int], holds: Callable[[list[int]], bool]) -> list[int]:
-    """The fewest tokens from the beginning of which something holds."""
-    return next((ids[:n] for n in range(1, len(ids) + 1) if holds(ids[:n])), ids)
 
 
 def _load(name: str, adapter: str | None, dtype: str, device: str, seed: int) -> HF:

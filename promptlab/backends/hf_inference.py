@@ -6,6 +6,7 @@ from typing import Any
 
 from promptlab.backends.hosted import key_from
 from promptlab.backends.openai import APIS, OpenAI
+from promptlab.errors import SetupError
 
 ROUTER = "https://router.huggingface.co/v1"
 
@@ -20,9 +21,12 @@ class HFInference(OpenAI):
     kind = "hf-inference"
     key_variable = "HF_TOKEN"
     apis = None
+    batch_api = None
     can = APIS["chat"] - {"n"}
 
     def __init__(self, name: str, *, key: str | None = None, **options: Any) -> None:
+        if options.get("api", "chat") != "chat":
+            raise SetupError("The router speaks chat completions only: leave api out.")
         if "@" not in name:
             key = key_from(key, self.key_variable, needed=True)
         super().__init__(name if "@" in name else f"{name}@{ROUTER}", key=key, **options)

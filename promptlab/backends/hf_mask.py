@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 from promptlab.backends.pretrained import context_of, described, pretrained, together, weights_of
+from promptlab.backends.templates import plain
 from promptlab.backends.wire.completions import text_of
 from promptlab.errors import ContextOverflow, ModelError, SetupError
 from promptlab.options import check
@@ -28,13 +30,14 @@ class HFMask:
     scores = True
     chats = False
     local = True
-    can = frozenset({"logprobs", "scores"})
+    can = frozenset({"logprobs"})
 
     def __init__(self, name: str, *, dtype: str = "auto", device: str = "auto") -> None:
         self.name = name
         self.tokenizer, self.model, self.device = pretrained("AutoModelForMaskedLM", name, dtype, device)
         if self.tokenizer.mask_token_id is None:
             raise SetupError(f"hf-mask:{name} has no mask token: it was not trained to fill gaps.")
+        self.mask: int = self.tokenizer.mask_token_id
 
     def __repr__(self) -> str:
         return f"hf-mask:{self.name}"
@@ -58,7 +61,7 @@ class HFMask:
         """What it is, for reports."""
         return described(self.name, self.model, self.device)
 
-    @property
+    @cached_property
     def context_tokens(self) -> int:
         return min(context_of(self.model), int(self.tokenizer.model_max_length))
 
@@ -67,23 +70,36 @@ class HFMask:
         ids = self._read(text)
         if isinstance(ids, ModelError):
             raise ids
-        best = self._log_p([ids])[0][0].topk(k)
-        found = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return [Token(self.tokenizer.decode([token]), log_p) for token, log_p in found]
+        best: list[Token] = self._at_masks([ids], lambda _, log_p: self._likeliest(log_p, k))[0]
+        return best
 
     def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
         check(self, requests)
         read = [self._read(text_of(request.messages)) for request in requests]
-        fillings = [self._fillings(request) for request in requests]
-        widths = {
+        fillings = [[plain(self.tokenizer, text) for text in request.continuations] for request in requests]
+        rows = {
             (i, len(tokens)): self._widened(ids, len(tokens))
             for i, ids in enumerate(read)
             if not isinstance(ids, ModelError)
             for tokens in fillings[i] or [[0]]
         }
-        too_long = {i for (i, _), ids in widths.items() if len(ids) > self.context_tokens}
-        rows = {at: ids for at, ids in widths.items() if at[0] not in too_long}
-        log_p = dict(zip(rows, self._log_p(list(rows.values())), strict=True))
+        too_long = {i for (i, _), ids in rows.items() if len(ids) > self.context_tokens}
+        asked = [at for at in rows if at[0] not in too_long]
+
+        def told(row: int, log_p: Any) -> Any:
+            """The log-probability of every filling of so many tokens, by its number; or the likeliest token."""
+            i, n = asked[row]
+            if not fillings[i]:
+                return self._likeliest(log_p, 1)
+            return {j: _score(log_p, tokens) for j, tokens in enumerate(fillings[i]) if len(tokens) == n}
+
+        found = dict(zip(asked, self._at_masks([rows[at] for at in asked], told), strict=True))
+        scores: dict[int, dict[int, float]] = {}
+        tokens_read = Counter[int]()
+        for i, n in asked:
+            tokens_read[i] += len(rows[i, n])
+            if fillings[i]:
+                scores.setdefault(i, {}).update(found[i, n])
         replies: list[Reply | ModelError] = []
         for i, (request, ids) in enumerate(zip(requests, read, strict=True)):
             if isinstance(ids, ModelError):
@@ -93,50 +109,52 @@ class HFMask:
             elif not all(fillings[i]):
                 replies.append(ModelError("a text without a token cannot fill a gap"))
             elif request.continuations:
-                scores = [_score(log_p[i, len(tokens)], tokens) for tokens in fillings[i]]
-                replies.append(
-                    Reply(scores=tuple(scores), usage=Usage(sum(len(rows[at]) for at in rows if at[0] == i)))
-                )
+                in_order = tuple(scores[i][j] for j in range(len(fillings[i])))
+                replies.append(Reply(scores=in_order, usage=Usage(tokens_read[i])))
             else:
-                replies.append(self._likeliest(log_p[i, 1][0], request, len(ids)))
+                [token] = found[i, 1]
+                kept = (token,) if request.logprobs else ()
+                replies.append(Reply(token.text, tokens=kept, usage=Usage(len(ids), output_tokens=1)))
         return replies
 
     def _read(self, text: str) -> list[int] | ModelError:
-        """A text as tokens, with one mask among them."""
-        ids = self.tokenizer(text.replace(MASK, self.tokenizer.mask_token)).input_ids
-        if (gaps := ids.count(self.tokenizer.mask_token_id)) != 1:
+        """A text as tokens, with one mask among them; no other token of it is special."""
+        parts = text.replace(MASK, self.tokenizer.mask_token).split(self.tokenizer.mask_token)
+        if (gaps := len(parts) - 1) != 1:
             return ModelError(
                 f"the text has {gaps or 'no'} gap{'s' * (gaps > 1)} to fill: write {MASK} where the one is"
             )
-        return list(ids)
-
-    def _fillings(self, request: Request) -> list[list[int]]:
-        return [self.tokenizer.encode(text, add_special_tokens=False) for text in request.continuations]
+        before, after = parts
+        written = self.tokenizer.added_tokens_decoder[self.mask]
+        before = before.rstrip() if written.lstrip else before  # RoBERTa's mask takes the space before it
+        after = after.lstrip() if written.rstrip else after
+        frame = self.tokenizer.encode(self.tokenizer.mask_token)  # [CLS] [MASK] [SEP], say
+        at = frame.index(self.mask)
+        return [*frame[:at], *plain(self.tokenizer, before), self.mask, *plain(self.tokenizer, after), *frame[at + 1 :]]
 
     def _widened(self, ids: list[int], n: int) -> list[int]:
         """The text with n masks in place of its one."""
-        at = ids.index(self.tokenizer.mask_token_id)
-        return [*ids[:at], *[self.tokenizer.mask_token_id] * n, *ids[at + 1 :]]
+        at = ids.index(self.mask)
+        return [*ids[:at], *[self.mask] * n, *ids[at + 1 :]]
 
-    def _log_p(self, texts: Sequence[list[int]]) -> list[Any]:
-        """For every text, (masks, vocabulary): the log-probabilities at its masks."""
+    def _at_masks(self, texts: Sequence[list[int]], take: Callable[[int, Any], Any]) -> list[Any]:
+        """What is taken of every text: `take` gets its number, and the (masks, vocabulary) log-probabilities."""
         import torch
 
         found: dict[int, Any] = {}
         with torch.inference_mode():
             for some in together(range(len(texts)), lambda i: len(texts[i])):
                 inputs = self.tokenizer.pad({"input_ids": [texts[i] for i in some]}, return_tensors="pt")
-                logits = self.model(**inputs.to(self.device)).logits.float()  # (texts, positions, vocabulary)
+                logits = self.model(**inputs.to(self.device)).logits  # (texts, positions, vocabulary)
                 for row, i in enumerate(some):
-                    masks = (inputs["input_ids"][row] == self.tokenizer.mask_token_id).nonzero()[:, 0]
-                    found[i] = logits[row, masks].log_softmax(-1).cpu()
+                    masks = (inputs["input_ids"][row] == self.mask).nonzero()[:, 0]
+                    found[i] = take(i, logits[row, masks].float().log_softmax(-1))
         return [found[i] for i in range(len(texts))]
 
-    def _likeliest(self, log_p: Any, request: Request, read: int) -> Reply:
-        token = int(log_p.argmax())
-        text = self.tokenizer.decode([token])
-        tokens = (Token(text, float(log_p[token])),) if request.logprobs else ()
-        return Reply(text, tokens=tokens, usage=Usage(read, output_tokens=1))
+    def _likeliest(self, log_p: Any, k: int) -> list[Token]:
+        best = log_p[0].topk(k)
+        found = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return [Token(self.tokenizer.decode([token]), log_p) for token, log_p in found]
 
 
 def _score(log_p: Any, tokens: Sequence[int]) -> float:

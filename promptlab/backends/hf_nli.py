@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -27,7 +28,7 @@ class HFNLI:
     chats = False
     entails = True
     local = True
-    can = frozenset({"scores"})
+    can: frozenset[str] = frozenset()
 
     def __init__(self, name: str, *, dtype: str = "auto", device: str = "auto") -> None:
         self.name = name
@@ -62,7 +63,7 @@ class HFNLI:
         """What it is, for reports."""
         return described(self.name, self.model, self.device)
 
-    @property
+    @cached_property
     def context_tokens(self) -> int:
         """The most tokens that a premise and a hypothesis have together."""
         return min(context_of(self.model), int(self.tokenizer.model_max_length))
@@ -85,16 +86,18 @@ class HFNLI:
             else:
                 pairs += [(i, j, ids) for j, ids in enumerate(read)]
         logits: dict[tuple[int, int], Any] = {}
+        read_tokens = Counter[int]()
         with torch.inference_mode():
             for some in together(pairs, lambda pair: len(pair[2].input_ids)):
                 inputs = self.tokenizer.pad([ids for _, _, ids in some], return_tensors="pt").to(self.device)
                 rows = self.model(**inputs).logits.float().cpu()  # (pairs, classes)
                 logits |= {(i, j): row for (i, j, _), row in zip(some, rows, strict=True)}
+        for i, _, ids in pairs:
+            read_tokens[i] += len(ids.input_ids)
         for i, request in enumerate(requests):
             if i not in replies:
                 rows = torch.stack([logits[i, j] for j in range(len(request.continuations))])
-                read_tokens = sum(len(ids.input_ids) for owner, _, ids in pairs if owner == i)
-                replies[i] = Reply(scores=tuple(self._log_p(rows).tolist()), usage=Usage(read_tokens))
+                replies[i] = Reply(scores=tuple(self._log_p(rows).tolist()), usage=Usage(read_tokens[i]))
         return [replies[i] for i in range(len(requests))]
 
     def _log_p(self, logits: Any) -> Any:

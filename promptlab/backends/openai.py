@@ -1,24 +1,28 @@
-"""OpenAI's models, and every server that speaks its protocol, through the `openai` SDK."""
+"""OpenAI's models, and every server that speaks its protocol, over HTTP; the `openai` SDK does what is rare."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import os
+from collections.abc import Mapping
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from promptlab.backends import needs
-from promptlab.backends.hosted import TIMEOUT_S, Hosted, certificates, wire_seed
+from promptlab.backends.batches import OpenAIBatches
+from promptlab.backends.hosted import TIMEOUT_S, Call, Hosted, Wire, wire_seed
+from promptlab.backends.http import certificates
 from promptlab.backends.wire import chat, completions, responses
-from promptlab.backends.wire.common import Json, parsed
-from promptlab.errors import ModelError, SetupError
-from promptlab.types import Reply, Request
-
-Collect = Callable[[AsyncIterator[Mapping[str, Any]]], Awaitable[Json]]
+from promptlab.errors import SetupError
+from promptlab.types import Request
 
 APIS = {
     "chat": frozenset({"temperature", "top_p", "stop", "seed", "logprobs", "tools", "schema", "n"}),
     "responses": frozenset({"temperature", "top_p", "logprobs", "tools", "schema"}),
     "completions": frozenset({"temperature", "top_p", "stop", "seed", "logprobs", "n", "scores"}),
+}
+WIRES: Mapping[str, tuple[str, Wire]] = {
+    "chat": ("/chat/completions", chat),
+    "responses": ("/responses", responses),
+    "completions": ("/completions", completions),
 }
 
 
@@ -28,12 +32,16 @@ class OpenAI(Hosted):
     `api` is "chat", "responses" or "completions"; the last continues plain text, and is the only one that scores given
     texts. `reasoning` is the effort of models that reason: "none", "low", "medium", "high" and so on. With `stream`
     replies are read as they are written, which keeps long ones from timing out; a stream without its end is an error.
-    `extra` is sent with every request, for what only some servers know. The key is `key`, or OPENAI_API_KEY, and goes
-    to the URL too, which needs none; a URL may also be OPENAI_BASE_URL.
+    `extra` is sent with every request, for what only some servers know.
+
+    The key is `key`, or OPENAI_API_KEY, which goes to OpenAI and to the URL in OPENAI_BASE_URL, if there is one, but
+    not to one in the name; that needs none, or gets `key`. `context_tokens` is how many tokens a prompt and its reply
+    may have, if you know; `usd_per_million` what they cost, {"input": …, "output": …}, if not OpenAI's list price.
     """
 
     kind = "openai"
     key_variable, url_variable, path = "OPENAI_API_KEY", "OPENAI_BASE_URL", "/v1"
+    home = "https://api.openai.com/v1"
     apis: ClassVar[Mapping[str, frozenset[str]] | None] = APIS
 
     def __init__(
@@ -46,12 +54,18 @@ class OpenAI(Hosted):
         stream: bool = False,
         timeout_s: float = TIMEOUT_S,
         extra: Mapping[str, Any] | None = None,
+        context_tokens: int | None = None,
+        usd_per_million: Mapping[str, float] | None = None,
     ) -> None:
         if api not in APIS:
             raise SetupError(f"api is {', '.join(APIS)}; got {api!r}.")
+        if reasoning and api == "completions":
+            raise SetupError('Completions know no reasoning: leave it out, or take api="responses".')
         needs("openai")
-        super().__init__(name, key, timeout_s)
+        super().__init__(name, key, timeout_s, context_tokens, usd_per_million)
         self.api, self.reasoning, self.stream, self.extra = api, reasoning, stream, dict(extra or {})
+        # Other servers may know the older name only.
+        self._most = "max_completion_tokens" if self._is_home(self.url) else "max_tokens"
         self.can = APIS[api]
         self.native_n, self.scores = "n" in self.can, "scores" in self.can
 
@@ -62,28 +76,30 @@ class OpenAI(Hosted):
         key = self._key or "none"
         return AsyncOpenAI(api_key=key, base_url=self.url, max_retries=0, timeout=self.timeout_s, http_client=http)
 
-    async def send(self, client: Any, request: Request, n: int) -> list[Reply | ModelError]:
+    @property
+    def batch_api(self) -> OpenAIBatches | None:
+        return OpenAIBatches("/v1" + WIRES[self.api][0])
+
+    def headers(self) -> dict[str, str]:
+        theirs = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
+        if not self._is_home(self.url):
+            return super().headers()
+        return super().headers() | {name: os.environ[given] for name, given in theirs.items() if os.environ.get(given)}
+
+    def call(self, request: Request, n: int) -> Call:
         seed = wire_seed(request) if n == 1 else request.seed
+        path, wire = WIRES[self.api]
         if self.api == "responses":
             asked = responses.body(request, self.reasoning)
-            return responses.read(await self._answer(client.responses, asked, responses.collected), request)
-        if self.api == "completions":
+        elif self.api == "completions":
             asked = completions.body(request, n, seed)
-            return completions.read(await self._answer(client.completions, asked, completions.collected), request)
-        new = self.url is None or urlsplit(self.url).hostname == "api.openai.com"
-        most = "max_completion_tokens" if new else "max_tokens"  # other servers may know the older name only
-        asked = chat.body(request, n, seed, most)
-        if self.reasoning:
-            asked["reasoning_effort"] = self.reasoning
-        return chat.read(await self._answer(client.chat.completions, asked, chat.collected), request)
-
-    async def _answer(self, endpoint: Any, asked: Json, collected: Collect) -> Json:
-        """The answer of an endpoint as JSON, whole or collected from its stream."""
-        if not self.stream or asked.get("echo"):
-            raw = await endpoint.with_raw_response.create(model=self.name, extra_body=self.extra, **asked)
-            return parsed(raw.text)
-        if self.api != "responses":
-            asked["stream_options"] = {"include_usage": True}
-        stream = await endpoint.create(model=self.name, stream=True, extra_body=self.extra, **asked)
-        async with stream:
-            return await collected(event.to_dict() async for event in stream)
+        else:
+            asked = chat.body(request, n, seed, self._most)
+            if self.reasoning:
+                asked["reasoning_effort"] = self.reasoning
+        streamed = self.stream and "echo" not in asked
+        if streamed:
+            asked["stream"] = True
+            if self.api != "responses":
+                asked["stream_options"] = {"include_usage": True}
+        return Call(path, {"model": self.name, **asked, **self.extra}, wire, streamed)

@@ -37,9 +37,13 @@ def pretrained(kind: str, name: str, dtype: str, device: str, **tokenizing: Any)
 
 
 def context_of(model: Any) -> int:
-    """The most tokens that a model reads."""
-    config = model.config
-    return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 2**20)
+    """The most tokens that a model reads; of one of pictures and text, its text model's."""
+    config = model.config.get_text_config()
+    most = int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 2**20)
+    for name, module in model.named_modules():  # RoBERTa and its kin begin to count behind the padding's position
+        if name.endswith("position_embeddings") and (padding := getattr(module, "padding_idx", None)) is not None:
+            return most - int(padding) - 1
+    return most
 
 
 def weights_of(name: str, model: Any = None) -> str:
@@ -61,13 +65,20 @@ def described(name: str, model: Any, device: str) -> str:
     return f"{where}, {parameters / 1e6:.1f} M parameters, {model.dtype} on {device}"
 
 
+def refuse_pickled(adapter: str) -> None:
+    """Raises SetupError for what is no folder with an adapter in safetensors: loaders fall back to a pickle."""
+    if not (Path(adapter) / "adapter_model.safetensors").is_file():
+        raise SetupError(
+            f"{adapter} is no folder with an adapter_model.safetensors; adapters are read from safetensors only."
+        )
+
+
 def adapted(model: Any, folder: str) -> Any:
     """The model with a LoRA adapter, from safetensors only. Raises SetupError where it cannot be loaded."""
     needs("peft")
+    refuse_pickled(folder)
     from peft import PeftModel
 
-    if Path(folder).is_dir() and not (Path(folder) / "adapter_model.safetensors").is_file():
-        raise SetupError(f"{folder} holds no adapter_model.safetensors; adapters are read from safetensors only.")
     try:
         return PeftModel.from_pretrained(model, folder).eval()
     except (OSError, ValueError, RuntimeError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +28,7 @@ class Tiny:
     batched = True
     scores = True
     local = True
-    can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs", "scores"})
+    can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs"})
 
     def __init__(self, path: str | Path | None = None, *, seed: int = 0):
         self.path: Path | None = checkpoint.BUNDLED if path is None else Path(path)
@@ -79,24 +78,7 @@ class Tiny:
 
     def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
         check(self, requests)
-        for request in requests:
-            self._refuse_nonsense(request)
         return answer(self.model, self.tokenizer, requests, self.seed)
-
-    def _refuse_nonsense(self, request: Request) -> None:
-        """Raises SetupError for options that mean nothing."""
-        wrong = {
-            "temperature": request.temperature is not None and not 0 <= request.temperature < math.inf,
-            "top_p": not 0 < request.top_p <= 1,
-            "max_tokens": request.max_tokens is not None and request.max_tokens < 0,
-            "stop": "" in request.stop,
-        }
-        for name, is_wrong in wrong.items():
-            if is_wrong:
-                raise SetupError(
-                    f"{name}={getattr(request, name)!r} means nothing: temperature and max_tokens are 0 or more, "
-                    "top_p is in (0, 1], and a stop string is not empty."
-                )
 
 
 def _load(path: Path, seed: int) -> Tiny:

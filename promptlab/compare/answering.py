@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from promptlab.compare.cellfile import CellFile, opened
 from promptlab.compare.plan import Cell, Plan
-from promptlab.errors import ModelError, PromptlabError, SetupError, reason
+from promptlab.errors import BudgetExceeded, ModelError, PromptlabError, SetupError, reason
 from promptlab.learners.solver import Silent, Solver
 from promptlab.program import Exchange, Program, discard, traced
 from promptlab.runners import run
@@ -137,9 +137,14 @@ def answer_each(solver: Solver, items: Sequence[Example], file: CellFile, on_ans
 
 
 async def asked(solver: Solver, question: str) -> Asked:
-    """Run the solver's program on one input; an exception in it is its result, unless it ends the study."""
+    """Run the solver's program on one input; an exception in it is its result, unless it ends the study.
+
+    An answer for which the budget did not suffice is none: a larger budget would have given another.
+    """
     started = time.perf_counter()
     result, exchanges = await traced(outcome(solver, question))
+    if spent := next((e.reply for e in exchanges if isinstance(e.reply, BudgetExceeded)), None):
+        raise PromptlabError(f"The budget is spent: {spent}. A larger one goes on from here.")
     return Asked(result, exchanges, time.perf_counter() - started)
 
 

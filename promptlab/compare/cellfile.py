@@ -18,6 +18,7 @@ from typing import IO, Any
 from promptlab.types import Message
 
 Line = dict[str, Any]
+NOT_NOW = "Unavailable:"  # how the reason of such an answer begins
 
 
 @dataclass
@@ -71,6 +72,16 @@ def opened(path: Path) -> Iterator[CellFile]:
             {line["message"]["id"] for line in lines if "message" in line},
             any("done" in line for line in lines),
         )
+
+
+def reopen(path: Path) -> int:
+    """Take the answers out for which the model was not available, so that they are asked again; how many there were."""
+    lines, _ = whole_lines(path)
+    kept = [line for line in lines if not str(line.get("item", {}).get("error") or "").startswith(NOT_NOW)]
+    if taken := len(lines) - len(kept):
+        with whole(path) as out:
+            out.write("".join(as_line(line) for line in kept if "done" not in line))
+    return taken
 
 
 def whole_lines(path: Path) -> tuple[list[Line], int]:

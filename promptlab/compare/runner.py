@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, SupportsIndex
 
-from promptlab.compare.cellfile import whole, whole_lines
+from promptlab.compare.cellfile import reopen, whole, whole_lines
 from promptlab.compare.data.lint import lint
 from promptlab.compare.jobs import fill_all
 from promptlab.compare.joining import join_targets
@@ -46,7 +46,8 @@ def compare(
     joined once, when every answer is written; an answer counts as right where `task.score` is 1, and not in part. The
     folder `out` (runs/ and the task's name if left out) gets report.html, results.json (returned), rows.jsonl
     (a row an item answered), and run.json. Answers are on the disk before more are asked for: with `resume` an
-    interrupted run goes on from there, and a finished one gets a new report.
+    interrupted run goes on from there, and a finished one gets a new report; what a model was not available for is
+    asked again.
     The rows are the same, but for their seconds, whatever `jobs` is (0: one a core). A request that fails, a learner or
     a program that raises: these are rows with a reason and no answer. Raises SetupError where the study cannot be run,
     where `out` holds another run or cannot be written, and where a resumed run is not the same study.
@@ -58,6 +59,9 @@ def compare(
     with locked(folder):
         start_or_resume(plan, folder, resume, about_run or {})
         cells = plan.cells()
+        if resume:
+            for cell in cells:
+                reopen(folder / "cells" / cell.file_name)
         total = len(cells) * len(task.test)
         answered = sum(written(folder / "cells" / cell.file_name) for cell in cells)
 

@@ -6,9 +6,16 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from promptlab.backends import model as model_named
+from promptlab.backends.wrappers.budget import Budget
+from promptlab.backends.wrappers.cached import Cached
+from promptlab.backends.wrappers.recorded import FILE
+from promptlab.compare.cells import read_lines
 from promptlab.compare.data.lint import lint
 from promptlab.compare.data.splits import clusters, split
 from promptlab.compare.data.tables import examples_from, read_table
@@ -16,8 +23,9 @@ from promptlab.compare.failures import Failure, failures
 from promptlab.compare.runner import compare, read_run
 from promptlab.compare.statistics import smallest_detectable_difference
 from promptlab.compare.telling import progress_bar, tell_afterwards, tell_beforehand
-from promptlab.errors import PromptlabError, SetupError
+from promptlab.errors import PromptlabError, SetupError, Unauthorized
 from promptlab.learners import arms_named, default_arms
+from promptlab.options import name_of
 from promptlab.task import Task
 from promptlab.types import Backend, Example
 
@@ -29,7 +37,8 @@ class Arguments:
     """All that decides a study's result, as written into run.json and read back by --resume.
 
     `labels` None means those of DEFAULT_LABELS that there are examples for, `test_items` 0 all. `seed` decides the
-    split, and is the first of the `seeds` that examples are drawn with.
+    split, and is the first of the `seeds` that examples are drawn with. `budget_usd` and `calls` are the most that the
+    model may be asked for, all runs into one folder together.
     """
 
     file: str
@@ -48,6 +57,8 @@ class Arguments:
     seeds: int = 3
     local_only: bool = False
     seed: int = 0
+    budget_usd: float | None = None
+    calls: int | None = None
 
     @classmethod
     def of_run(cls, folder: Path) -> Arguments:
@@ -98,11 +109,26 @@ def task_of(given: Arguments) -> tuple[Task, list[str], dict[str, str]]:
     return Task.classification(Path(given.file).stem, train, test, given.instruction), warnings, files
 
 
-def base_model(given: Arguments) -> Backend:
+def with_labels(given: Arguments, task: Task) -> tuple[Arguments, list[str]]:
+    """With the label budgets that there are examples for, if none are named, and a word on those there are not."""
+    if given.labels is not None:
+        return given, []
+    n = len(task.train)
+    dropped = [str(k) for k in DEFAULT_LABELS if k > n]
+    said = [f"No budget of {' or '.join(dropped)} labels: only {n} are left to learn from."] if dropped else []
+    return replace(given, labels=[k for k in DEFAULT_LABELS if k <= n]), said
+
+
+def base_model(given: Arguments, folder: Path) -> Backend:
+    """The model, within the budget; what a hosted one answers is kept in the run's folder, and not paid for twice."""
     base = model_named(given.model)
     if given.local_only and not getattr(base, "local", False):
         raise SetupError(f"--local-only: {given.model} is not known to stay on this machine (it lacks local = True).")
-    return base
+    budget = None
+    if given.budget_usd is not None or given.calls is not None:
+        budget = Budget(usd=given.budget_usd, calls=given.calls, path=folder / "budget.db")
+    cache = folder / FILE if not base.batched and hasattr(base, "identity") else None
+    return model_named(given.model, budget=budget, cache=cache) if budget or cache else base
 
 
 def run_study(
@@ -113,12 +139,9 @@ def run_study(
     Returns the cells in which answers failed.
     """
     task, warnings, files = task_of(given)
-    if given.labels is None:
-        given = replace(given, labels=[k for k in DEFAULT_LABELS if k <= len(task.train)])
-        if dropped := [str(k) for k in DEFAULT_LABELS if k > len(task.train)]:
-            n = len(task.train)
-            warnings.append(f"No budget of {' or '.join(dropped)} labels: only {n} are left to learn from.")
-    base = base_model(given)
+    given, fewer = with_labels(given, task)
+    warnings += fewer
+    base = base_model(given, folder)
     learners, left_out = (arms_named(given.arms, base), []) if given.arms else default_arms(base)
     warnings += left_out
     findings = lint(task.train, task.test)
@@ -126,7 +149,7 @@ def run_study(
     about_run = {
         "arguments": asdict(given),
         "command": command,
-        "model": f"{given.model} ({getattr(base, 'description', type(base).__name__)})",
+        "model": f"{given.model} ({getattr(base, 'description', name_of(base))})",
         "files": files,
         "warnings": warnings,
         "lint": [asdict(finding) for finding in findings],
@@ -146,6 +169,34 @@ def run_study(
     failed = list(failures(folder))
     tell_afterwards(results, folder, failed, quiet)
     return failed
+
+
+def replay_study(folder: Path, jobs: int = 0) -> tuple[int, int]:
+    """Do the study of a finished run once more, a hosted model being answered from the recording: nothing is sent.
+
+    Returns how many rows came out the same, but for their seconds, and of how many. Raises ReplayMiss for a request
+    that was not recorded.
+    """
+    given = Arguments.of_run(folder)
+    task, _, _ = task_of(given)
+    try:
+        base = model_named(given.model, attempts=1)
+    except Unauthorized:
+        base = model_named(given.model, attempts=1, key="none is needed")
+    if (folder / FILE).exists():
+        base = Cached(base, folder / FILE, offline=True)
+    learners = arms_named(given.arms, base) if given.arms else default_arms(base)[0]
+    with TemporaryDirectory() as again:
+        seeds = range(given.seed, given.seed + given.seeds)
+        compare(learners, task, given.labels or [], seeds, out=Path(again) / "run", jobs=jobs)
+        pairs = list(zip_longest(untimed(folder), untimed(Path(again) / "run")))
+    return sum(a == b for a, b in pairs), len(pairs)
+
+
+def untimed(folder: Path) -> Iterator[dict[str, Any]]:
+    """A run's rows without what differs from one run to the next."""
+    for row in read_lines(folder / "rows.jsonl"):
+        yield {name: value for name, value in row.items() if name != "seconds"}
 
 
 def smallest_difference(task: Task) -> float:

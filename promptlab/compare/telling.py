@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from promptlab.compare.cellfile import NOT_NOW
 from promptlab.compare.data.lint import Finding
 from promptlab.compare.data.splits import clusters
 from promptlab.compare.failures import Failure
@@ -99,7 +100,9 @@ def tell_afterwards(results: dict[str, Any], folder: Path, failed: Sequence[Fail
         print(failure, file=sys.stderr)
     if len(failed) > MOST_FAILURES:
         print(f"… and {len(failed) - MOST_FAILURES} more cells with failed answers; see the report.", file=sys.stderr)
-    if any(failure.whole for failure in failed):
+    if any(failure.reason.startswith(NOT_NOW) for failure in failed):
+        print(f"What was unavailable is asked again by: promptlab compare --resume {folder}", file=sys.stderr)
+    elif any(failure.whole for failure in failed):
         print(f"To try a failed cell again, remove its file in {folder / 'cells'} and resume the run.", file=sys.stderr)
     print(results["decision"]["sentence"])
     print(folder / "report.html")

@@ -18,7 +18,7 @@ from promptlab.strategies import chain_of_thought, likeliest_label, sampling_on,
 from promptlab.strategies.chain_of_thought import triggered
 from promptlab.strategies.shots import MOST_NEAREST, Chosen, Selector, at_random, balanced, concluded, fitting, nearest
 from promptlab.task import Task
-from promptlab.types import Answer, Backend, Example
+from promptlab.types import Answer, Backend, Example, Message
 
 SELECTORS = ("balanced", "random", "nearest")
 ROOM_TO_WRITE = 256  # tokens kept free for a reply that is more than a label
@@ -68,8 +68,16 @@ class InContext:
             chosen = usual
             if self.shots == "nearest" or not self._fits(task, usual.shots, question):
                 chosen = fitting(select(question), lambda shots: self._fits(task, shots, question))
-            answer = await self._answer(question, self._prompt(task, chosen.shots), seed)
-            return answer.but(shots=len(chosen.shots), left_out=len(examples) - len(chosen.shots))
+            shots = chosen.shots
+            while True:
+                try:
+                    answer = await self._answer(question, self._prompt(task, shots), seed)
+                except ContextOverflow:  # of a hosted model, which nobody could ask how much it holds
+                    if not shots:
+                        raise
+                    shots = shots[len(shots) - len(shots) // 2 :]  # the best half: they come last
+                else:
+                    return answer.but(shots=len(shots), left_out=len(examples) - len(shots))
 
         return Solver(program, self.base)
 
@@ -90,7 +98,8 @@ class InContext:
 
     def _fits(self, task: Task, shots: Sequence[Example], question: str) -> bool:
         """Whether the prompt and its reply fit the context, where the backend can say."""
-        context, count = getattr(self.base, "context_tokens", None), getattr(self.base, "count_tokens", None)
+        context = getattr(self.base, "context_tokens", None)
+        count = getattr(self.base, "count_tokens", None) if self.base.batched else likely_tokens
         if context is None or count is None:
             return True
         if any(hopeless(text, self.base) for text in (question, *(shot.input for shot in shots))):
@@ -110,6 +119,11 @@ class InContext:
             options = sampling_on(self.base, self.strategy, draw(seed, question))
             return self.strategy(question, prompt=prompt, **options)  # type: ignore[no-any-return]
         return in_both_ways(question, prompt, self.base, self.calibrated)
+
+
+def likely_tokens(messages: Sequence[Message]) -> int:
+    """About how many tokens a hosted model makes of a chat: English has four bytes a token, most others fewer."""
+    return sum(4 + len(message.content.encode("utf-8", "replace")) // 3 for message in messages)
 
 
 async def in_both_ways(question: str, prompt: Prompt, backend: Backend, calibrated: bool = False) -> Answer:

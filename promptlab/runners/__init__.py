@@ -4,40 +4,52 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from inspect import iscoroutine, iscoroutinefunction
-from typing import Any, TypeVar, overload
+from typing import Any, TypeAlias, TypeVar, overload
 
 from promptlab.errors import ModelError, SetupError
+from promptlab.options import name_of
 from promptlab.program import Program, as_programs, attempt, discard
 from promptlab.types import Backend
 
 T = TypeVar("T")
+Batch: TypeAlias = bool | str | os.PathLike[str]
+BATCH_FOLDER = "runs/jobs"
 
 
 @overload
-def run(program: Program[T], model: Backend, *, max_in_flight: int = 64) -> T: ...
+def run(program: Program[T], model: Backend, *, max_in_flight: int = 64, batch: Batch = False) -> T: ...
 @overload
-def run(program: Iterable[Program[T]], model: Backend, *, max_in_flight: int = 64) -> list[T | ModelError]: ...
-def run(program: Any, model: Backend, *, max_in_flight: int = 64) -> Any:
+def run(
+    program: Iterable[Program[T]], model: Backend, *, max_in_flight: int = 64, batch: Batch = False
+) -> list[T | ModelError]: ...
+def run(program: Any, model: Backend, *, max_in_flight: int = 64, batch: Batch = False) -> Any:
     """The result of a program; of several programs, their results in order, a ModelError standing for itself.
 
     On a batched backend programs go in step: all that the live programs ask is one `generate`. On others each program
     goes on by itself, with up to `max_in_flight` requests in flight, also inside a running event loop.
     A list's programs all start at branch (): identical ones ask identical requests. Any exception but a ModelError
     ends the run and closes the other programs. Raises ForeignAwaitable where a program awaits anything but effects.
+
+    With `batch` a hosted model is asked in its provider's batch jobs, at half the price and within a day: programs go
+    in step, and what they ask in one wave is one job. Jobs are noted in a folder ("runs/jobs", or the one given), from
+    which a run that was interrupted, or killed, is taken up by the same call. Raises SetupError where there are none.
     """
     programs, in_order = _prepared(program, model, max_in_flight)
+    if batch:
+        model = _in_jobs(programs, model, BATCH_FOLDER if batch is True else batch)
     if model.batched:
         from promptlab.runners.in_step import in_step
 
         return in_order(in_step(programs, model, in_private_loop))
     from promptlab.runners.concurrent import concurrent
 
-    return in_order(in_private_loop(_and_close(concurrent(programs, model, max_in_flight, foreign=False), model)))
+    return in_order(in_private_loop(and_close(concurrent(programs, model, max_in_flight, foreign=False), model)))
 
 
 @overload
@@ -66,8 +78,19 @@ def _prepared(program: Any, model: Any, max_in_flight: int) -> tuple[list[Progra
         discard(programs)
         raise
     if iscoroutine(program):
-        return [program], lambda results: _finished(results)[0]
-    return [attempt(each) for each in programs], _finished
+        return [program], lambda results: finished(results)[0]
+    return [attempt(each) for each in programs], finished
+
+
+def _in_jobs(programs: list[Program[Any]], model: Any, folder: str | os.PathLike[str]) -> Backend:
+    """The model in batch jobs."""
+    try:
+        if not hasattr(model, "as_batch"):
+            raise SetupError(f"{name_of(model)} has no batch jobs; models of OpenAI and Anthropic have.")
+        return model.as_batch(folder)  # type: ignore[no-any-return]
+    except SetupError:
+        discard(programs)
+        raise
 
 
 def check_backend(model: Any, whose: str) -> None:
@@ -80,7 +103,7 @@ def check_backend(model: Any, whose: str) -> None:
         raise SetupError(f"{is_async}: call that one `agenerate`, and make `generate` a plain one.")
 
 
-def _finished(results: list[Any]) -> list[Any]:
+def finished(results: list[Any]) -> list[Any]:
     """The results of programs, if none of them is a program that nobody has awaited."""
     if forgotten := [result for result in results if iscoroutine(result)]:
         discard(forgotten)
@@ -89,7 +112,7 @@ def _finished(results: list[Any]) -> list[Any]:
     return list(results)
 
 
-async def _and_close(main: Coroutine[Any, Any, T], model: Any) -> T:
+async def and_close(main: Coroutine[Any, Any, T], model: Any) -> T:
     """What `main` gives, and the model's connections closed before their loop ends."""
     try:
         return await main

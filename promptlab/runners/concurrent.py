@@ -12,7 +12,7 @@ from typing import Any
 
 from promptlab.program import Calls, Effect, Exchange, Gather, Program, Requests, discard
 from promptlab.runners.senders import InFlight, Sender, Waves, cancel, ended
-from promptlab.runners.step import Node, Prefix
+from promptlab.runners.step import Node, Prefix, names
 from promptlab.tool import bound, observing
 from promptlab.types import Backend, Message
 
@@ -20,12 +20,13 @@ from promptlab.types import Backend, Message
 async def concurrent(programs: Sequence[Program[Any]], model: Backend, max_in_flight: int, foreign: bool) -> list[Any]:
     """The results of programs. With `foreign` they may await whatever asyncio knows."""
     sender: Sender = Waves(model) if model.batched else InFlight(model, max_in_flight)
-    driver = _Driver(model, sender, foreign)
+    driver = Driver(model, sender, foreign)
     try:
-        if len(programs) == 1:
-            results = [await driver.live(Node(programs[0]))]
+        roots = [Node(p, root=i, name=name) for i, (p, name) in enumerate(zip(programs, names(programs), strict=True))]
+        if len(roots) == 1:
+            results = [await driver.live(roots[0])]
         else:
-            results = await _all_or_first_error(driver.live(Node(p, root=i)) for i, p in enumerate(programs))
+            results = await _all_or_first_error(driver.live(root) for root in roots)
     except BaseException:  # also Ctrl-C: threads that are still asking are not waited for
         sender.abandon()
         raise
@@ -49,7 +50,7 @@ async def _all_or_first_error(programs: Iterable[Program[Any]]) -> list[Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Driver:
+class Driver:
     model: Backend
     sender: Sender
     foreign: bool
@@ -108,7 +109,7 @@ class _Driver:
             while not prefix.decided:
                 wanted = prefix.due if self.model.batched else prefix.n
                 for i in range(len(tasks), wanted):
-                    child = Node(effect.programs[i], (*node.branch, round, i), root=node.root)
+                    child = Node(effect.programs[i], (*node.branch, round, i), root=node.root, name=node.name)
                     tasks.append(asyncio.create_task(self.live(child)))
                     tasks[i].add_done_callback(partial(_cancel_later, tasks, i))
                 prefix.add(await tasks[len(prefix.results)])

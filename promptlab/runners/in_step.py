@@ -9,7 +9,7 @@ from typing import Any
 
 from promptlab.errors import Unsupported
 from promptlab.program import Calls, Exchange, Gather, Program, Requests, discard
-from promptlab.runners.step import Node, Prefix, checked
+from promptlab.runners.step import Node, Prefix, checked, names
 from promptlab.tool import bound, observing
 from promptlab.types import Backend, Message, Request
 
@@ -68,7 +68,7 @@ class Family:
 
 def in_step(programs: Sequence[Program[Any]], model: Backend, wait: Wait) -> list[Any]:
     """The results of programs on a batched backend. `wait` runs an async tool to its end."""
-    roots = [Live(program) for program in programs]
+    roots = [Live(program, name=name) for program, name in zip(programs, names(programs), strict=True)]
     waves = _Waves(model, wait)
     try:
         for root in roots:
@@ -141,7 +141,10 @@ class _Waves:
         if isinstance(effect, Calls):
             return self.call(effect), None
         assert isinstance(effect, Gather)
-        children = [Live(p, (*node.branch, round, i), parent=node) for i, p in enumerate(effect.programs)]
+        branches = [(*node.branch, round, i) for i in range(len(effect.programs))]
+        children = [
+            Live(p, branch, name=node.name, parent=node) for p, branch in zip(effect.programs, branches, strict=True)
+        ]
         try:
             node.family = Family(children, Prefix(len(children), effect.until))
         except Exception as error:  # raised by `until`: the parent's own function

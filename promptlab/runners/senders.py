@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -36,9 +37,9 @@ class InFlight:
         self.threads = None if self.agenerate else ThreadPoolExecutor(max_in_flight)
 
     async def send(self, root: int, requests: list[Request]) -> Replies:
-        calls = [requests] if self.together and alike(requests) else [[request] for request in requests]
-        if len(calls) == 1:
-            return await self._call(calls[0])
+        if len(requests) == 1 or (self.together and alike(requests)):
+            return await self._call(requests)
+        calls = [[request] for request in requests]
         tasks = [asyncio.create_task(self._call(call)) for call in calls]
         try:
             return [reply for task in tasks for reply in await task]
@@ -51,7 +52,8 @@ class InFlight:
                 replies = await self.agenerate(requests)
             else:
                 loop = asyncio.get_running_loop()
-                replies = await loop.run_in_executor(self.threads, self.model.generate, requests)
+                context = contextvars.copy_context()
+                replies = await loop.run_in_executor(self.threads, context.run, self.model.generate, requests)
         return checked(self.model, requests, replies)
 
     def moved(self, by: int) -> None:
@@ -78,7 +80,8 @@ class _Ticket:
 
 
 class Waves:
-    """One batch once every live program waits, generated off the loop's thread, one at a time."""
+    """One batch once every live program waits: awaited where the backend can be, as batch jobs can, which take hours;
+    else generated off the loop's thread, one at a time."""
 
     # Turns of the loop without a move until all are taken to wait: a parent wakes up to two turns after its child ends.
     TURNS = 4
@@ -91,6 +94,7 @@ class Waves:
         self.at_work = 0
         self.moves = 0
         self.batches: set[asyncio.Task[None]] = set()
+        self.context = contextvars.copy_context()  # the caller's: a wave is nobody else's
 
     async def send(self, root: int, requests: list[Request]) -> Replies:
         ticket = _Ticket(root, requests, self.loop.create_future())
@@ -116,14 +120,18 @@ class Waves:
         tickets = sorted((t for t in self.tickets if not t.replies.done()), key=_Ticket.place)
         self.tickets = []
         if tickets:
-            batch = asyncio.create_task(self._generate(tickets))
+            batch = asyncio.create_task(self._generate(tickets), context=self.context.copy())
             self.batches.add(batch)
             batch.add_done_callback(self.batches.discard)
 
     async def _generate(self, tickets: Sequence[_Ticket]) -> None:
         requests = [request for ticket in tickets for request in ticket.requests]
         try:
-            answered = await self.loop.run_in_executor(self.thread, self.model.generate, requests)
+            if (agenerate := getattr(self.model, "agenerate", None)) is not None:
+                answered = await agenerate(requests)
+            else:
+                context = contextvars.copy_context()
+                answered = await self.loop.run_in_executor(self.thread, context.run, self.model.generate, requests)
             replies = iter(checked(self.model, requests, answered))
         except Exception as error:  # whatever the backend raised is raised in the programs that wait for it
             for ticket in tickets:

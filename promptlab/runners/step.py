@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,12 +19,16 @@ from promptlab.types import Reply, Request
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A live program: its branch in the tree of its root (by number), and how many effects it has had."""
+    """A live program: its branch in the tree of its root (by number), and how many effects it has had.
+
+    `name` is that of the root in traces: another one in every run.
+    """
 
     program: Program[Any]
     branch: tuple[int, ...] = ()
     round: int = 0
     root: int = 0
+    name: str = ""
 
     def step(self, answer: Any, error: BaseException | None) -> Effect[Any]:
         """Drives the program to its next effect. Raises StopIteration with the result, or what the program raises."""
@@ -50,11 +55,17 @@ class Node:
         """The effect's requests with their branches. Raises Unsupported for what the model says it cannot do."""
         round = self.next_round()
         check(model, effect.requests)
-        return [replace(r, branch=(*self.branch, round, *r.branch)) for r in effect.requests]
+        return [replace(r, branch=(*self.branch, round, *r.branch), program=self.name) for r in effect.requests]
 
     def next_round(self) -> int:
         self.round += 1
         return self.round - 1
+
+
+def names(programs: Sequence[Any]) -> list[str]:
+    """What the programs of a run are called in traces."""
+    run = os.urandom(4).hex()
+    return [f"{run}.{i}" for i in range(len(programs))]
 
 
 @dataclass(slots=True)

@@ -15,11 +15,13 @@ from promptlab.types import Answer, Message
 async def structured(question: str | Mapping[str, str], prompt: Prompt, native: bool = True, **options: Any) -> Answer:
     """An answer of the prompt's pydantic model.
 
-    The provider is held to its schema (with `native`; else it is only said in words), what comes back is mended where
-    that needs no call (a code fence, a trailing comma, Python's quotes), and only what is still not the model is asked
-    for again, once, with the reason. Raises Malformed, with the last reply and the usage of both, if that does not
-    help either; Truncated, Refused and ContextOverflow come as they are. Raises SetupError for an output that is no
-    pydantic model.
+    The provider is held to its schema (with `native`; else it is only said in words) as far as it can be: its backend
+    may leave limits such as a number's minimum to the words, so what comes back is always checked against the model
+    itself. It is mended where that needs no call (a code fence, a trailing comma, Python's quotes), and only what is
+    still not the model is asked for again, once, with the reason. Raises Malformed, with the last reply and the usage
+    of both, if that does not help either; Truncated, Refused and ContextOverflow come as they are. Raises SetupError
+    for an output that is no pydantic model, Unsupported for one that a provider cannot be held to (Anthropic: a dict
+    of any keys), which `native=False` can do.
     """
     if not hasattr(prompt.output, "model_json_schema"):
         raise SetupError(f"structured needs a pydantic model as the prompt's output, got {prompt.output!r}.")
@@ -39,14 +41,22 @@ async def structured(question: str | Mapping[str, str], prompt: Prompt, native: 
     return answer.but(shots=len(prompt.shots))
 
 
+NAMED = ("properties", "$defs", "definitions")  # keywords whose values are schemas under names
+LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
+
+
 def closed(schema: Any) -> Any:
     """A JSON schema whose objects have all their keys and no others, as "strict" modes want; a default is no excuse."""
-    if isinstance(schema, list):
-        return [closed(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    parts = {name: closed(part) for name, part in schema.items() if name != "default"}
-    if isinstance(schema.get("properties"), dict):
-        parts["properties"] = {name: closed(part) for name, part in schema["properties"].items()}
-        parts |= {"required": list(schema["properties"]), "additionalProperties": False}
+    parts = {name: value for name, value in schema.items() if name != "default"}
+    for name in parts:
+        if name in NAMED:
+            parts[name] = {key: closed(inner) for key, inner in parts[name].items()}
+        elif name in LISTED:
+            parts[name] = [closed(inner) for inner in parts[name]]
+        elif name in ("items", "additionalProperties"):
+            parts[name] = closed(parts[name])
+    if "properties" in parts:
+        parts |= {"required": list(parts["properties"]), "additionalProperties": False}
     return parts

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from promptlab.errors import ContextOverflow, ModelError, Refused, SetupError, Unauthorized, Unavailable
+from promptlab.testing.batch_jobs import Jobs
 from promptlab.testing.faults import Fault
 from promptlab.testing.wire import FORMATS, Format, messages
 from promptlab.testing.wire.reading import Body
@@ -26,13 +27,15 @@ HTML = "<!DOCTYPE html><html><body><h1>Welcome</h1><p>Please log in to the netwo
 class Received:
     """A request as it arrived: names of headers in lower case, the JSON parsed (None where there is none).
 
-    Headers hold keys, and are left out of what is printed.
+    Headers hold keys, and are left out of what is printed. `content` is what came where that is no JSON.
     """
 
     path: str
     headers: Mapping[str, str] = field(repr=False)
     body: Any
     method: str = "POST"
+    query: str = ""
+    content: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Answering:
 
     backend: Backend
     models: tuple[str, ...] = ()
+    jobs: Jobs = field(default_factory=Jobs)
     engine: threading.Lock = field(default_factory=threading.Lock)  # one in this process takes no concurrent callers
 
     def __call__(self, received: Received, number: int, fault: Fault) -> Page | Stream:
@@ -84,12 +88,24 @@ class Answering:
         _check_key(received, provider)
         if (received.method, received.path) == ("GET", "/v1/models"):
             return _page(provider, number, _listed(self.models or ("fake",), provider))
+        job = self.jobs(
+            received.method, received.path, received.query, received.body, received.content, self._answered_line
+        )
+        if job is not None:
+            return _page(provider, number, job) if isinstance(job, dict) else Page(200, {}, job)
         if received.method != "POST" or received.path not in (*FORMATS, COUNT_TOKENS):
             raise Rejected(404, f"there is no {received.method} {received.path} here", code="unknown_url")
         body = fault.on_request(_checked(received.body, self.models))
         if received.path == COUNT_TOKENS:
-            return _page(provider, number, {"input_tokens": self._count(messages.conversation(body))})
+            return _page(provider, number, {"input_tokens": self.count(messages.conversation(body))})
         return self._replied(FORMATS[received.path], Asked(body, number, fault.cut), fault)
+
+    def _answered_line(self, path: str, body: Any) -> dict[str, Any]:
+        """The answer to a line of a batch job."""
+        if path not in FORMATS:
+            raise Rejected(404, f"there is no POST {path} here", code="unknown_url")
+        asked = Asked(_checked(body, self.models), 0)
+        return FORMATS[path].whole(asked, self._ask(FORMATS[path].requests(asked.body)))
 
     def _replied(self, format: Format, asked: Asked, fault: Fault) -> Page | Stream:
         replies = fault.on_replies(self._ask(format.requests(asked.body)))
@@ -107,7 +123,7 @@ class Answering:
             outcomes = self.backend.generate(requests)
         return [_reply(outcome) for _, outcome in zip(requests, outcomes, strict=True)]
 
-    def _count(self, chat: Sequence[Message]) -> int:
+    def count(self, chat: Sequence[Message]) -> int:
         """The backend's own count, or that of words."""
         count = getattr(self.backend, "count_tokens", None)
         return int(count(chat)) if count else sum(len(message.content.split()) for message in chat)

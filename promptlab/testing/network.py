@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
+LOOK_UP = ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getnameinfo", "getfqdn")
+
 
 @contextmanager
 def no_network(*, loopback: bool = False) -> Iterator[None]:
@@ -30,9 +32,14 @@ def no_network(*, loopback: bool = False) -> Iterator[None]:
         for name in ("connect", "connect_ex", "sendto"):  # the address is their last argument
             method = guarded(getattr(socket.socket, name), lambda *args: args[-1])
             patches.enter_context(patch.object(socket.socket, name, method))
-        lookup = guarded(socket.getaddrinfo, lambda host, *rest, **named: (host, *rest))
-        patches.enter_context(patch.object(socket, "getaddrinfo", lookup))
+        for name in LOOK_UP:
+            lookup = guarded(getattr(socket, name), _looked_up)
+            patches.enter_context(patch.object(socket, name, lookup))
         yield
+
+
+def _looked_up(host: Any = "", *rest: Any, **_: Any) -> tuple[Any, ...]:
+    return host if isinstance(host, tuple) else (host, *rest)  # getnameinfo takes an address
 
 
 def _is_local(address: Any) -> bool:

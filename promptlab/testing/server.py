@@ -15,7 +15,10 @@ from urllib.parse import urlsplit
 from promptlab.backends.script import Recorded, Script
 from promptlab.errors import SetupError
 from promptlab.testing.answering import Answering, Page, Received, Stream
+from promptlab.testing.batch_jobs import Jobs
 from promptlab.testing.faults import Fault
+from promptlab.testing.limited import Limited
+from promptlab.testing.limits import RateLimits
 from promptlab.types import Backend
 
 
@@ -26,7 +29,8 @@ class FakeServer:
     "/v1" after it OpenAI's. Spoken are chat completions, responses, completions, messages and token counts (of words,
     where the backend has no count of its own), streamed or not, and the list of models: `models`, or any.
     `faults` go wrong one by one: every POST, in order of arrival, takes the next, None being none.
-    `received` are all requests so far, in order of arrival.
+    `received` are all requests so far, in order of arrival. Batch jobs of both providers go as `jobs` says.
+    `limits` are enforced: what is beyond them gets a 429, and every answer has the provider's headers that tell them.
 
     A backend's ModelError is a 500, Unavailable a 503, Unsupported a 400, ContextOverflow the provider's own 400;
     errors.Refused is the provider's way to decline. A reply's `opaque` is told as Anthropic's blocks or as the output
@@ -35,10 +39,18 @@ class FakeServer:
     """
 
     def __init__(
-        self, replies: Recorded | Backend = (), *, faults: Iterable[Fault | None] = (), models: Iterable[str] = ()
+        self,
+        replies: Recorded | Backend = (),
+        *,
+        faults: Iterable[Fault | None] = (),
+        models: Iterable[str] = (),
+        jobs: Jobs | None = None,
+        limits: RateLimits | None = None,
     ) -> None:
         self.backend: Backend = replies if isinstance(replies, Backend) else Script(replies)
-        self._answering = Answering(self.backend, tuple(models))
+        self.jobs = jobs or Jobs()
+        answering = Answering(self.backend, tuple(models), self.jobs)
+        self._answering = answering if limits is None else Limited(answering, limits)
         self._faults = iter(faults)
         self._received: list[Received] = []
         self._arriving = threading.Lock()
@@ -131,7 +143,8 @@ class _Connection(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers.get("content-length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        received = Received(urlsplit(self.path).path, headers, _parsed(content), self.command)
+        url, body = urlsplit(self.path), _parsed(content)
+        received = Received(url.path, headers, body, self.command, url.query, b"" if body is not None else content)
         fake = self.server.fake
         number, fault = fake._arrived(received)
         if fault.what == "drop" or (fault.what == "slow" and self._hung_up_within(fault.seconds)):

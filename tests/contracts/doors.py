@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from promptlab import model
@@ -41,7 +44,8 @@ class Door:
             yield Opened(script, script, None)
             return
         with FakeServer(replies, faults=faults) as server:
-            backend = model(self.spec.replace("URL", server.url), **{"key": KEY, **self.options, **options})
+            given = {"key": KEY, "attempts": 1, **self.options, **options}  # what is asked once is answered once
+            backend = model(self.spec.replace("URL", server.url), **given)
             yield Opened(backend, server.backend, server)
 
 
@@ -67,3 +71,36 @@ DOORS = [
 HOSTED = [door for door in DOORS if door.hosted]
 CHATS = [door for door in HOSTED if door.chats]
 STREAMS = [door for door in HOSTED if door.streams]
+
+
+@contextmanager
+def answering(answer: Any, content_type: str = "") -> Iterator[str]:
+    """The URL of a server whose answer to everything is this: bytes, JSON, or (a list) the events of a stream."""
+    kind = content_type or ("text/event-stream" if isinstance(answer, list) else "application/json")
+    if isinstance(answer, list):
+        names = (f"event: {event['type']}\n" if "type" in event else "" for event in answer)
+        told = zip(names, answer, strict=True)
+        answer = ("".join(f"{name}data: {json.dumps(event)}\n\n" for name, event in told)).encode()
+    content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *said: Any) -> None:
+            """Nobody reads it."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

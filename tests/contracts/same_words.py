@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from promptlab import Message, Reply, Request, arun, ask, gather, run, sample
+from promptlab import Message, ModelError, Reply, Request, arun, ask, gather, run, sample
 from promptlab.backends.tiny import Tiny
-from promptlab.errors import ContextOverflow, Unsupported
+from promptlab.errors import ContextOverflow, SetupError, Unsupported
 from promptlab.options import OPTIONS
 from promptlab.tiny.data.families import word_problem
 from promptlab.types import ToolSpec
@@ -68,6 +68,21 @@ def test_a_stop_string_ends_a_reply_at_the_same_place(tiny: Tiny, other: Any, st
     assert not any(word in reply.text for word in stop for reply in theirs)
 
 
+def test_a_stop_string_may_lie_across_tokens(tiny: Tiny, other: Any):
+    if "stop" not in other.can:
+        with pytest.raises(Unsupported):
+            other.generate([problem(0, stop=("x",))])
+        return
+    said = tiny.generate([problem(i, logprobs=True) for i in range(6)])
+    asked = []
+    for i, reply in enumerate(said):
+        one, two, three = (token.text for token in reply.tokens[4:7])
+        asked.append(problem(i, stop=(one[-1] + two + three[:1],)))
+    ours, theirs = tiny.generate(asked), other.generate(asked)
+    assert [(r.text, r.finish) for r in theirs] == [(r.text, r.finish) for r in ours]
+    assert all(len(r.text) < len(whole.text) for r, whole in zip(theirs, said, strict=True))
+
+
 def test_the_log_probabilities_of_a_reply_are_the_same(tiny: Tiny, other: Any):
     problems = [problem(i, logprobs=True) for i in range(6)]
     if "logprobs" not in other.can:
@@ -77,6 +92,29 @@ def test_the_log_probabilities_of_a_reply_are_the_same(tiny: Tiny, other: Any):
     for ours, theirs in zip(tiny.generate(problems), other.generate(problems), strict=True):
         assert [t.text for t in theirs.tokens] == [t.text for t in ours.tokens]
         assert [t.logprob for t in theirs.tokens] == pytest.approx([t.logprob for t in ours.tokens], abs=1e-4)
+
+
+def test_log_probabilities_of_what_was_drawn_are_the_models_own(tiny: Tiny, other: Any):
+    """Those before temperature and top-p."""
+    asked = [problem(i, logprobs=True, temperature=0.8, top_p=0.95) for i in range(6)]
+    if not {"logprobs", "temperature", "top_p"} <= other.can:
+        with pytest.raises(Unsupported):
+            other.generate(asked)
+        return
+    for request, reply in zip(asked, other.generate(asked), strict=True):
+        expected = log_p_of(tiny, request, [token.text for token in reply.tokens])
+        assert [token.logprob for token in reply.tokens] == pytest.approx(expected, abs=1e-3)
+
+
+def log_p_of(tiny: Tiny, request: Request, written: list[str]) -> list[float]:
+    """The bundled engine's log p of a reply, token by token."""
+    import torch
+
+    known = {tiny.tokenizer.decode([id]): id for id in range(len(tiny.tokenizer))}
+    prompt, ids = tiny.tokenizer.chat(request.messages), [known[text] for text in written]
+    with torch.inference_mode():
+        log_p = torch.log_softmax(tiny.model.logits(tiny.model(torch.tensor([prompt + ids])))[0], -1)
+    return [float(log_p[len(prompt) - 1 + at, id]) for at, id in enumerate(ids)]
 
 
 def test_the_tokens_of_a_reply_make_up_its_text(other: Any):
@@ -122,12 +160,15 @@ CONTINUATIONS = {
     "a longer one": ("the cough went on for days and days. " * 8, "no"),
     "beyond": ("é", "日本", "🧬"),
     "the same twice": ("cough", "cough"),
+    "special": ("<eos>", "a<user>b"),
+    "one begins another": ("cough", "cough and wheeze", "coughing"),
 }
 
 
 @pytest.mark.parametrize("given", CONTINUATIONS.values(), ids=CONTINUATIONS)
 def test_given_texts_score_the_same(tiny: Tiny, other: Any, given: tuple[str, ...]):
-    asked = [Request((Message("user", f"symptom {i}: wheeze"),), continuations=given) for i in range(3)]
+    symptoms = ["wheeze", "cough and wheeze, " * 9, "rash"]  # of different lengths, to be padded
+    asked = [Request((Message("user", f"symptom: {symptom}"),), continuations=given) for symptom in symptoms]
     if not other.scores:
         with pytest.raises(Unsupported):
             other.generate(asked)
@@ -226,10 +267,9 @@ def test_draws_differ_and_come_again_with_their_seed(other: Any):
             run(drawn(), other)
         return
     first = run(drawn(), other)
-    if "seed" not in other.can:  # a server that draws by itself
-        return
-    assert len(set(first)) > 1
-    if not getattr(other, "native_n", False):
+    assert len(first) == 6
+    assert len(set(first)) > 1 or "seed" not in other.can  # a server may draw the same for the same
+    if "seed" in other.can and not getattr(other, "native_n", False):
         assert run(drawn(), other) == first
 
 
@@ -242,14 +282,37 @@ def test_what_it_cannot_do_is_refused_at_once(other: Any, name: str):
         "seed": 3,
         "logprobs": True,
         "tools": (ToolSpec("add", "adds", {"type": "object", "properties": {}}),),
-        "schema": {"type": "object"},
+        "schema": {"enum": ["a", "b"]},
     }[name]
-    asked = problem(0, max_tokens=2, **{name: value})
+    asked = problem(0, max_tokens=8, **{name: value})
     if name in other.can:
-        other.generate([asked])
+        [reply] = other.generate([asked])
+        refused_behind_the_door = not other.batched and isinstance(reply, ModelError) and "cannot take" in str(reply)
+        assert isinstance(reply, Reply) or refused_behind_the_door, reply
     else:
         with pytest.raises(Unsupported):
             other.generate([asked])
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"temperature": -0.1},
+        {"temperature": float("nan")},
+        {"temperature": float("inf")},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"top_p": float("nan")},
+        {"stop": ("a", "")},
+        {"max_tokens": -1},
+    ],
+    ids=str,
+)
+def test_options_that_mean_nothing_are_refused_at_once(other: Any, option: dict[str, Any]):
+    with pytest.raises(SetupError, match="means nothing"):
+        other.generate([problem(0), problem(1, **{"max_tokens": 8, **option})])
+    with pytest.raises(SetupError, match="means nothing"):
+        run(ask("wheeze", **option), other)
 
 
 def test_programs_run_on_it_in_step_or_in_a_loop(tiny: Tiny, other: Any):
@@ -268,3 +331,6 @@ def test_programs_run_on_it_in_step_or_in_a_loop(tiny: Tiny, other: Any):
     expected = texts(tiny.generate([problem(0), problem(1)]))
     assert run(two(), other) == expected
     assert asyncio.run(in_a_loop()) == expected
+
+
+__all__ = ["problem", "texts", *(name for name in dir() if name.startswith("test_"))]

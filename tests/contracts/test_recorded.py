@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import gzip
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from doors import KEY, answering
 
 from promptlab import Message, Reply, Request, model
 from promptlab.types import ToolSpec
@@ -54,34 +52,9 @@ if not ALL:
     pytest.skip("the recorded answers are not at hand", allow_module_level=True)
 
 
-@contextmanager
-def serving(recorded: Recorded) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            self.send_response(200)
-            self.send_header("content-type", recorded.content_type)
-            self.send_header("content-length", str(len(recorded.answer)))
-            self.end_headers()
-            self.wfile.write(recorded.answer)
-
-        def log_message(self, *said: Any) -> None:
-            """Nobody reads it."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 def answered(recorded: Recorded) -> Reply:
-    with serving(recorded) as url:
-        backend = model(f"openai:m@{url}", api=recorded.api, stream=bool(recorded.sent.get("stream")), key="x")
+    with answering(recorded.answer, recorded.content_type) as url:
+        backend = model(f"openai:m@{url}", api=recorded.api, stream=bool(recorded.sent.get("stream")), key=KEY)
         [reply] = backend.generate([Request((Message("user", "hi"),), tools=(TOOL,))])
     assert isinstance(reply, Reply), reply
     return reply
@@ -110,18 +83,22 @@ def test_a_recorded_answer_has_the_calls_that_the_conversation_went_on_with(reco
     assert bool(reply.text) or bool(reply.calls)
 
 
-@pytest.mark.parametrize("recorded", [r for r in ALL if r.api == "responses"], ids=lambda recorded: recorded.name)
+def reasoned(recorded: Recorded) -> list[str]:
+    """The encrypted reasoning that the next request repeats and this one does not have yet."""
+    then = (recorded.then or {}).get("input", [])[len(recorded.sent.get("input", [])) :]
+    return [item["encrypted_content"] for item in then if item.get("type") == "reasoning"]
+
+
+@pytest.mark.parametrize("recorded", [r for r in ALL if reasoned(r)], ids=lambda recorded: recorded.name)
 def test_reasoning_goes_back_as_it_came(recorded: Recorded):
-    """The next recorded request holds the encrypted reasoning: so does ours."""
     from promptlab.backends.wire.responses import items
 
-    then = (recorded.then or {}).get("input", [])[len(recorded.sent["input"]) :]
-    wanted = [item["encrypted_content"] for item in then if item.get("type") == "reasoning"]
     ours = [item.get("encrypted_content") for item in items(answered(recorded).message)]
-    assert [secret for secret in ours if secret] == wanted or not wanted
+    assert [secret for secret in ours if secret] == reasoned(recorded)
 
 
 def test_there_are_recordings_of_every_kind():
     kinds = {(recorded.api, bool(recorded.sent.get("stream"))) for recorded in ALL}
     assert kinds == {(api, stream) for api in ("chat", "responses") for stream in (False, True)}
     assert sum(len(told_again(recorded)) for recorded in ALL) >= 10
+    assert sum(len(reasoned(recorded)) for recorded in ALL) >= 2

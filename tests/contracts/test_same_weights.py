@@ -8,30 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from same_words import (  # noqa: F401  the tests are collected here
-    problem,
-    test_a_prompt_that_is_too_long_fails_in_its_place,
-    test_a_stop_string_ends_a_reply_at_the_same_place,
-    test_alone_as_in_company,
-    test_chats_of_many_turns_are_read_alike,
-    test_draws_differ_and_come_again_with_their_seed,
-    test_equal_requests_get_equal_replies,
-    test_given_texts_score_the_same,
-    test_greedy_replies_are_the_same_words,
-    test_no_temperature_and_no_choice_are_greedy,
-    test_nothing_asked_is_nothing_answered_by_any,
-    test_odd_texts_are_read_alike,
-    test_programs_run_on_it_in_step_or_in_a_loop,
-    test_replies_end_at_the_most_tokens,
-    test_requests_of_every_kind_may_come_together,
-    test_the_log_probabilities_of_a_reply_are_the_same,
-    test_the_order_of_a_batch_is_kept,
-    test_the_tokens_of_a_reply_make_up_its_text,
-    test_usage_counts_the_tokens_read_and_written,
-    test_what_is_drawn_depends_on_seed_and_branch_not_on_the_batch,
-    test_what_it_cannot_do_is_refused_at_once,
-    texts,
-)
+from same_words import *  # noqa: F403  the tests are collected here
+from same_words import problem, texts
 
 from promptlab import Message, ModelError, Request, model
 from promptlab.backends.tiny import Tiny

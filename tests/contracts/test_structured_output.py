@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any, Literal
+
 import pytest
 from doors import CHATS, Door
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, RootModel
 
-from promptlab import Message, Prompt, Reply, Request, Usage, model, run
-from promptlab.backends.wire.common import is_closed
+from promptlab import Message, Prompt, Reply, Request, Usage, ask, model, run, tool
+from promptlab.backends.wire.schemas import ANTHROPIC, OPENAI, held
 from promptlab.backends.wrappers.emulating import as_wished
 from promptlab.errors import Malformed, SetupError, Truncated, Unsupported
 from promptlab.strategies import structured
 from promptlab.strategies.structured import closed
-from promptlab.testing import Script
+from promptlab.testing import FakeServer, Script
+from promptlab.types import Token, ToolCall, ToolSpec
 
 
 class Dose(BaseModel):
@@ -34,8 +37,11 @@ def test_the_provider_is_held_to_the_schema_and_one_call_is_enough(door: Door):
     with door.opened([GOOD]) as at:
         assert run(structured("5 mg codeine", PROMPT), at.backend).value == FOUND
         [asked] = at.script.requests
+        body = at.server.received[-1].body
     assert asked.schema == closed(Dose.model_json_schema())
-    assert is_closed(asked.schema)
+    if not door.name.startswith("anthropic"):  # which knows no other way
+        form = body["text"]["format"] if "responses" in door.name else body["response_format"]["json_schema"]
+        assert form["strict"] is True
 
 
 @pytest.mark.parametrize(
@@ -139,3 +145,201 @@ def test_the_bundled_model_takes_a_schema_only_if_told_how():
     assert isinstance(reply, Reply)
     with pytest.raises(SetupError, match="emulate"):
         model("tiny", on_unsupported="ignore")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "kept"),
+    [
+        (("one", " two", " three"), 1),
+        (("on", "e ", "two", " three"), 2),
+        (("one \ufffd", "\ufffd", "two three"), 0),
+        ((), 0),
+    ],
+)
+def test_what_comes_after_an_emulated_stop_is_cut_too(tokens: tuple[str, ...], kept: int):
+    told = tuple(Token(text, -1.0) for text in tokens)
+    calls = (ToolCall("call_1", "add"),)
+    bare = Bare([Reply("one two three", calls, "calls", tokens=told, opaque=({"type": "thinking"},))])
+    [reply] = as_wished(bare, "emulate").generate([asked(stop=("two",))])
+    assert reply == Reply("one ", tokens=told[:kept])
+    assert reply.opaque is None
+
+
+# ---- schemas of which a provider's strict mode knows a part only
+
+
+class Route(BaseModel):
+    kind: Literal["oral"]
+    tablets: Annotated[int, Field(ge=1, le=8)]
+
+
+class Drip(BaseModel):
+    kind: Literal["drip"]
+    code: Annotated[str, Field(min_length=2, pattern="^[A-Z]+$")]
+
+
+class Plan(BaseModel):
+    """A field is called as a keyword is, a nested model is described, a union has a discriminator."""
+
+    default: Dose
+    title: Dose = Field(description="The dose at night.")
+    route: Route | Drip = Field(discriminator="kind")
+    on: Annotated[list[str], Field(max_length=3)] = []
+
+
+class Node(BaseModel):
+    name: str
+    next: Node | None = Field(None, description="What comes then.")
+    other: "Node" = Field(description="Beside it.")  # noqa: UP037
+
+
+class Nodes(RootModel[Node]):
+    """One that is another at its root."""
+
+
+class Table(BaseModel):
+    cells: dict[str, int]
+
+
+class Default(BaseModel):
+    """An open object hides under a name that is a keyword too."""
+
+    default: dict[str, int]
+
+
+class Anything(BaseModel):
+    any: Any
+
+
+def of(kind: type[BaseModel]) -> dict[str, Any]:
+    return closed(kind.model_json_schema())
+
+
+def unwrapped(schema: Any, root: Any = None) -> Any:
+    """With unions of one reference in place of which stands what they refer to: so OpenAI's SDK has it."""
+    root = root or schema
+    if isinstance(schema, list):
+        return [unwrapped(inner, root) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if [*schema] and len(schema.get("anyOf", ())) == 1:
+        [one] = schema["anyOf"]
+        target = root["$defs"][one["$ref"].rpartition("/")[2]]
+        schema = {**target, **{name: value for name, value in schema.items() if name != "anyOf"}}
+    return {name: unwrapped(value, root) for name, value in schema.items()}
+
+
+def without(schema: Any, *names: str) -> Any:
+    if isinstance(schema, list):
+        return [without(inner, *names) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {name: without(value, *names) for name, value in schema.items() if name not in names}
+
+
+def test_a_schema_is_adapted_as_openais_sdk_does():
+    strictly = pytest.importorskip("openai.lib._pydantic").to_strict_json_schema
+    assert held(of(Dose), OPENAI) == without(strictly(Dose), "default")
+    theirs, ours = strictly(Plan), unwrapped(held(of(Plan), OPENAI))
+    assert ours["properties"].keys() == {"default", "title", "route", "on"}
+    assert ours["properties"]["title"] == without(theirs["properties"]["title"], "default")
+    assert ours["properties"]["route"]["anyOf"] == theirs["properties"]["route"]["oneOf"]  # which the API refuses
+    assert ours["$defs"]["Dose"] == without(theirs["$defs"]["Dose"], "default")
+    assert ours["$defs"]["Route"] == theirs["$defs"]["Route"]
+
+
+def test_a_schema_is_adapted_as_anthropics_sdk_does():
+    transform = pytest.importorskip("anthropic.lib._parse._transform").transform_schema
+    for kind in (Dose, Route, Drip):  # where all values are told, the SDK says no type
+        assert without(held(of(kind), ANTHROPIC), "type") == without(transform(of(kind)), "type")
+    ours, theirs = held(of(Plan), ANTHROPIC), transform(of(Plan))
+    assert ours["$defs"]["Route"]["properties"]["tablets"] == theirs["$defs"]["Route"]["properties"]["tablets"]
+    assert ours["$defs"]["Route"]["properties"]["tablets"]["description"] == "{maximum: 8, minimum: 1}"
+    assert ours["properties"]["route"]["anyOf"] == theirs["properties"]["route"]["anyOf"]
+    assert ours["properties"]["title"]["anyOf"] == [{"$ref": "#/$defs/Dose"}]
+    assert ours["properties"]["title"]["description"] == "The dose at night."  # the SDK leaves it out
+
+
+@pytest.mark.parametrize("kind", [Dose, Plan, Node, Nodes, Route, Drip])
+@every_chat
+def test_no_provider_refuses_what_pydantic_writes(door: Door, kind: type[BaseModel]):
+    with door.opened(["{}"]) as at:
+        [reply] = at.backend.generate([Request((Message("user", "hi"),), schema=of(kind))])
+    assert isinstance(reply, Reply), reply
+
+
+@pytest.mark.parametrize("kind", [Table, Default, Anything])
+@every_chat
+def test_a_model_that_cannot_be_held_to_a_schema_is_not(door: Door, kind: type[BaseModel]):
+    schema = of(kind)
+    with door.opened(["{}"]) as at:
+        asked_for = Request((Message("user", "hi"),), schema=schema)
+        if door.name.startswith("anthropic"):
+            with pytest.raises(Unsupported, match="strict mode"):
+                at.backend.generate([asked_for])
+            assert at.server.received == []
+            return
+        [reply] = at.backend.generate([asked_for])
+        [request] = at.script.requests
+        assert isinstance(reply, Reply), reply
+        assert request.schema == schema  # as it was, and not strict
+
+
+@every_chat
+def test_what_comes_back_is_checked_against_the_model_itself(door: Door):
+    wrong = '{"kind": "oral", "tablets": 9}'
+    with door.opened([wrong, '{"kind": "oral", "tablets": 8}']) as at:
+        answer = run(structured("eight", Prompt("How many?", output=Route)), at.backend)
+        assert len(at.script.requests) == 2
+    assert answer.value == Route(kind="oral", tablets=8)
+
+
+@every_chat
+def test_an_empty_reply_is_asked_for_again(door: Door):
+    with door.opened(["", GOOD]) as at:
+        assert run(structured("5 mg codeine", PROMPT), at.backend).value == FOUND
+        assert len(at.script.requests) == 2
+
+
+@tool
+def prescribe(dose: Annotated[Dose, Field(description="How much.")], times: Annotated[int, Field(ge=1)]) -> str:
+    """Writes it down."""
+    return f"{dose} {times}"
+
+
+@every_chat
+def test_no_provider_refuses_a_tool(door: Door):
+    given: dict[str, Any] = {"type": "object", "properties": {"default": {"type": "object"}}, "required": ["default"]}
+    anything = ToolSpec("anything", "Takes all.", {**given, "additionalProperties": False})
+    with door.opened(["done"]) as at:
+        reply = run(ask("go", tools=[prescribe, anything]), at.backend)
+        told = at.script.requests[0].tools[1]
+    assert reply.text == "done"
+    assert told.parameters == anything.parameters
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"a": {"type": "string"}}},
+        {"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": False},
+        {**of(Dose), "allOf": []},
+        {"type": "object", "properties": {"a": {"type": "array"}}, "required": ["a"], "additionalProperties": False},
+        {"$ref": "#/$defs/Gone", "$defs": {}},
+    ],
+)
+def test_a_schema_that_openai_cannot_hold_to_goes_as_it_is(schema: dict[str, Any]):
+    with FakeServer(["{}"]) as server:
+        [reply] = model(f"openai:m@{server.url}").generate([asked(schema=schema)])
+        form = server.received[0].body["response_format"]["json_schema"]
+    assert isinstance(reply, Reply), reply
+    assert (form["strict"], form["schema"]) == (False, schema)
+
+
+def test_anthropic_is_told_that_objects_have_no_other_keys():
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    with FakeServer(['{"a": "b"}']) as server:
+        [reply] = model(f"anthropic:m@{server.url}").generate([asked(schema=schema)])
+        sent = server.received[0].body["output_config"]["format"]["schema"]
+    assert isinstance(reply, Reply), reply
+    assert sent == {**schema, "additionalProperties": False}

@@ -83,7 +83,7 @@ def test_a_connection_that_drops_is_unavailable(door: Door):
 def test_no_server_at_all_is_unavailable(door: Door):
     with FakeServer() as server:
         url = server.url
-    backend = model(door.spec.replace("URL", url), key="x", **door.options)
+    backend = model(door.spec.replace("URL", url), key="x", attempts=1, **door.options)
     [failed] = backend.generate([HI])
     assert isinstance(failed, Unavailable)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -16,32 +17,12 @@ from typing import Any
 import pytest
 
 pytest.importorskip("vllm", reason="vLLM is not installed here: make test-vllm")
-from same_words import (  # noqa: F401  the tests are collected here
-    problem,
-    test_a_prompt_that_is_too_long_fails_in_its_place,
-    test_a_stop_string_ends_a_reply_at_the_same_place,
-    test_alone_as_in_company,
-    test_chats_of_many_turns_are_read_alike,
-    test_draws_differ_and_come_again_with_their_seed,
-    test_equal_requests_get_equal_replies,
-    test_given_texts_score_the_same,
-    test_greedy_replies_are_the_same_words,
-    test_no_temperature_and_no_choice_are_greedy,
-    test_nothing_asked_is_nothing_answered_by_any,
-    test_odd_texts_are_read_alike,
-    test_programs_run_on_it_in_step_or_in_a_loop,
-    test_replies_end_at_the_most_tokens,
-    test_requests_of_every_kind_may_come_together,
-    test_the_log_probabilities_of_a_reply_are_the_same,
-    test_the_order_of_a_batch_is_kept,
-    test_the_tokens_of_a_reply_make_up_its_text,
-    test_usage_counts_the_tokens_read_and_written,
-    test_what_is_drawn_depends_on_seed_and_branch_not_on_the_batch,
-    test_what_it_cannot_do_is_refused_at_once,
-)
+from same_words import *  # noqa: F403  the tests are collected here
+from same_words import problem
 
-from promptlab import Message, Reply, Request, Tool, ask, call, model, run
+from promptlab import Message, ModelError, Reply, Request, Tool, ask, call, model, run
 from promptlab.backends.tiny import Tiny
+from promptlab.errors import ContextOverflow, SetupError
 from promptlab.tiny.checkpoint import save
 from promptlab.types import ToolSpec
 
@@ -135,6 +116,83 @@ def test_an_adapter_is_the_model_it_would_be_merged_into(tmp_path: Path, tiny: T
     assert [reply.text for reply in theirs] != [reply.text for reply in tiny.generate(asked)]
     for one, other in zip(ours, theirs, strict=True):
         assert [t.logprob for t in other.tokens] == pytest.approx([t.logprob for t in one.tokens], abs=1e-3)
+
+
+@pytest.mark.parametrize("adapter", ["somebody/an-adapter", "pickled"])
+def test_adapters_are_folders_with_safetensors(tmp_path: Path, exported: Path, adapter: str):
+    if adapter == "pickled":
+        (tmp_path / adapter).mkdir()
+        (tmp_path / adapter / "adapter_model.bin").write_bytes(b"x")
+        adapter = str(tmp_path / adapter)
+    with pytest.raises(SetupError, match=r"adapter_model\.safetensors"):
+        model(f"vllm:{exported}", adapter=adapter, **SMALL)
+
+
+def test_weights_are_read_from_safetensors_only(tmp_path: Path, exported: Path, tiny: Tiny):
+    import torch
+
+    for file in exported.glob("*.json"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    torch.save(tiny.model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(SetupError, match="cannot be loaded"):
+        model(f"vllm:{tmp_path}", **SMALL)
+
+
+def chat(text: str, **options: Any) -> Request:
+    return Request((Message("user", text),), **options)
+
+
+def test_a_prompt_and_a_text_to_score_fill_the_context_but_for_one_token(tiny: Tiny, engine: Any):
+    prompt = chat("12 " * 100)
+    text = "1" * (engine.context_tokens - tiny.count_tokens(prompt.messages) - 1)
+    asked = [chat("12 " * 100, continuations=(said,)) for said in (text, text + "1", "1")]
+    fits, overflows, short = engine.generate(asked)
+    assert fits.scores == pytest.approx(tiny.generate(asked)[0].scores, abs=1e-2)
+    assert isinstance(overflows, ContextOverflow)
+    assert isinstance(short, Reply)
+
+
+def test_what_the_engine_refuses_fails_in_its_place(engine: Any):
+    schemas: list[Any] = [None, SCHEMA, {"type": "nonsense"}, {"$ref": "#/nowhere"}, SCHEMA, None]
+    replies = engine.generate([chat(f"case {i}", max_tokens=40, schema=s) for i, s in enumerate(schemas)])
+    assert [isinstance(reply, ModelError) for reply in replies] == [False, False, True, True, False, False], replies
+    assert "vLLM does not take the request" in str(replies[2])
+
+
+def with_template(engine: Any, template: str | None) -> Any:
+    """The tokenizer of an engine's checkpoint with another chat template."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(engine.name)
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def test_without_a_template_texts_are_plain(tiny: Tiny, engine: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engine, "tokenizer", with_template(engine, None))
+    said = "wheeze <eos><user> cough"
+    first, written, scored, last = engine.generate(
+        [chat("a", max_tokens=2), chat("", max_tokens=2), chat("", continuations=("a",)), chat(said, max_tokens=2)]
+    )
+    assert isinstance(first, Reply)
+    assert "empty" in str(written)
+    assert "empty" in str(scored)
+    assert last.usage.input_tokens == len(tiny.tokenizer.encode(said))
+
+
+def test_a_template_that_refuses_a_chat_fails_in_its_place(engine: Any, monkeypatch: pytest.MonkeyPatch):
+    picky = "{% if messages[0].role == 'system' %}{{ raise_exception('no system, please') }}{% endif %}<user>x"
+    monkeypatch.setattr(engine, "tokenizer", with_template(engine, picky))
+    refused = Request((Message("system", "be brief"), Message("user", "a")), max_tokens=2)
+    first, failed = engine.generate([chat("a", max_tokens=2), refused])
+    assert isinstance(first, Reply)
+    assert isinstance(failed, ModelError)
+    assert "no system, please" in str(failed)
+
+
+def test_an_engine_stays_in_its_process(engine: Any):
+    with pytest.raises(SetupError, match="jobs=1"):
+        pickle.dumps(engine)
 
 
 def test_the_server_scores_given_texts_through_completions(tiny: Tiny, server: str):

@@ -6,15 +6,17 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from promptlab.backends.wire.common import Json, calls_from, described, is_closed, part, whole, without_end
+from promptlab.backends.wire.common import FINISH, Json, calls_from, odd_end, part, text_in, tokens_of, whole
+from promptlab.backends.wire.schemas import OPENAI, described, strict
 from promptlab.errors import Malformed, ModelError, Refused
-from promptlab.types import Message, Reply, Request, Token, Usage
-
-FINISH = {"stop": "stop", "length": "length", "tool_calls": "calls", "function_call": "calls"}
+from promptlab.types import Message, Reply, Request, Usage
 
 
 def body(request: Request, n: int = 1, seed: int | None = None, most: str = "max_completion_tokens") -> Json:
-    """The parameters of a request but for the model; `most` is how the server calls the most tokens of a reply."""
+    """The parameters of a request but for the model; `most` is how the server calls the most tokens of a reply.
+
+    A schema is held to strictly where it can be, and then adapted as `schemas.held` says.
+    """
     given: Json = {"messages": [turn(message) for message in request.messages]}
     if n > 1:
         given["n"] = n
@@ -29,8 +31,9 @@ def body(request: Request, n: int = 1, seed: int | None = None, most: str = "max
     if request.tools:
         given["tools"] = [{"type": "function", "function": described(tool)} for tool in request.tools]
     if request.schema is not None:
-        schema = {"name": "reply", "schema": request.schema, "strict": is_closed(request.schema)}
-        given["response_format"] = {"type": "json_schema", "json_schema": schema}
+        schema, is_strict = strict(request.schema, OPENAI)
+        form = {"name": "reply", "schema": schema, "strict": is_strict}
+        given["response_format"] = {"type": "json_schema", "json_schema": form}
     return given
 
 
@@ -66,20 +69,18 @@ def read_choice(choice: Mapping[str, Any], request: Request, usage: Usage) -> Re
     message = part(choice, "message", dict)
     functions = [(call.get("id"), call.get("function") or {}) for call in message.get("tool_calls") or ()]
     calls = calls_from((id, str(f.get("name") or ""), f.get("arguments")) for id, f in functions)
-    logprobs = (choice.get("logprobs") or {}).get("content") or ()
-    tokens = tuple(Token(str(t["token"]), float(t["logprob"])) for t in logprobs)
-    text, said = message.get("content") or "", choice.get("finish_reason")
-    finish: Any = "calls" if calls and said == "stop" else FINISH.get(str(said), "stop")
-    if finish == "stop" and not choice.get("stop_reason", request.stop):  # vLLM says which stop string it was, if any
-        tokens = without_end(tokens, text)
+    text, said = text_in(message.get("content")), choice.get("finish_reason")
+    finish = FINISH.get(str(said), "stop")
+    if calls and finish == "stop":
+        finish = "calls"
+    ended = finish == "stop" and not choice.get("stop_reason", request.stop)  # vLLM says which stop string it was
+    tokens = tokens_of((choice.get("logprobs") or {}).get("content") or (), text, ended)
     reply = Reply(text, calls, finish, tokens=tokens, usage=usage)
     if refusal := message.get("refusal"):
         return Refused(f"the model declined: {refusal}", reply=reply)
     if said == "content_filter":
         return Refused("the provider's content filter ended the reply", reply=reply)
-    if said is None:
-        return Malformed("the reply ended without a reason: it was cut off on its way", reply=reply)
-    return whole(reply, request)
+    return whole(reply, request) if said in FINISH else odd_end(said, reply)
 
 
 def usage_of(said: Mapping[str, Any]) -> Usage:
@@ -96,40 +97,56 @@ async def collected(chunks: AsyncIterator[Mapping[str, Any]]) -> Json:
     """The answer that the chunks of a stream add up to.
 
     A stream that was cut off has choices without an end. Some servers never tell one, but do send the usage, which
-    comes last: then nothing is missing.
+    comes last and with nothing else: then nothing is missing. Others (vLLM's continuous_usage_stats) count as they go,
+    and there the usage is no sign of the end.
     """
     choices: dict[int, Json] = {}
     usage: Any = None
+    over, begun = False, False
     async for chunk in chunks:
-        usage = chunk.get("usage") or usage
-        for piece in chunk.get("choices") or ():
+        pieces = chunk.get("choices") or ()
+        silent = not any(
+            value for piece in pieces for name, value in (piece.get("delta") or {}).items() if name != "role"
+        )
+        if told := chunk.get("usage"):
+            over = not pieces or (silent and begun and usage is None)
+            usage = told
+        elif not silent:
+            over = False
+        begun = True
+        for piece in pieces:
             blank: Json = {"message": {"content": "", "tool_calls": []}, "logprobs": {"content": []}}
             choice = choices.setdefault(piece["index"], {"index": piece["index"], "finish_reason": None, **blank})
             add(choice, piece)
     for choice in choices.values():
-        choice["finish_reason"] = choice["finish_reason"] or ("stop" if usage else None)
+        choice["message"]["tool_calls"].sort(key=lambda call: call["index"] or 0)
+        choice["finish_reason"] = choice["finish_reason"] or ("stop" if over else None)
     return {"choices": list(choices.values()), "usage": usage}
 
 
 def add(choice: Json, piece: Mapping[str, Any]) -> None:
     """Add what a chunk says to its choice."""
     message, delta = choice["message"], piece.get("delta") or {}
-    message["content"] += delta.get("content") or ""
+    message["content"] += text_in(delta.get("content"))
     if delta.get("refusal"):
         message["refusal"] = message.get("refusal", "") + delta["refusal"]
     for wish in delta.get("tool_calls") or ():
-        calls = message["tool_calls"]
-        at = wish.get("index")
-        if at is None:  # some servers number them not at all: a new id is a new call
-            at = len(calls) if wish.get("id") or not calls else len(calls) - 1
-        while len(calls) <= at:
-            calls.append({"id": None, "function": {"name": "", "arguments": ""}})
-        function = wish.get("function") or {}
-        calls[at]["id"] = calls[at]["id"] or wish.get("id")
-        named = calls[at]["function"]["name"] or function.get("name") or ""  # told twice by some
-        calls[at]["function"]["name"] = named
-        calls[at]["function"]["arguments"] += function.get("arguments") or ""
+        call = call_of(wish, message["tool_calls"])
+        function, told = call["function"], wish.get("function") or {}
+        call["id"] = call["id"] or wish.get("id")
+        function["name"] = function["name"] or told.get("name") or ""  # told twice by some
+        function["arguments"] += told.get("arguments") or ""
     choice["logprobs"]["content"] += (piece.get("logprobs") or {}).get("content") or ()
     choice["finish_reason"] = piece.get("finish_reason") or choice["finish_reason"]
     if "stop_reason" in piece:
         choice["stop_reason"] = piece["stop_reason"]
+
+
+def call_of(wish: Mapping[str, Any], calls: list[Json]) -> Json:
+    """The call that a chunk goes on with: the last of its index. Where all have one (Gemini) or none, ids tell."""
+    at, id = wish.get("index"), wish.get("id")
+    known = [call for call in calls if call["index"] == at]
+    if known and (not id or not known[-1]["id"] or id == known[-1]["id"]):
+        return known[-1]
+    calls.append({"index": at, "id": None, "function": {"name": "", "arguments": ""}})
+    return calls[-1]

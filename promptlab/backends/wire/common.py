@@ -1,34 +1,17 @@
-"""What the wire formats have in common: tools and schemas out, tool calls and faults in."""
+"""What the wire formats have in common: texts, tokens, tool calls and faults, as they come in."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from itertools import chain, count
 from typing import Any
 
-from promptlab.errors import Malformed, ModelError, Truncated
-from promptlab.types import Reply, Request, Token, ToolCall, ToolSpec
+from promptlab.errors import Malformed, ModelError, Truncated, Unavailable, reason
+from promptlab.types import Finish, Reply, Request, Token, ToolCall
 
 Json = dict[str, Any]
-
-
-def is_closed(schema: Any) -> bool:
-    """Whether a JSON schema is one that "strict" modes take: objects with all keys required and no others allowed."""
-    if isinstance(schema, list | tuple):
-        return all(map(is_closed, schema))
-    if not isinstance(schema, Mapping):
-        return True
-    if schema.get("type") == "object" or "properties" in schema:
-        keys = set(schema.get("properties", {}))
-        if schema.get("additionalProperties") is not False or set(schema.get("required", ())) != keys:
-            return False
-    return all(is_closed(part) for name, part in schema.items() if name not in ("enum", "const", "default", "examples"))
-
-
-def described(tool: ToolSpec, parameters: str = "parameters") -> Json:
-    """What a model is told of a tool; `parameters` is what the provider calls the schema of its arguments."""
-    told = {"name": tool.name, "description": tool.description, parameters: tool.parameters}
-    return {**told, "strict": is_closed(tool.parameters)}
 
 
 def calls_from(written: Iterable[tuple[str | None, str, Any]]) -> tuple[ToolCall, ...]:
@@ -36,10 +19,14 @@ def calls_from(written: Iterable[tuple[str | None, str, Any]]) -> tuple[ToolCall
 
     Arguments that are no JSON object are the model's doing: they stay on the call, unread, for the program to answer.
     """
+    listed = list(written)
+    taken = {given for given, _, _ in listed if given}
+    used: set[str] = set()
     calls: list[ToolCall] = []
-    for i, (given, name, arguments) in enumerate(written):
-        taken = {call.id for call in calls}
-        id = given if given and given not in taken else f"{given or 'call'}_{i}"
+    for i, (given, name, arguments) in enumerate(listed):
+        id = given if given and given not in used else free(f"{given or 'call'}_{i}", taken)
+        used.add(id)
+        taken.add(id)
         try:
             read = json.loads(arguments or "{}") if isinstance(arguments, str) else arguments
         except ValueError:
@@ -51,14 +38,63 @@ def calls_from(written: Iterable[tuple[str | None, str, Any]]) -> tuple[ToolCall
     return tuple(calls)
 
 
-def without_end(tokens: Sequence[Token], text: str) -> tuple[Token, ...]:
+def free(wanted: str, taken: Set[str]) -> str:
+    """The name, or one that begins like it and is not taken."""
+    names = chain([wanted], (f"{wanted}_{i}" for i in count(1)))
+    return next(name for name in names if name not in taken)
+
+
+def text_in(content: Any) -> str:
+    """A text that came as a string, or in parts, which stand beside others (thoughts); null is an empty text."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    texts = [p["text"] for p in content if p["type"] in ("text", "output_text")]
+    return "".join(texts)
+
+
+def tokens_of(rows: Sequence[Mapping[str, Any]], text: str, ended: bool) -> tuple[Token, ...]:
+    """A text's tokens as chats and responses tell them; one that `ended` of itself is without its end."""
+    tokens = tuple(Token(str(row["token"]), float(row["logprob"])) for row in rows)
+    return without_end(tokens, text, rows[-1].get("bytes")) if ended and rows else tokens
+
+
+def without_end(tokens: Sequence[Token], text: str, spelled: Iterable[int] | None = None) -> tuple[Token, ...]:
     """The tokens of a text without the one that ended it, which vLLM's server counts among them and OpenAI does not.
 
-    A token that is part of a character only reads as U+FFFD, and is kept.
+    `spelled` are the last token's bytes, where they are told. A token that is part of a character only reads as U+FFFD
+    (vLLM) or as escaped bytes (OpenAI), and is kept.
     """
-    if tokens and not text.endswith(tokens[-1].text) and "\ufffd" not in tokens[-1].text:
-        return tuple(tokens[:-1])
-    return tuple(tokens)
+    if not tokens or "\ufffd" in tokens[-1].text:
+        return tuple(tokens)
+    end = bytes(spelled) if spelled else in_bytes(tokens[-1].text)
+    return tuple(tokens if in_bytes(text).endswith(end) else tokens[:-1])
+
+
+def in_bytes(token: str) -> bytes:
+    """What a token stands for. OpenAI's completions write those that are part of a character "bytes:\\xe2\\x89"."""
+    if token.startswith("bytes:") and "\\x" in token:
+        return token.removeprefix("bytes:").encode().decode("unicode_escape").encode("latin-1")
+    return token.encode("utf-8", "surrogatepass")
+
+
+# Why a reply ended, in the words of OpenAI, the servers that speak its protocol (TGI, Mistral) and Anthropic.
+FINISH: Mapping[str, Finish] = {
+    **dict.fromkeys(("stop", "eos", "eos_token", "stop_sequence", "end_turn"), "stop"),
+    **dict.fromkeys(("length", "max_tokens", "model_length"), "length"),
+    **dict.fromkeys(("tool_calls", "function_call", "tool_use"), "calls"),
+}
+BROKEN_OFF = frozenset({"error", "abort", "insufficient_system_resource"})  # vLLM, SGLang, OpenRouter, DeepSeek
+
+
+def odd_end(said: Any, reply: Reply) -> ModelError:
+    """What a reply is that ended for no reason, or for none of those known."""
+    if said in BROKEN_OFF:
+        broken = Unavailable(f"the provider broke the reply off: {said}")
+        broken.reply = reply
+        return broken
+    if said is None:
+        return Malformed("the reply ended without a reason: it was cut off on its way", reply=reply)
+    return Malformed(f"the reply ended for a reason that is not known: {str(said)[:80]!r}", reply=reply)
 
 
 def whole(reply: Reply, request: Request) -> Reply | ModelError:
@@ -91,5 +127,14 @@ def part(answer: Mapping[str, Any], name: str, kind: type) -> Any:
     """What an answer has under a name. Raises Malformed where it is not there or of another kind."""
     value = answer.get(name)
     if not isinstance(value, kind):
-        raise Malformed(f"the server's answer has no {name}: {json.dumps(answer)[:200]}")
+        raise Malformed(f"the server's answer has no {name}: {json.dumps(answer)[:100]}")
     return value
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """What an answer of another shape makes a reader raise is Malformed: one request's failure, not the run's end."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise Malformed(f"the server's answer is not of its format: {reason(error)}") from None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from promptlab.backends.wire.chat import usage_of
-from promptlab.backends.wire.common import Json, part, whole, without_end
+from promptlab.backends.wire.common import FINISH, Json, in_bytes, odd_end, part, text_in, whole, without_end
 from promptlab.errors import Malformed, ModelError, Refused
 from promptlab.types import Message, Reply, Request, Token, Usage
 
@@ -47,33 +48,78 @@ def read(answer: Mapping[str, Any], request: Request) -> list[Reply | ModelError
     if request.continuations:
         if len(choices) != len(request.continuations):
             raise Malformed(f"the server scored {len(choices)} of {len(request.continuations)} texts")
-        start = len(text_of(request.messages))
-        return [Reply(scores=tuple(score(part(c, "logprobs", dict), start) for c in choices), usage=usage)]
+        context, told = text_of(request.messages), zip(choices, request.continuations, strict=True)
+        return [Reply(scores=tuple(score(part(c, "logprobs", dict), context, text) for c, text in told), usage=usage)]
     return [read_choice(choice, request, usage if i == 0 else Usage()) for i, choice in enumerate(choices)]
 
 
-def score(logprobs: Mapping[str, Any], start: int) -> float:
-    """Σ log p of the tokens that begin at `start` or behind it, in nats."""
-    offsets = part(logprobs, "text_offset", list)
-    values = part(logprobs, "token_logprobs", list)
-    if start not in offsets and offsets and offsets[-1] > start:
-        raise Malformed("one token holds the end of the prompt and the beginning of the text to score")
-    return float(sum(p for at, p in zip(offsets, values, strict=True) if at >= start and p is not None))
+PARTIAL = "\ufffd".encode()  # how a token reads that is part of a character only
+
+
+def score(logprobs: Mapping[str, Any], context: str, text: str) -> float:
+    """Σ log p of the tokens of `text` after `context`, in nats. Raises Malformed where no token begins where it does.
+
+    Tokens are counted from the end: before the context a server may put tokens of its own, and their letters, and those
+    of tokens that are part of a character, make `text_offset` another text's.
+    """
+    tokens, values = part(logprobs, "tokens", list), part(logprobs, "token_logprobs", list)
+    if not tokens or len(tokens) != len(values):
+        raise Malformed("the server tells no log-probabilities of the tokens of a prompt")
+    written = [in_bytes(token) for token in tokens]
+    begins = len(tokens) - ending(written, in_bytes(context), in_bytes(text))
+    if begins == 0 and values[0] is None:  # nothing is before the very first token
+        begins = 1
+    if None in values[begins:]:
+        raise Malformed("the server does not tell the log-probabilities of all tokens")
+    return float(sum(values[begins:]))
+
+
+def ending(tokens: Sequence[bytes], context: bytes, text: bytes) -> int:
+    """How many tokens at the end spell the text; as many as may be, as one that reads as nothing begins a character."""
+    exact = loose = None
+    least, pattern = 0, b""
+    for n in range(len(tokens) + 1):
+        if n:
+            token = tokens[-n]
+            least += len(token) - token.count(PARTIAL) * (len(PARTIAL) - 1)
+            pattern = like(token) + pattern
+        if least > len(text):
+            break
+        if least == len(text) and b"".join(tokens[len(tokens) - n :]) == text:
+            exact = n
+        elif re.fullmatch(pattern, text) and follows(tokens[: len(tokens) - n], context, pattern):
+            loose = n
+    n_found = loose if exact is None else exact
+    if n_found is None:
+        raise Malformed("no token begins where the text to score begins, or the tokens do not spell it")
+    return n_found
+
+
+def like(token: bytes) -> bytes:
+    """A pattern of what a token may stand for: vLLM's, of sentencepiece, have lost the space that they begin with."""
+    return b" ?" + b"[\x80-\xff]{1,3}".join(map(re.escape, token.split(PARTIAL)))
+
+
+def follows(before: Sequence[bytes], context: bytes, pattern: bytes) -> bool:
+    """Whether what the pattern begins with can follow right behind a context that these tokens end."""
+    if not before or not context:
+        return not context and len(before) <= 1  # a token that begins every text
+    if before[-1].endswith(PARTIAL):
+        return context[-1] >= 0x80 and not pattern.startswith(b" ?[\x80")
+    return context.endswith(before[-1].rpartition(PARTIAL)[2])
 
 
 def read_choice(choice: Mapping[str, Any], request: Request, usage: Usage) -> Reply | ModelError:
     said, logprobs = choice.get("finish_reason"), choice.get("logprobs") or {}
     written = zip(logprobs.get("tokens") or (), logprobs.get("token_logprobs") or (), strict=True)
     tokens = tuple(Token(token, p) for token, p in written if p is not None)
-    text = choice.get("text") or ""
+    text = text_in(choice.get("text"))
     if said == "stop" and not choice.get("stop_reason", request.stop):  # vLLM says which stop string it was, if any
         tokens = without_end(tokens, text)
-    reply = Reply(text, (), "length" if said == "length" else "stop", tokens=tokens, usage=usage)
+    reply = Reply(text, (), FINISH.get(str(said), "stop"), tokens=tokens, usage=usage)
     if said == "content_filter":
         return Refused("the provider's content filter ended the reply", reply=reply)
-    if said is None:
-        return Malformed("the reply ended without a reason: it was cut off on its way", reply=reply)
-    return whole(reply, request)
+    return whole(reply, request) if said in FINISH else odd_end(said, reply)
 
 
 async def collected(chunks: AsyncIterator[Mapping[str, Any]]) -> Json:

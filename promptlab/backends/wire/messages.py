@@ -2,98 +2,108 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from promptlab.backends.wire.common import Json, calls_from, described, part, whole
+from promptlab.backends.wire.common import FINISH, Json, calls_from, odd_end, part, text_in, whole
+from promptlab.backends.wire.schemas import ANTHROPIC, ANTHROPIC_TOOLS, described, held
 from promptlab.errors import ContextOverflow, Malformed, ModelError, Refused
 from promptlab.types import Message, Reply, Request, Usage
 
 MAX_TOKENS = 4096  # which the API wants to be told; where the request does not say
-FINISH = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "tool_use": "calls",
-    "pause_turn": "stop",
-}
+THOUGHTS = ("thinking", "redacted_thinking")
 CACHED: Json = {"cache_control": {"type": "ephemeral"}}
 
 
 def body(request: Request, caches: bool = False) -> Json:
-    """The parameters of a request but for the model; with `caches`, what comes before the question is to be cached."""
+    """The parameters of a request but for the model; with `caches`, what comes before the question is to be cached.
+
+    Turns with nothing in them are left out, as the API refuses them. It has no way to take a schema but to hold the
+    model to it, so that is adapted as `schemas.held` says. Raises Unsupported for one that it cannot be held to.
+    """
     system = "\n\n".join(m.content for m in request.messages if m.role == "system")
     rest = [m for m in request.messages if m.role != "system"]
     question = max((i for i, m in enumerate(rest) if m.role == "user"), default=0)
-    cache_at = question - 1 if caches and question else None
-    given: Json = {"messages": turns(rest, cache_at), "max_tokens": request.max_tokens or MAX_TOKENS}
-    if system:
-        mark = CACHED if caches and cache_at is None else {}
-        given["system"] = [{"type": "text", "text": system, **mark}]
+    blocks = [blocks_of(message) for message in rest]
+    marked = caches and mark(blocks[:question])
+    given: Json = {"messages": turns(rest, blocks), "max_tokens": request.max_tokens or MAX_TOKENS}
+    if system.strip():
+        given["system"] = [{"type": "text", "text": system, **(CACHED if caches and not marked else {})}]
     if request.stop:
         given["stop_sequences"] = list(request.stop)
     if request.tools:
-        given["tools"] = [described(tool, "input_schema") for tool in request.tools]
+        given["tools"] = [described(tool, ANTHROPIC_TOOLS, "input_schema") for tool in request.tools]
     if request.schema is not None:
-        given["output_config"] = {"format": {"type": "json_schema", "schema": request.schema}}
+        given["output_config"] = {"format": {"type": "json_schema", "schema": held(request.schema, ANTHROPIC)}}
     return given
 
 
-def turns(messages: Sequence[Message], cache_at: int | None) -> list[Json]:
+def mark(blocks: Sequence[list[Json]]) -> bool:
+    """Mark the last of some messages' blocks for the cache, and say whether there is one: thoughts take no mark."""
+    for some in reversed(blocks):
+        for i in reversed(range(len(some))):
+            if some[i].get("type") not in THOUGHTS:
+                some[i] = some[i] | CACHED
+                return True
+    return False
+
+
+def turns(messages: Sequence[Message], blocks: Sequence[list[Json]]) -> list[Json]:
     """Messages as turns; those in a row of one side become one turn, as tool results must stand together."""
-    blocks: list[tuple[str, list[Json]]] = []
-    for i, message in enumerate(messages):
-        some = blocks_of(message)
-        if i == cache_at and some:
-            some = [*some[:-1], some[-1] | CACHED]
-        blocks.append(("assistant" if message.role == "assistant" else "user", some))
-    together = groupby(blocks, key=lambda pair: pair[0])
+    sides = ["assistant" if message.role == "assistant" else "user" for message in messages]
+    together = groupby((pair for pair in zip(sides, blocks, strict=True) if pair[1]), key=lambda pair: pair[0])
     return [{"role": side, "content": [block for _, some in group for block in some]} for side, group in together]
 
 
 def blocks_of(message: Message) -> list[Json]:
-    """A message's blocks. A model's own turn goes back as it came, its signed thinking among it."""
+    """A message's blocks; none where there is nothing to say.
+
+    A model's own turn goes back as it came, its signed thinking among it, but for thoughts that nothing came of.
+    """
     if message.role == "tool":
         return [{"type": "tool_result", "tool_use_id": message.call_id, "content": message.content}]
     if message.opaque is not None:
-        return list(message.opaque)
-    said: list[Json] = [{"type": "text", "text": message.content}] if message.content else []
-    return said + [
+        said = [block for block in message.opaque if block.get("type") != "text" or block["text"].strip()]
+        while said and said[-1].get("type") in THOUGHTS:
+            said.pop()
+        return said
+    words: list[Json] = [{"type": "text", "text": message.content}] if message.content.strip() else []
+    return words + [
         {"type": "tool_use", "id": call.id, "name": call.name, "input": dict(call.arguments)} for call in message.calls
     ]
 
 
 def read(answer: Mapping[str, Any], request: Request) -> list[Reply | ModelError]:
+    """The one reply. A turn that was paused (pause_turn, for tools of the provider's own) is taken as it is."""
     content = part(answer, "content", list)
     wished = [block for block in content if block.get("type") == "tool_use"]
     calls = calls_from((block.get("id"), str(block.get("name") or ""), block.get("input")) for block in wished)
     for block, call in zip(wished, calls, strict=True):
-        block["id"] = call.id
+        block |= {"id": call.id, "input": dict(call.arguments)}  # as it can go back: an input has to be an object
     said = answer.get("stop_reason")
-    finish: Any = FINISH.get(str(said), "stop")
     reply = Reply(
-        "".join(block.get("text") or "" for block in content if block.get("type") == "text"),
+        text_in([block for block in content if block.get("type") == "text"]),
         calls,
-        finish,
+        FINISH.get(str(said), "stop"),
         usage=usage_of(answer.get("usage") or {}),
-        opaque=tuple(content) if any(b.get("type") in ("thinking", "redacted_thinking") for b in content) else None,
+        opaque=tuple(content) if any(block.get("type") in THOUGHTS for block in content) else None,
     )
-    if said is None:
-        return [Malformed("the reply ended without a reason: it was cut off on its way", reply=reply)]
     if said == "refusal":
         return [Refused("the model declined", reply=reply)]
     if said == "model_context_window_exceeded":
         return [ContextOverflow("the model's context ended in the middle of the reply", reply=reply)]
-    return [whole(reply, request)]
+    return [whole(reply, request) if said in FINISH or said == "pause_turn" else odd_end(said, reply)]
 
 
 def usage_of(said: Mapping[str, Any]) -> Usage:
     """Anthropic does not count what it read from a cache, or wrote there, among the input tokens: here they are."""
-    cached = said.get("cache_read_input_tokens") or 0
+    cached, written = said.get("cache_read_input_tokens") or 0, said.get("cache_creation_input_tokens") or 0
     return Usage(
-        input_tokens=(said.get("input_tokens") or 0) + (said.get("cache_creation_input_tokens") or 0) + cached,
+        input_tokens=(said.get("input_tokens") or 0) + written + cached,
         cached_tokens=cached,
+        cache_write_tokens=written,
         output_tokens=said.get("output_tokens") or 0,
         reasoning_tokens=(said.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
     )
@@ -112,14 +122,22 @@ async def collected(events: AsyncIterator[Mapping[str, Any]]) -> Json:
             pieces = []
         elif kind == "content_block_delta":
             add(answer["content"][-1], event["delta"], pieces)
-        elif kind == "content_block_stop" and answer["content"][-1].get("type") == "tool_use":
-            answer["content"][-1]["input"] = "".join(pieces)
+        elif kind == "content_block_stop" and pieces:
+            answer["content"][-1]["input"] = written("".join(pieces))
         elif kind == "message_delta":
             answer["stop_reason"] = event["delta"].get("stop_reason")
             answer["usage"] |= {k: v for k, v in (event.get("usage") or {}).items() if v is not None}
         elif kind == "message_stop":
             return answer
     raise Malformed("the stream ended before the reply did: it was cut off on its way")
+
+
+def written(text: str) -> Any:
+    """The input of a tool call, or the text where it is none; no text is an empty one."""
+    try:
+        return json.loads(text or "{}")
+    except ValueError:
+        return text
 
 
 def add(block: Json, delta: Mapping[str, Any], pieces: list[str]) -> None:

@@ -6,14 +6,20 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from promptlab.backends.wire.common import Json, calls_from, described, is_closed, part, whole, without_end
+from promptlab.backends.wire.common import Json, calls_from, odd_end, part, text_in, tokens_of, whole
+from promptlab.backends.wire.schemas import OPENAI, described, strict
 from promptlab.errors import Malformed, ModelError, Refused, Unavailable
-from promptlab.types import Message, Reply, Request, Token, Usage
+from promptlab.types import Message, Reply, Request, Usage
 
 
 def body(request: Request, reasoning: str | None = None) -> Json:
-    """The parameters of a request but for the model."""
-    include = ["reasoning.encrypted_content"]
+    """The parameters of a request but for the model.
+
+    What a model thought comes back, encrypted, only where `reasoning` is told: models that do not reason refuse to be
+    asked. One that reasons of itself thinks anew in every turn, then. A schema is held to strictly where it can be, and
+    then adapted as `schemas.held` says.
+    """
+    include: list[str] = []
     given: Json = {"input": [item for message in request.messages for item in items(message)], "store": False}
     options = {"temperature": request.temperature, "max_output_tokens": request.max_tokens}
     given |= {name: value for name, value in options.items() if value is not None}
@@ -25,11 +31,12 @@ def body(request: Request, reasoning: str | None = None) -> Json:
     if request.tools:
         given["tools"] = [{"type": "function", **described(tool)} for tool in request.tools]
     if request.schema is not None:
-        form = {"type": "json_schema", "name": "reply", "schema": request.schema, "strict": is_closed(request.schema)}
-        given["text"] = {"format": form}
+        schema, is_strict = strict(request.schema, OPENAI)
+        given["text"] = {"format": {"type": "json_schema", "name": "reply", "schema": schema, "strict": is_strict}}
     if reasoning:
         given["reasoning"] = {"effort": reasoning}
-    return given | {"include": include}
+        include.append("reasoning.encrypted_content")
+    return given | ({"include": include} if include else {})
 
 
 def items(message: Message) -> list[Json]:
@@ -56,21 +63,22 @@ def read(answer: Mapping[str, Any], request: Request) -> list[Reply | ModelError
     output = part(answer, "output", list)
     contents = [c for item in output if item.get("type") == "message" for c in item.get("content") or ()]
     texts = [c for c in contents if c.get("type") == "output_text"]
+    thoughts = [item for item in output if item.get("type") == "reasoning"]
     wished = [item for item in output if item.get("type") == "function_call"]
     calls = calls_from((item.get("call_id"), str(item.get("name") or ""), item.get("arguments")) for item in wished)
     for item, call in zip(wished, calls, strict=True):
         item["call_id"] = call.id
-    tokens = tuple(Token(t["token"], t["logprob"]) for c in texts for t in c.get("logprobs") or ())
     status, why = answer.get("status"), (answer.get("incomplete_details") or {}).get("reason")
-    text = "".join(c.get("text") or "" for c in texts)
+    text = text_in(texts)
     finish: Any = "length" if why == "max_output_tokens" else "calls" if calls else "stop"
     reply = Reply(
         text,
         calls,
         finish,
-        tokens=without_end(tokens, text) if finish == "stop" else tokens,
+        tokens=tokens_of([t for c in texts for t in c.get("logprobs") or ()], text, finish == "stop"),
         usage=usage_of(answer.get("usage") or {}),
-        opaque=tuple(output) if any(item.get("type") == "reasoning" for item in output) else None,
+        # thoughts that came without their encrypted content are known by an id only, and nothing is stored there
+        opaque=tuple(output) if thoughts and all(item.get("encrypted_content") for item in thoughts) else None,
     )
     if refusals := [c.get("refusal") for c in contents if c.get("type") == "refusal"]:
         return [Refused(f"the model declined: {refusals[0]}", reply=reply)]
@@ -80,6 +88,8 @@ def read(answer: Mapping[str, Any], request: Request) -> list[Reply | ModelError
         return [Unavailable(f"the provider failed: {(answer.get('error') or {}).get('message')}")]
     if status not in ("completed", "incomplete"):
         return [Malformed(f"the reply ended with the status {status!r}: it was cut off on its way", reply=reply)]
+    if status == "incomplete" and why != "max_output_tokens":
+        return [odd_end(why, reply)]
     return [whole(reply, request)]
 
 

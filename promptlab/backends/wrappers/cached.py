@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from promptlab.backends.wrappers.record import Key, Record
+from promptlab.backends.wrappers.recorded import missing
 from promptlab.backends.wrappers.wrapper import Inner, Replies, Wrapper
 from promptlab.errors import ModelError, SetupError
 from promptlab.jsonable import KEPT_ERRORS, digest, dumped, request_json
@@ -26,13 +27,19 @@ class Cached(Wrapper):
     The same means: the backend's `identity` (provider, address, model, weights, adapter, template, options) and the
     whole request, its branch among it, so that n samples stay n different ones. Equal requests that are in flight at
     the same time are one call; if that one fails, each of the others asks for itself. Replies are kept, and failures
-    that were paid for and final (Refused, Truncated). `path` may be a Record that others use too.
+    that were paid for and final (Refused, Truncated). `path` may be a Record that others use too. With `offline`
+    nothing is asked: ReplayMiss, with the nearest request there is, is raised for what is not there.
 
     Raises SetupError for a backend that does not tell its `identity`, unless it is given here.
     """
 
     def __init__(
-        self, backend: Backend, path: str | Path | Record, *, identity: Mapping[str, Any] | None = None
+        self,
+        backend: Backend,
+        path: str | Path | Record,
+        *,
+        identity: Mapping[str, Any] | None = None,
+        offline: bool = False,
     ) -> None:
         super().__init__(backend)
         told = identity if identity is not None else getattr(backend, "identity", None)
@@ -41,7 +48,7 @@ class Cached(Wrapper):
                 f"{name_of(backend)} does not say what it is, so its answers cannot be told from those of others: give "
                 'it an `identity`, or Cached(…, identity={"name": …}).'
             )
-        self._identity = dict(told)
+        self._identity, self.offline = dict(told), offline
         self.record = path if isinstance(path, Record) else Record(path)
         self._start()
 
@@ -52,7 +59,8 @@ class Cached(Wrapper):
         self._recent: OrderedDict[Key, Reply | ModelError] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"backend": self.backend, "record": self.record, "_identity": self._identity}
+        state = {"backend": self.backend, "record": self.record}
+        return {**state, "_identity": self._identity, "offline": self.offline}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -63,6 +71,12 @@ class Cached(Wrapper):
         keys = [Key(self._who, digest(each)) for each in told]
         asked = {key: (request, each) for key, request, each in zip(keys, requests, told, strict=True)}
         replies, own, others = self._sorted(asked)
+        if replies and (ledger := getattr(self.backend, "ledger", None)) is not None:
+            programs = [asked[key][0].program for key in replies]
+            kept = ledger.begin(self._who, [asked[key][1] for key in replies], "kept", programs)
+            ledger.end(kept, list(replies.values()), 0.0)
+        if own and self.offline:
+            raise missing(next(iter(own.values()))[0], self.record)
         if own:
             replies |= await self._led(own, inner)
         alone: dict[Key, tuple[Request, bytes]] = {}

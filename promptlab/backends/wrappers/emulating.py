@@ -63,7 +63,23 @@ class Emulating(Wrapper):
         if self.leaves_out or "stop" in self.backend.can or isinstance(reply, ModelError):
             return reply
         ends = [at for stop in request.stop if (at := reply.text.find(stop)) >= 0]
-        return replace(reply, text=reply.text[: min(ends)], finish="stop") if ends else reply
+        return _cut(reply, min(ends)) if ends else reply
+
+
+def _cut(reply: Reply, at: int) -> Reply:
+    """The reply as one that was stopped there: what came after, calls too, would never have been written.
+
+    Its tokens are those that are wholly before the end; none where they do not spell the text, as parts of characters
+    do not. It does not go back as it came (`opaque`), as that is not what it is any more.
+    """
+    tokens, length = [], 0
+    for token in reply.tokens:
+        length += len(token.text)
+        if length <= at:
+            tokens.append(token)
+    spelled = "".join(token.text for token in tokens)
+    kept = tuple(tokens) if reply.text.startswith(spelled) else ()
+    return replace(reply, text=reply.text[:at], tokens=kept, calls=(), finish="stop", opaque=None)
 
 
 def _told(messages: tuple[Message, ...], schema: Any) -> tuple[Message, ...]:

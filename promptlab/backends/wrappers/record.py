@@ -8,14 +8,15 @@ import threading
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from promptlab.errors import ModelError, SetupError
-from promptlab.jsonable import digest, dumped, reply_from, reply_json, request_from
-from promptlab.types import Reply, Request
+from promptlab.errors import DataError, ModelError, SetupError
+from promptlab.jsonable import digest, dumped, reply_from, reply_json, request_from, usage_json
+from promptlab.types import Reply, Request, Usage
 
 T = TypeVar("T")
 
@@ -28,11 +29,19 @@ CREATE TABLE IF NOT EXISTS answers (
     PRIMARY KEY (who, asked)
 );
 CREATE TABLE IF NOT EXISTS calls (
-    id INTEGER PRIMARY KEY, at REAL NOT NULL, who BLOB NOT NULL, asked BLOB NOT NULL, branch TEXT NOT NULL
+    id INTEGER PRIMARY KEY, at REAL NOT NULL, who BLOB NOT NULL, asked BLOB NOT NULL, decision TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS ends (
-    call INTEGER PRIMARY KEY, outcome TEXT NOT NULL, seconds REAL NOT NULL, usage TEXT NOT NULL, reply TEXT
+    call INTEGER PRIMARY KEY, outcome TEXT NOT NULL, seconds REAL NOT NULL, usage BLOB NOT NULL, reply BLOB NOT NULL
 );
+CREATE TABLE IF NOT EXISTS programs (call INTEGER PRIMARY KEY, name TEXT NOT NULL);
+CREATE TRIGGER IF NOT EXISTS calls_stay BEFORE DELETE ON calls BEGIN SELECT RAISE(ABORT, 'only appended to'); END;
+CREATE TRIGGER IF NOT EXISTS ends_stay BEFORE DELETE ON ends BEGIN SELECT RAISE(ABORT, 'only appended to'); END;
+"""
+CALLS = """
+SELECT id, at, identity, request, decision, outcome, seconds, usage, reply, name
+FROM calls JOIN models USING (who) JOIN requests USING (asked)
+LEFT JOIN ends ON ends.call = calls.id LEFT JOIN programs ON programs.call = calls.id ORDER BY id
 """
 
 
@@ -41,6 +50,24 @@ class Key(NamedTuple):
 
     who: bytes
     asked: bytes
+
+
+class Call(NamedTuple):
+    """A call as it was noted. `decision` is "sent", or "kept" where the cache answered; `at` is in Unix seconds.
+
+    `outcome` is "ok", the kind of error, "cancelled", or "unknown" where the process ended before it. `reply` is as
+    `reply_json` tells it. The request's `program` tells calls of one program from those of others.
+    """
+
+    id: int
+    at: float
+    identity: dict[str, Any]
+    request: Request
+    decision: str
+    outcome: str
+    seconds: float
+    usage: Usage
+    reply: dict[str, Any]
 
 
 class Record:
@@ -156,9 +183,86 @@ class Record:
         for (told,) in self._do(lambda db: db.execute("SELECT request FROM requests").fetchall()):
             yield request_from(json.loads(told))
 
+    # ---- calls
+
+    def begin(self, who: bytes, requests: Sequence[bytes], decision: str, programs: Sequence[str] = ()) -> list[int]:
+        """Note calls before they are sent, or that were decided otherwise; what stands for each of them.
+
+        `programs` are the names of those that ask.
+        """
+        rows = [(time.time(), who, digest(request), decision) for request in requests]
+
+        def act(db: sqlite3.Connection) -> list[int]:
+            with transaction(db):
+                db.executemany(
+                    "INSERT OR IGNORE INTO requests VALUES (?, ?)",
+                    [(row[2], request) for row, request in zip(rows, requests, strict=True)],
+                )
+                insert = "INSERT INTO calls (at, who, asked, decision) VALUES (?, ?, ?, ?)"
+                calls = [int(db.execute(insert, row).lastrowid or 0) for row in rows]
+                named = [(call, name) for call, name in zip(calls, programs, strict=False) if name]
+                db.executemany("INSERT INTO programs VALUES (?, ?)", named)
+                return calls
+
+        return self._do(act)
+
+    def end(self, calls: Sequence[int], replies: Sequence[Reply | ModelError | str], seconds: float) -> None:
+        """Note what came of calls: a reply, an error, or in a word why there is neither."""
+        rows = [(call, *ended(reply, seconds)) for call, reply in zip(calls, replies, strict=True)]
+
+        def act(db: sqlite3.Connection) -> None:
+            with transaction(db):
+                db.executemany("INSERT INTO ends VALUES (?, ?, ?, ?, ?)", rows)
+
+        self._do(act)
+
+    def calls(self) -> Iterator[Call]:
+        """All calls, in the order they began."""
+        for row in self._do(lambda db: db.execute(CALLS).fetchall()):
+            yield _call(row)
+
     def __len__(self) -> int:
         """How many answers there are."""
         return int(self._do(lambda db: db.execute("SELECT COUNT(*) FROM answers").fetchone())[0])
+
+
+def calls_in(path: Path, ids: Container[int] | None = None) -> Iterator[Call]:
+    """The calls noted in a file, or those of `ids`, one by one; the file is only read. Raises DataError for another."""
+    try:
+        with closing(_reading(path)) as db:
+            for row in db.execute(CALLS):
+                if ids is None or row[0] in ids:
+                    yield _call(row)
+    except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no record of calls, or a broken one: {error}.") from error
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    """A connection that writes nothing, not even what others' writing would take: in a folder that is read-only."""
+    for how in ("mode=ro", "mode=ro&immutable=1"):
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=60)
+        try:
+            db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:
+            db.close()
+            continue
+        return db
+    raise sqlite3.OperationalError("it cannot be opened")
+
+
+def _call(row: Sequence[Any]) -> Call:
+    id, at, identity, request, decision, outcome, seconds, usage, reply, program = row
+    return Call(
+        id,
+        at,
+        json.loads(identity),
+        replace(request_from(json.loads(request)), program=program or ""),
+        decision,
+        outcome or "unknown",
+        seconds or 0.0,
+        Usage(**json.loads(usage)) if usage else Usage(),
+        json.loads(reply) if reply else {},
+    )
 
 
 def connected(path: str) -> sqlite3.Connection:
@@ -178,6 +282,15 @@ def connected(path: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def ended(reply: Reply | ModelError | str, seconds: float) -> tuple[str, float, bytes, bytes]:
+    """The outcome of a call, what it used, and what was said."""
+    if isinstance(reply, str):
+        return reply, seconds, b"{}", b"{}"
+    answered = reply if isinstance(reply, Reply) else reply.reply
+    usage = dumped(usage_json(answered.usage)) if answered is not None else b"{}"
+    return "ok" if isinstance(reply, Reply) else type(reply).__name__, seconds, usage, dumped(reply_json(reply))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from promptlab.backends.wrappers.record import Record
@@ -46,28 +47,27 @@ class Recorded:
             if self.model in json.dumps(identity)
         ]
         if not answers:
-            raise ReplayMiss(self._nearest(request))
+            raise missing(request, self.record)
         if len(answers) > 1:
             names = " and ".join(json.dumps(identity) for identity, _ in answers)
             raise SetupError(f"{names} were asked the same: say whose answer counts, Recorded(…, model=…).")
         return answers[0][1]
 
-    def _nearest(self, request: Request) -> str:
-        """What is missing, the nearest that is there, and how they differ."""
-        asked = lines(request)
-        near: list[str] = []
-        best = -1.0
-        for i, other in enumerate(self.record.requests()):
-            if i == CANDIDATES:
-                break
-            candidate = lines(other)
-            ratio = difflib.SequenceMatcher(None, asked, candidate, autojunk=False).ratio()
-            if ratio > best:
-                near, best = candidate, ratio
-        if not near:
-            return "Nothing at all is recorded there."
-        changes = "\n".join(difflib.unified_diff(near, asked, "the nearest recorded", "asked now", lineterm="", n=1))
-        return f"This request was not recorded. The nearest that was differs so:\n{changes}"
+
+def missing(request: Request, record: Record) -> ReplayMiss:
+    """What was not recorded, the nearest that was, and how they differ."""
+    asked = lines(request)
+    near: list[str] = []
+    best = -1.0
+    for other in islice(record.requests(), CANDIDATES):
+        candidate = lines(other)
+        ratio = difflib.SequenceMatcher(None, asked, candidate, autojunk=False).ratio()
+        if ratio > best:
+            near, best = candidate, ratio
+    if not near:
+        return ReplayMiss(f"Nothing at all is recorded in {record.path}.")
+    changes = "\n".join(difflib.unified_diff(near, asked, "the nearest recorded", "asked now", lineterm="", n=1))
+    return ReplayMiss(f"This request was not recorded. The nearest that was differs so:\n{changes}")
 
 
 FILE = "calls.db"  # in the folder of a run

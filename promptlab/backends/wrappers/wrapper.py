@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Coroutine, Sequence
 from concurrent.futures import Future, wait
 from typing import Any, Protocol, TypeVar
 
-from promptlab.errors import ModelError
+from promptlab.errors import ModelError, SetupError
+from promptlab.options import name_of
 from promptlab.types import Backend, Reply, Request
 
 T = TypeVar("T")
@@ -20,7 +22,10 @@ Replies = list[Reply | ModelError]
 class Inner(Protocol):
     """What a wrapper awaits: the backend it is around, and time. Awaiting anything else does not work in both ways."""
 
-    def send(self, requests: Sequence[Request]) -> Awaitable[Replies]: ...
+    def send(self, requests: Sequence[Request], within: float | None = None) -> Awaitable[Replies]:
+        """What the backend answers. Raises TimeoutError after `within` seconds, where a call can be cut off."""
+        ...
+
     def sleep(self, seconds: float) -> Awaitable[None]: ...
     def result(self, future: Future[T]) -> Awaitable[T]: ...
     def within(self, future: Future[Any], seconds: float) -> Awaitable[None]:
@@ -36,8 +41,11 @@ class Wrapper(ABC):
     """A backend around another, which it is in all that it does not change.
 
     A subclass writes `around`, once: it is awaited where the backend has `agenerate`, and else driven to its end in the
-    caller's thread, of which there may be several at a time.
+    caller's thread, of which there may be several at a time. `paces` says that all it is about is how requests are sent
+    live (how fast, how often): batch jobs go around such a one, and into all others.
     """
+
+    paces = False
 
     def __init__(self, backend: Backend) -> None:
         self.backend: Any = backend
@@ -56,6 +64,16 @@ class Wrapper(ABC):
     async def around(self, requests: Sequence[Request], inner: Inner) -> Replies:
         """The replies to requests, in their order."""
 
+    def as_batch(self, folder: str | os.PathLike[str], *paced: Wrapper) -> Backend:
+        """The same, with what it keeps, around batch jobs. Raises SetupError where there are none."""
+        from promptlab.backends.wrappers.rewired import Rewired
+
+        if not hasattr(self.backend, "as_batch"):
+            raise SetupError(f"{name_of(self.backend)} has no batch jobs; models of OpenAI and Anthropic have.")
+        if self.paces:
+            return self.backend.as_batch(folder, *paced, self)  # type: ignore[no-any-return]
+        return Rewired(self, self.backend.as_batch(folder, *paced))
+
     def generate(self, requests: Sequence[Request]) -> Replies:
         return at_once(self.around(requests, Blocking(self.backend)))
 
@@ -69,8 +87,9 @@ class Awaiting:
     def __init__(self, backend: Any) -> None:
         self._backend = backend
 
-    def send(self, requests: Sequence[Request]) -> Awaitable[Replies]:
-        return self._backend.agenerate(requests)  # type: ignore[no-any-return]
+    async def send(self, requests: Sequence[Request], within: float | None = None) -> Replies:
+        async with asyncio.timeout(within):
+            return await self._backend.agenerate(requests)  # type: ignore[no-any-return]
 
     def sleep(self, seconds: float) -> Awaitable[None]:
         return asyncio.sleep(seconds)
@@ -91,7 +110,7 @@ class Blocking:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    async def send(self, requests: Sequence[Request]) -> Replies:
+    async def send(self, requests: Sequence[Request], within: float | None = None) -> Replies:
         return self._backend.generate(requests)
 
     async def sleep(self, seconds: float) -> None:

@@ -20,6 +20,7 @@ from promptlab.testing.wire.reading import (
     text,
 )
 from promptlab.testing.wire.rejections import Rejected
+from promptlab.testing.wire.strictness import check_answered, check_strict, check_tools
 from promptlab.testing.wire.telling import (
     DONE,
     Asked,
@@ -41,12 +42,17 @@ FINISH = {"stop": "stop", "length": "length", "calls": "tool_calls"}
 
 
 def requests(body: Body) -> list[Request]:
+    check_answered(objects(body, "messages"))
+    check_tools([nested(tool, "function") for tool in objects(body, "tools")], "openai", "parameters")
+    format = nested(body, "response_format", "json_schema")
+    if format.get("strict"):
+        check_strict(format.get("schema"), "openai", f"response_format {format.get('name')!r}")
     request = replace(
         options(body, limits=("max_completion_tokens", "max_tokens")),
         messages=tuple(map(_message, objects(body, "messages"))),
         logprobs=bool(body.get("logprobs")),
         tools=tuple(map(_tool, objects(body, "tools"))),
-        schema=schema(nested(body, "response_format"), nested(body, "response_format", "json_schema")),
+        schema=schema(nested(body, "response_format"), format),
     )
     if not request.messages:
         raise Rejected(400, "messages is empty")

@@ -9,6 +9,7 @@ from typing import Any
 
 from promptlab.testing.wire.reading import Body, integer, nested, objects, options, part, schema, spec, string, text
 from promptlab.testing.wire.rejections import Rejected
+from promptlab.testing.wire.strictness import check_marks, check_strict, check_tools, check_turns
 from promptlab.testing.wire.telling import Asked, Event, declined, finish, identified, pieces
 from promptlab.types import Message, Reply, Request, Role, ToolCall, ToolSpec, Usage
 
@@ -19,7 +20,15 @@ STOP = {"stop": "end_turn", "length": "max_tokens", "calls": "tool_use"}
 def requests(body: Body) -> list[Request]:
     if integer(body, "max_tokens") is None:
         raise Rejected(400, "max_tokens: Field required")
+    if (budget := integer(nested(body, "thinking"), "budget_tokens")) is not None:
+        if budget < 1024:
+            raise Rejected(400, "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024")
+        if budget >= body["max_tokens"]:
+            raise Rejected(400, "`max_tokens` must be greater than `thinking.budget_tokens`.")
+    check_tools(objects(body, "tools"), "anthropic", "input_schema")
     format = nested(body, "output_config", "format")
+    if format.get("type") == "json_schema":
+        check_strict(format.get("schema"), "anthropic", "output_config.format.schema")
     return [
         replace(
             options(body, limits=("max_tokens",), stop="stop_sequences"),
@@ -31,6 +40,8 @@ def requests(body: Body) -> list[Request]:
 
 
 def conversation(body: Body) -> tuple[Message, ...]:
+    check_turns(objects(body, "messages"))
+    check_marks(body)
     turns = [message for turn in objects(body, "messages") for message in _turn(turn)]
     if not turns:
         raise Rejected(400, "messages: at least one message is required")
@@ -103,10 +114,10 @@ def _message(asked: Asked) -> dict[str, Any]:
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
-    """Here input_tokens are those that were not read from a cache."""
+    """Here input_tokens are those that were neither read from a cache nor written to it."""
     return {
-        "input_tokens": usage.input_tokens - usage.cached_tokens,
-        "cache_creation_input_tokens": 0,
+        "input_tokens": usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens,
+        "cache_creation_input_tokens": usage.cache_write_tokens,
         "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.output_tokens,
         "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},

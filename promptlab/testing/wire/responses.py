@@ -8,6 +8,7 @@ from typing import Any
 
 from promptlab.testing.wire.reading import Body, call, integer, nested, objects, options, schema, spec, string, text
 from promptlab.testing.wire.rejections import Rejected
+from promptlab.testing.wire.strictness import check_strict, check_tools
 from promptlab.testing.wire.telling import (
     Asked,
     Event,
@@ -29,7 +30,12 @@ def requests(body: Body) -> list[Request]:
     for kept in ("previous_response_id", "conversation"):
         if body.get(kept):
             raise Rejected(400, f"this server keeps no conversations, got {kept}; send all of it as input")
+    if "reasoning.encrypted_content" in (body.get("include") or ()) and not body.get("reasoning"):
+        raise Rejected(400, "Encrypted content is not supported with this model.")  # as to one that does not reason
+    check_tools(objects(body, "tools"), "openai", "parameters")
     format = nested(body, "text", "format")
+    if format.get("strict"):
+        check_strict(format.get("schema"), "openai", f"response_format {format.get('name')!r}")
     request = replace(
         options(body, limits=("max_output_tokens",)),
         messages=tuple(_messages(body)),
@@ -53,15 +59,22 @@ def _messages(body: Body) -> Iterator[Message]:
         yield Message("user", text(body, "input"))
         return
     turn: Message | None = None  # the assistant's, which may be followed by its calls
+    called: set[str] = set()
     for item in objects(body, "input"):
         match item.get("type", "message"):
             case "function_call":
                 made = call(string(item, "call_id"), string(item, "name"), string(item, "arguments"))
+                called.add(made.id)
                 turn = turn or Message("assistant")
                 turn = replace(turn, calls=(*turn.calls, made))
                 continue
             case "reasoning":
+                if not item.get("encrypted_content") and item.get("id") and body.get("store") is False:
+                    kept = "Items are not persisted when `store` is set to false."
+                    raise Rejected(404, f"Item with id '{item['id']}' not found. {kept}")
                 continue
+            case "function_call_output" if item.get("call_id") not in called:
+                raise Rejected(400, f"No tool call found for function call output with call_id {item.get('call_id')}.")
         if turn:
             yield turn
         said = _message(item)

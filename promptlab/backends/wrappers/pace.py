@@ -1,0 +1,118 @@
+"""How many calls at a time, and how many a second, where no limit is known: learned from what is refused."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+START = 64.0  # calls in flight before anything is known: as many as runners have by default
+CUT = 0.8
+COOLDOWN_S = 15.0
+NEAR = 0.95  # of the rate that was refused: from there on slowly
+BURST_S = 0.5
+PAUSE_S = (1.0, 30.0)  # after a refusal that does not say how long: doubled with every further one
+
+
+class Pace:
+    """Additive increase, multiplicative decrease (Chiu and Jain 1989), as inspect_ai's controller has it.
+
+    Calls in flight double with every clean round in which all places were taken, until the first refusal; then they
+    grow by 5 %. A refusal takes a fifth of them, at most once in 15 s, and never the last.
+
+    What differs: calls a second too are limited once a refusal came that calls in flight do not explain, there being
+    no more than half of those that went well before. The first such rate is what a bucket would have let through. Then
+    the rate grows by 5 % in 5 s, except near what was last refused, where it grows by 1 % in 15 s, or in 30, 60, 120 if
+    that is refused again. Reckoning is in calls, so that it holds for tokens on the average only.
+    """
+
+    def __init__(self, start: float = START) -> None:
+        self.width = start
+        self.rate = math.inf  # calls a second
+        self.refused_at = math.inf  # the lowest rate known to be too much
+        self._slow_start = True
+        self._clean = 0  # replies since the width last changed
+        self._full = False  # all places were taken in this round
+        self._busy = False  # calls waited for the rate in this round
+        self._most = 1  # in flight at a time, and all went well
+        self._cut_at = self._narrowed_at = self._rate_at = -math.inf
+        self._step_s = COOLDOWN_S
+        self._next_at = -math.inf
+        self._in_a_row = 0
+        self._answered: deque[float] = deque()  # when calls were sent that were answered, for a minute
+
+    def wait(self, in_flight: int, now: float) -> float:
+        if in_flight >= int(self.width):
+            self._full = True
+            return math.inf
+        if self._next_at - BURST_S > now:
+            self._busy = True
+            return self._next_at - BURST_S - now
+        return 0.0
+
+    def sent(self, now: float) -> None:
+        if self.rate < math.inf:
+            self._next_at = max(self._next_at, now) + 1 / self.rate
+
+    def went_well(self, sent_at: float, beside: int, now: float) -> None:
+        if sent_at > self._cut_at:
+            self._in_a_row = 0
+        self._most = max(self._most, beside)
+        self._clean += 1
+        if self._clean >= self.width:
+            if self._full:
+                self.width = self.width * 2 if self._slow_start else self.width + max(1.0, 0.05 * self.width)
+            self._clean, self._full = 0, False
+        if self.rate < math.inf:
+            self._grow(now)
+        else:
+            self._answered.append(sent_at)
+            while self._answered[0] < now - 60:
+                self._answered.popleft()
+
+    def _grow(self, now: float) -> None:
+        near = NEAR * 0.999 <= self.rate / self.refused_at <= 2 - NEAR
+        if now - self._cut_at < COOLDOWN_S or now - self._rate_at < (self._step_s if near else 5.0):
+            return
+        if self._busy and self.rate < self.refused_at * NEAR:
+            self.rate = min(self.rate * 1.05, self.refused_at * NEAR)
+        elif self._busy:
+            self.rate *= 1.01 if near else 1.05
+        self._rate_at, self._busy = now, False
+
+    def overloaded(self, sent_at: float, now: float) -> None:
+        """The server could not: fewer at a time."""
+        if sent_at > self._cut_at and now - self._narrowed_at >= COOLDOWN_S:
+            self.width = max(1.0, self.width * CUT)
+            self._slow_start, self._clean, self._cut_at, self._narrowed_at = False, 0, now, now
+
+    def refused(self, sent_at: float, beside: int, now: float) -> float:
+        """The server would not: seconds to pause where it did not say how long."""
+        if sent_at > self._cut_at:
+            self._in_a_row += 1
+            one_event = self._in_a_row > 1 and self.rate < math.inf  # still that of before: nothing went well since
+            if not one_event and (self.rate < math.inf or beside <= max(1, self._most // 2)):
+                self._slow_down(now)
+            if self.rate == math.inf and beside > max(1, self._most // 2):  # too many at a time: fewer, and no pause
+                self.width, self._slow_start, self._clean = max(1.0, self.width * CUT), False, 0
+                self._in_a_row, self._cut_at = 0, now
+                return 0.25
+            self.overloaded(sent_at, now)
+            self._cut_at = now
+        least, most = PAUSE_S
+        return min(most, least * 2.0 ** min(max(self._in_a_row - 1, 0), 10))
+
+    def _slow_down(self, now: float) -> None:
+        if self.rate < math.inf:
+            again = abs(self.rate - self.refused_at) < 0.06 * self.refused_at
+            self._step_s = min(120.0, self._step_s * 2) if again else COOLDOWN_S
+            self.refused_at = self.rate
+            self.rate = max(1 / 60, self.rate * CUT)
+        elif self._answered:
+            minute = [at for at in self._answered if at >= now - 60]
+            since = min(60.0, now - minute[0]) if minute else 60.0
+            self.refused_at = max(len(minute), 1) / 60
+            self.rate = max(1, len(minute)) / (60 + since)
+            self._answered.clear()
+        else:
+            self.rate, self.refused_at = 1 / 60, math.inf
+        self._rate_at = self._next_at = now

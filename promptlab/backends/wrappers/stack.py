@@ -1,0 +1,41 @@
+"""What a call goes through, in the one order that is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from promptlab.backends.wrappers.budget import Budget
+from promptlab.backends.wrappers.budgeted import Budgeted
+from promptlab.backends.wrappers.cached import Cached
+from promptlab.backends.wrappers.rate_limited import RateLimited
+from promptlab.backends.wrappers.record import Record
+from promptlab.backends.wrappers.retrying import Retrying
+from promptlab.backends.wrappers.traced import Traced
+from promptlab.types import Backend
+
+
+def stacked(
+    backend: Backend,
+    *,
+    cache: str | Path | None = None,
+    budget: Budget | None = None,
+    attempts: int = 6,
+    offline: bool = False,
+) -> Backend:
+    """A backend with all that its calls go through, told here from the inside out.
+
+    Each try is noted; it waits for its turn; it is paid for, one by one; what is unavailable is tried again; and what
+    has been answered before comes from the cache, which neither waits nor pays. Engines in this process are neither
+    paced nor asked twice.
+    """
+    record = Record(cache) if cache is not None else None
+    if record is not None:
+        backend = Traced(backend, record)
+    hosted = not backend.batched
+    if hosted:
+        backend = RateLimited(backend)
+    if budget is not None:
+        backend = Budgeted(backend, budget)
+    if hosted and attempts > 1:
+        backend = Retrying(backend, attempts=attempts)
+    return Cached(backend, record, offline=offline) if record is not None else backend

@@ -1,0 +1,133 @@
+"""A study of a hosted model: what it would take, what it may take, resumed, replayed, and no call paid for twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from studies import write_csv
+
+from promptlab import Reply, Usage
+from promptlab.cli import main
+from promptlab.testing import FakeServer, Fault
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    told = capsys.readouterr()
+    return int(ended.value.code or 0), told.out, told.err
+
+
+def answering(request: Any) -> Reply:
+    """Always the same to the same: by the text's length."""
+    text = request.messages[-1].content
+    return Reply("red" if len(text) % 2 else "blue", usage=Usage(len(text.split()), 0, 1))
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer(answering) as running:
+        yield running
+
+
+def study(csv: Path, url: str, *more: str) -> list[str]:
+    given = ["compare", str(csv), "--model", f"openai:m@{url}", "--labels", "0,4", "--seeds", "2", "--test-items", "12"]
+    return [*given, "--arms", "few-shot,chain-of-thought,tfidf", "--jobs", "1", *more]
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in found]
+
+
+def test_a_dry_run_says_what_it_takes_and_sends_nothing(server, tmp_path, capsys):
+    csv = write_csv(tmp_path / "notes.csv")
+    code, out, _ = command(capsys, *study(csv, server.url, "--dry-run"))
+    assert (code, server.received) == (0, [])
+    promised = int(re.search(r"take ([\d,]+) calls", out)[1].replace(",", ""))
+    assert "price of the model is not known" in out
+    code, *_ = command(capsys, *study(csv, server.url, "--out", str(tmp_path / "run")))
+    assert code == 0
+    assert len(server.received) == promised
+
+
+def test_a_study_stops_at_its_budget_and_goes_on_with_a_larger_one(server, tmp_path, capsys):
+    csv, whole, parts = write_csv(tmp_path / "notes.csv"), tmp_path / "whole", tmp_path / "parts"
+    command(capsys, *study(csv, server.url, "--out", str(whole)))
+    needed = len(server.received)
+    code, _, err = command(capsys, *study(csv, server.url, "--out", str(parts), "--calls", "30"))
+    assert (code, len(server.received) - needed) == (1, 30)
+    assert "The budget is spent: 30 calls of 30 calls" in err
+    assert "--resume" in err
+    code, *_ = command(capsys, "compare", "--resume", str(parts), "--calls", "31", "--jobs", "1")
+    assert (code, len(server.received) - needed) == (1, 31)
+    code, *_ = command(capsys, "compare", "--resume", str(parts), "--calls", str(needed), "--jobs", "1")
+    assert (code, len(server.received) - needed) == (0, needed)
+    assert rows(parts) == rows(whole)
+
+
+def test_a_budget_in_dollars_needs_a_price(server, tmp_path, capsys):
+    code, _, err = command(
+        capsys,
+        *study(write_csv(tmp_path / "notes.csv"), server.url, "--out", str(tmp_path / "run"), "--budget-usd", "1"),
+    )
+    assert (code, server.received) == (2, [])
+    assert "price of" in err
+
+
+def test_a_finished_study_replays_without_a_socket(server, tmp_path, capsys):
+    folder = tmp_path / "run"
+    command(capsys, *study(write_csv(tmp_path / "notes.csv"), server.url, "--out", str(folder)))
+    asked = len(server.received)
+    code, out, _ = command(capsys, "replay", str(folder), "--jobs", "1")
+    n = len(rows(folder))
+    assert (code, out.strip()) == (0, f"{n} of {n} rows came out the same.")
+    assert len(server.received) == asked
+
+
+def test_what_was_unavailable_is_asked_again_on_resume(tmp_path, capsys, monkeypatch):
+    csv, folder = write_csv(tmp_path / "notes.csv"), tmp_path / "run"
+    with FakeServer(answering, faults=[None, *[Fault.status(500)] * 500]) as server:
+        given = study(csv, server.url, "--out", str(folder))
+        given[given.index("few-shot,chain-of-thought,tfidf")] = "few-shot"
+        given[given.index("12")] = "3"
+        given[given.index("0,4")] = "0"
+        monkeypatch.setattr("promptlab.backends.wrappers.retrying.FIRST_WAIT_S", 0.001)
+        _, _, err = command(capsys, *given)
+        assert "unavailable is asked again by" in err
+        assert sum(row["error"] is not None for row in rows(folder)) == 2
+        server._faults = iter(())
+        code, *_ = command(capsys, "compare", "--resume", str(folder), "--jobs", "1")
+    assert code == 0
+    assert [row["error"] for row in rows(folder)] == [None] * 3
+
+
+@pytest.mark.parametrize(("jobs", "after"), [("1", 7), ("1", 40), ("2", 25)])
+def test_a_killed_study_repeats_no_call_that_was_answered(server, tmp_path, capsys, jobs, after):
+    csv, whole, torn = write_csv(tmp_path / "notes.csv"), tmp_path / "whole", tmp_path / "torn"
+    command(capsys, *study(csv, server.url, "--out", str(whole)))
+    needed = len(server.received)
+    started = subprocess.Popen(
+        [sys.executable, "-m", "promptlab", *study(csv, server.url, "--out", str(torn), "--jobs", jobs)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while len(server.received) < needed + after and started.poll() is None:
+        time.sleep(0.001)
+    os.killpg(started.pid, signal.SIGKILL)
+    started.wait()
+    code, *_ = command(capsys, "compare", "--resume", str(torn), "--jobs", "1")
+    assert code == 0
+    assert len(server.received) - needed <= needed + 64 * int(jobs)
+    assert rows(torn) == rows(whole)
