@@ -126,7 +126,10 @@ def test_special_tokens_in_a_text_are_text(nli_folder: str):
         (lambda nli, mask: in_context(model(f"hf-mask:{mask}")), "takes no prompts"),
         (lambda nli, mask: arms_named(["nli"], model("tiny")), "not trained on inference"),
         (lambda nli, mask: zero_shot_nli(Script(["x"])), "not trained on inference"),
-        (lambda nli, mask: model(f"hf-nli:{mask}"), "its classes are label_0, label_1"),
+        (lambda nli, mask: model(f"hf-nli:{mask}"), "has no weights for"),
+        (lambda nli, mask: model(f"hf-mask:{nli}"), "has no weights for"),
+        (lambda nli, mask: model(f"hf:{nli}"), "has no weights for"),
+        (lambda nli, mask: model(f"hf:{mask}"), "reads texts in both directions"),
         (lambda nli, mask: model("hf-nli:/nowhere"), "cannot be loaded"),
         (lambda nli, mask: model("hf-mask:/nowhere"), "cannot be loaded"),
         (lambda nli, mask: run(ask("a [MASK]", temperature=1.0), model(f"hf-mask:{mask}")), "a temperature"),
@@ -135,6 +138,11 @@ def test_special_tokens_in_a_text_are_text(nli_folder: str):
 def test_what_makes_no_sense_is_said(nli_folder: str, mask_folder: str, make: Any, told: str):
     with pytest.raises(SetupError, match=told):
         make(nli_folder, mask_folder)
+
+
+def test_a_classifier_of_something_else_is_refused(tmp_path: Path, tokenizer: Any):
+    with pytest.raises(SetupError, match="its classes are label_0, label_1"):
+        model(f"hf-nli:{saved(tmp_path, 'BertForSequenceClassification', tokenizer)}")
 
 
 def test_they_can_be_sent_to_another_process(nli_folder: str, mask_folder: str):
@@ -194,6 +202,9 @@ def test_texts_without_one_gap_fail_in_their_place(mask_folder: str):
     assert "no gap to fill" in str(none)
     assert "2 gaps" in str(two)
     assert isinstance(long, ContextOverflow)
+    with pytest.raises(ContextOverflow):
+        model(f"hf-mask:{mask_folder}").top("x " * 100 + "[MASK]")
+    assert len(model(f"hf-mask:{mask_folder}").top("[MASK]", 10**6)) > 50
     with pytest.raises(ModelError, match="no gap"):
         model(f"hf-mask:{mask_folder}").top("none")
     [nothing] = model(f"hf-mask:{mask_folder}").generate([Request((Message("user", "a [MASK]"),), continuations=("",))])

@@ -6,6 +6,8 @@ import asyncio
 import gc
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -810,3 +812,29 @@ def test_whoever_looks_through_loaded_modules_meets_nothing_odd():
     for value in vars(step).values():
         if hasattr(value, "__dict__"):
             assert "get" in dir(vars(value))
+
+
+INTERRUPTED = """
+import asyncio, os, signal, sys, threading, time
+from promptlab import ask, model, run
+from promptlab.testing import FakeServer, Fault
+
+async def asked():
+    return (await ask("hi")).text
+
+async def main(url):
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    return run(asked(), model(f"openai:m@{url}"))
+
+with FakeServer(["hi"], faults=[Fault.slow(60)]) as server:
+    started = time.monotonic()
+    try:
+        asyncio.run(main(server.url))
+    except KeyboardInterrupt:
+        print("stopped" if time.monotonic() - started < 20 else "late")
+"""
+
+
+def test_one_interrupt_stops_a_run_inside_a_running_loop():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout.strip()) == (0, "stopped"), done.stderr

@@ -7,7 +7,15 @@ from functools import cached_property
 from inspect import signature
 from typing import Any
 
-from promptlab.backends.pretrained import adapted, context_of, described, pretrained, together, weights_of
+from promptlab.backends.pretrained import (
+    adapted,
+    context_of,
+    described,
+    pretrained,
+    refuse_what_looks_ahead,
+    together,
+    weights_of,
+)
 from promptlab.backends.templates import Job, decode, encode, jobs_of, pieces, seed_of
 from promptlab.errors import ModelError
 from promptlab.options import check
@@ -38,6 +46,7 @@ class HF:
         self.tokenizer, self.model, self.device = pretrained(
             "AutoModelForCausalLM", name, dtype, device, padding_side="left"
         )
+        refuse_what_looks_ahead(name, self.model)
         self.pad = self.tokenizer.pad_token_id or 0
         self.ends = self._only_ends()
         self.takes = set(signature(self.model.forward).parameters)

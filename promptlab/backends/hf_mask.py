@@ -70,6 +70,9 @@ class HFMask:
         ids = self._read(text)
         if isinstance(ids, ModelError):
             raise ids
+        if len(ids) > self.context_tokens:
+            raise ContextOverflow(f"the text has {len(ids)} tokens; the context is {self.context_tokens}")
+        k = min(k, self.model.config.vocab_size)
         best: list[Token] = self._at_masks([ids], lambda _, log_p: self._likeliest(log_p, k))[0]
         return best
 

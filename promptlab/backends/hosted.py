@@ -207,6 +207,8 @@ class Hosted(ABC):
         return (await self._sent(request, 1))[0]
 
     async def _sent(self, request: Request, n: int) -> list[Reply | ModelError]:
+        if request.max_tokens == 0 and not request.continuations:
+            return [Reply(finish="length")] * n  # which no provider has to be asked for
         try:
             call = self.call(request, n)
             answer = await self.answer(call)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from promptlab.backends import needs
 from promptlab.backends.batches import OpenAIBatches
 from promptlab.backends.hosted import TIMEOUT_S, Call, Hosted, Wire, wire_seed
 from promptlab.backends.http import certificates
+from promptlab.backends.prefixes import prefixes
 from promptlab.backends.wire import chat, completions, responses
 from promptlab.errors import SetupError
 from promptlab.types import Request
@@ -97,6 +99,9 @@ class OpenAI(Hosted):
             asked = chat.body(request, n, seed, self._most)
             if self.reasoning:
                 asked["reasoning_effort"] = self.reasoning
+        begins = prefixes(replace(request, messages=request.messages[:-1])) if self._is_home(self.url) else []
+        if begins:  # by which OpenAI finds the machine that has read it
+            asked["prompt_cache_key"] = begins[-1].key.hex()[:32]
         streamed = self.stream and "echo" not in asked
         if streamed:
             asked["stream"] = True

@@ -27,13 +27,31 @@ def pretrained(kind: str, name: str, dtype: str, device: str, **tokenizing: Any)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, **tokenizing)
-        model: Any = getattr(transformers, kind).from_pretrained(name, dtype=dtype, use_safetensors=True)
+        model, loaded = getattr(transformers, kind).from_pretrained(
+            name, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
     except (OSError, ValueError) as error:
         told = " ".join(str(error).split())[:300]
         raise SetupError(f"{name} cannot be loaded: {told} Give a folder, or a name on the hub.") from error
+    if missing := sorted(loaded["missing_keys"]):
+        raise SetupError(f"{name} was not made for this: it has no weights for {', '.join(missing[:3])}.")
+    if not len(tokenizer):
+        raise SetupError(f"{name} has no tokenizer.")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer, model.to(device).eval(), device
+
+
+def refuse_what_looks_ahead(name: str, model: Any) -> None:
+    """Raises SetupError for a model whose tokens depend on those behind them: it fills gaps, and cannot go on."""
+    import torch
+
+    with torch.inference_mode():
+        one, other = (model(input_ids=torch.tensor([[1, last]]).to(model.device)).logits[0, 0] for last in (2, 3))
+    if not torch.allclose(one.float(), other.float(), atol=1e-2, rtol=1e-2):
+        raise SetupError(
+            f"{name} reads texts in both directions, so it cannot continue one: hf-mask:{name} fills gaps."
+        )
 
 
 def context_of(model: Any) -> int:

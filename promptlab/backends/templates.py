@@ -62,15 +62,16 @@ def jobs_of(
 def encode(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """A chat as the model's template has it, up to where its reply begins; special tokens in texts are text.
 
-    Without a template it is plain text to go on with. Raises ModelError for a chat that the template refuses.
+    A last turn that is the model's own is gone on with. Without a template all is plain text to go on with. Raises
+    ModelError for a chat that the template refuses.
     """
     if tokenizer.chat_template is None:
         return list(tokenizer.encode(text_of(messages), split_special_tokens=True))
     chat = [{"role": message.role, "content": message.content} for message in messages]
+    begun = bool(chat) and chat[-1]["role"] == "assistant"
+    how = {"continue_final_message": True} if begun else {"add_generation_prompt": True}
     try:
-        ids: Any = tokenizer.apply_chat_template(
-            chat, add_generation_prompt=True, return_dict=False, sanitize_control_tokens=True
-        )
+        ids: Any = tokenizer.apply_chat_template(chat, return_dict=False, sanitize_control_tokens=True, **how)
     except (TemplateError, ValueError) as error:
         raise ModelError(f"the model's chat template does not take this chat: {error}") from error
     return list(ids)

@@ -18,6 +18,7 @@ from promptlab.program import Program, as_programs, attempt, discard
 from promptlab.types import Backend
 
 T = TypeVar("T")
+LOOK_S = 0.2  # how often a thread that waits for another looks whether it should stop
 Batch: TypeAlias = bool | str | os.PathLike[str]
 BATCH_FOLDER = "runs/jobs"
 
@@ -140,8 +141,14 @@ def in_private_loop(main: Coroutine[Any, Any, T]) -> T:
         for task in asyncio.all_tasks(loop):
             task.cancel()
 
+    caller = asyncio.current_task()
     try:
         threading.Thread(target=contextvars.copy_context().run, args=(work,)).start()
+        while not wait([outcome], timeout=LOOK_S).done:
+            if caller is not None and caller.cancelling():  # all that Ctrl-C does first under asyncio.run
+                loop.call_soon_threadsafe(cancel_all)
+                wait([outcome])
+                raise asyncio.CancelledError
         return outcome.result()
     except KeyboardInterrupt:  # it reaches this thread only, and maybe before the other has begun
         with suppress(RuntimeError):  # the loop is closed: all is done

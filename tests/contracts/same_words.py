@@ -236,6 +236,15 @@ def test_chats_of_many_turns_are_read_alike(tiny: Tiny, other: Any, shots: int):
     assert (theirs[0].text, theirs[0].usage.input_tokens) == (ours[0].text, ours[0].usage.input_tokens)
 
 
+def test_a_reply_that_is_begun_is_gone_on_with(tiny: Tiny, other: Any):
+    if not other.batched:
+        pytest.skip("what a server makes of it is its own affair")
+    chat = (*problem(0).messages, Message("assistant", tiny.generate([problem(0)])[0].text[:4]))
+    ours, theirs = tiny.generate([Request(chat, max_tokens=40)]), other.generate([Request(chat, max_tokens=40)])
+    assert texts(theirs) == texts(ours)
+    assert "answer" in texts(ours)[0]
+
+
 def test_the_order_of_a_batch_is_kept(tiny: Tiny, other: Any):
     asked = [problem(i) for i in range(12)]
     mixed = Random(0).sample(asked, len(asked))

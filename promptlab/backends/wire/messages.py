@@ -20,6 +20,8 @@ CACHED: Json = {"cache_control": {"type": "ephemeral"}}
 def body(request: Request, caches: bool = False) -> Json:
     """The parameters of a request but for the model; with `caches`, what comes before the question is to be cached.
 
+    Where requests fork at the question itself, as samples of it do, the question is to be cached too.
+
     Turns with nothing in them are left out, as the API refuses them. It has no way to take a schema but to hold the
     model to it, so that is adapted as `schemas.held` says. Raises Unsupported for one that it cannot be held to.
     """
@@ -28,6 +30,8 @@ def body(request: Request, caches: bool = False) -> Json:
     question = max((i for i, m in enumerate(rest) if m.role == "user"), default=0)
     blocks = [blocks_of(message) for message in rest]
     marked = caches and mark(blocks[:question])
+    if caches and (len(request.branch) > 1 or question + 1 < len(rest)):
+        mark(blocks[question:])  # seen again: by the other samples, or in an agent's next step
     given: Json = {"messages": turns(rest, blocks), "max_tokens": request.max_tokens or MAX_TOKENS}
     if system.strip():
         given["system"] = [{"type": "text", "text": system, **(CACHED if caches and not marked else {})}]

@@ -7,6 +7,7 @@ from pathlib import Path
 from promptlab.backends.wrappers.budget import Budget
 from promptlab.backends.wrappers.budgeted import Budgeted
 from promptlab.backends.wrappers.cached import Cached
+from promptlab.backends.wrappers.leader_first import LeaderFirst
 from promptlab.backends.wrappers.rate_limited import RateLimited
 from promptlab.backends.wrappers.record import Record
 from promptlab.backends.wrappers.retrying import Retrying
@@ -24,9 +25,9 @@ def stacked(
 ) -> Backend:
     """A backend with all that its calls go through, told here from the inside out.
 
-    Each try is noted; it waits for its turn; it is paid for, one by one; what is unavailable is tried again; and what
-    has been answered before comes from the cache, which neither waits nor pays. Engines in this process are neither
-    paced nor asked twice.
+    Each try is noted; it waits for its turn; it is paid for, one by one; of requests that begin alike the first goes
+    ahead; what is unavailable is tried again; and what has been answered before comes from the cache, which neither
+    waits nor pays. Engines in this process are neither paced nor asked twice.
     """
     record = Record(cache) if cache is not None else None
     if record is not None:
@@ -36,6 +37,8 @@ def stacked(
         backend = RateLimited(backend)
     if budget is not None:
         backend = Budgeted(backend, budget)
+    if hosted:
+        backend = LeaderFirst(backend)
     if hosted and attempts > 1:
         backend = Retrying(backend, attempts=attempts)
     return Cached(backend, record, offline=offline) if record is not None else backend
