@@ -12,6 +12,7 @@ from promptlab.types import Answer, Example, Message, Reply, Request, Usage
 if TYPE_CHECKING:
     from promptlab.backends import model
     from promptlab.backends.script import replay
+    from promptlab.backends.wrappers.budget import Budget
     from promptlab.compare.runner import compare
     from promptlab.learners import finetuned, in_context
     from promptlab.prompt import Prompt
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 # Imported when first used: the rest of the library must not make `import promptlab` slow.
 _LATER = {
+    "Budget": "promptlab.backends.wrappers.budget",
     "Prompt": "promptlab.prompt",
     "Task": "promptlab.task",
     "amap": "promptlab.runners.mapping",
@@ -33,6 +35,7 @@ _LATER = {
 
 __all__ = [  # not `map`, as `import *` is not to hide the one of Python
     "Answer",
+    "Budget",
     "Example",
     "Message",
     "ModelError",

@@ -74,7 +74,9 @@ def said(missing: Sequence[str]) -> str:
 
 
 def name_of(backend: Any) -> str:
-    """A backend as a message calls it: as it calls itself, or its class."""
+    """A backend as a message calls it, without what is around it: as it calls itself, or its class."""
+    while hasattr(type(backend), "around"):
+        backend = backend.backend
     if any("__repr__" in vars(kind) for kind in type(backend).__mro__[:-1]):
         return repr(backend)
     return str(getattr(backend, "name", None) or type(backend).__name__)

@@ -194,7 +194,7 @@ def test_what_is_cancelled_counts_at_its_most():
 
 
 def test_a_budget_in_money_needs_a_price_and_one_in_tokens_an_end():
-    with FakeServer(["hi"] * 9) as server:
+    with FakeServer([Reply("hi", usage=Usage(3, 0, 1))] * 9) as server:
         unknown = model(f"openai:m@{server.url}", key="x", attempts=1)
         with pytest.raises(SetupError, match=r"price of .*openai:m@.* is not known"):
             Budgeted(unknown, Budget(usd=1.0))

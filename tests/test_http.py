@@ -366,7 +366,9 @@ def test_the_headers_are_those_of_the_providers(monkeypatch: pytest.MonkeyPatch)
         assert headers["authorization"] == f"Bearer {KEY}"
         assert headers["content-type"] == "application/json"
         assert headers["user-agent"].startswith("promptlab/")
-    assert (openai["openai-organization"], openai["openai-project"]) == ("org-1", "proj-1")
+    at_home = model("openai:m", key=KEY).headers()
+    assert (at_home["OpenAI-Organization"], at_home["OpenAI-Project"]) == ("org-1", "proj-1")
+    assert not {"openai-organization", "openai-project"} & openai.keys()
     assert "anthropic-version" in anthropic
     assert not {"openai-organization", "openai-project"} & anthropic.keys()
 

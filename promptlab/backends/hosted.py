@@ -53,14 +53,8 @@ class Call(NamedTuple):
 AT_ONCE = 16  # requests that are in flight where one call for several gave fewer
 NOTHING = Usage()
 SHORTEST_KEY = 8  # letters; "x", "none" and "EMPTY" are what one gives to servers that want none
-HOW = {
-    "timeout_s",
-    "heard",
-    "can",
-    "scores",
-    "native_n",
-    "context_tokens",
-}  # of a backend's attributes, those that change no answer
+# Of a backend's attributes, those that change no answer.
+HOW = {"timeout_s", "heard", "can", "scores", "native_n", "context_tokens", "price"}
 
 
 class Hosted(ABC):

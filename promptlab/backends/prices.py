@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 from promptlab.errors import SetupError
@@ -59,8 +61,8 @@ def given_price(usd_per_million: Mapping[str, float]) -> Price:
 @cache
 def list_price(provider: str, name: str) -> Price | None:
     """A provider's price of a model in the installed tables, None where it is not there: never 0 for that."""
-    from importlib.metadata import version
-
+    if not find_spec("genai_prices"):
+        return None
     from genai_prices import Usage as Theirs
     from genai_prices import calc_price
 

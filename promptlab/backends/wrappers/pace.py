@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-START = 64.0  # calls in flight before anything is known: as many as runners have by default
+START = 4.0  # calls in flight before anything is known
 CUT = 0.8
 COOLDOWN_S = 15.0
 NEAR = 0.95  # of the rate that was refused: from there on slowly
