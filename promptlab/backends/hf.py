@@ -16,7 +16,7 @@ from promptlab.backends.pretrained import (
     together,
     weights_of,
 )
-from promptlab.backends.templates import Job, decode, encode, jobs_of, pieces, seed_of
+from promptlab.backends.templates import MAX_NEW_TOKENS, Job, decode, encode, jobs_of, pieces, seed_of
 from promptlab.errors import ModelError
 from promptlab.options import check
 from promptlab.types import Message, Reply, Request, Token, Usage
@@ -37,6 +37,7 @@ class HF:
     batched = True
     scores = True
     local = True
+    max_new_tokens = MAX_NEW_TOKENS  # where the request does not say
     can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs"})
 
     def __init__(

@@ -11,7 +11,7 @@ from typing import Any
 from promptlab.errors import ModelError, SetupError
 from promptlab.options import check
 from promptlab.tiny import checkpoint
-from promptlab.tiny.generate import answer
+from promptlab.tiny.generate import MAX_NEW_TOKENS, answer
 from promptlab.tiny.head import Classifier
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.tokenizer import Tokenizer
@@ -28,6 +28,7 @@ class Tiny:
     batched = True
     scores = True
     local = True
+    max_new_tokens = MAX_NEW_TOKENS  # where the request does not say
     can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs"})
 
     def __init__(self, path: str | Path | None = None, *, seed: int = 0):

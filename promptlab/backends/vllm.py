@@ -9,7 +9,7 @@ from typing import Any
 
 from promptlab.backends import needs
 from promptlab.backends.pretrained import refuse_pickled, weights_of
-from promptlab.backends.templates import Job, encode, jobs_of, pieces, seed_of
+from promptlab.backends.templates import MAX_NEW_TOKENS, Job, encode, jobs_of, pieces, seed_of
 from promptlab.errors import ModelError, SetupError
 from promptlab.options import check
 from promptlab.types import Message, Reply, Request, Token, Usage
@@ -30,6 +30,7 @@ class VLLM:
     batched = True
     scores = True
     local = True
+    max_new_tokens = MAX_NEW_TOKENS  # where the request does not say
     can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs", "schema"})
 
     def __init__(self, name: str, *, adapter: str | None = None, seed: int = 0, **engine: Any) -> None:

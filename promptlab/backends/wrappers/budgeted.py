@@ -104,8 +104,9 @@ class Budgeted(Wrapper):
         return Amount(1, read + written, math.ceil(max(cost or 0.0 for cost in costs) * NANO))
 
     def _most_written(self, request: Request) -> int | None:
-        most = getattr(self.backend, "most_written", None)
-        return request.max_tokens if most is None else most(request)
+        if (most := getattr(self.backend, "most_written", None)) is not None:
+            return int(most(request))
+        return getattr(self.backend, "max_new_tokens", None) if request.max_tokens is None else request.max_tokens
 
     def _actual(self, reply: Reply | ModelError, most: Amount) -> Amount:
         """What a call came to."""
