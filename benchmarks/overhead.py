@@ -2,7 +2,8 @@
 
     python benchmarks/overhead.py [--quick] [--json FILE]
 
-First the backend answers at once, so all that is timed is the driving: 1000 self-consistency programs of 5 asks each.
+First the backend answers at once, so all that is timed is the driving: 1000 self-consistency programs of 5 asks each,
+and half as many that a cache answers, from memory (at most 4,096 answers) or from its file.
 Then a server on this machine answers after 100 ms, and all of a call is counted, from the program to the wire, with
 the connections opened for it: five calls for each of those in flight. The peak is what a server counts that answers
 after 1.5 s, as within 100 ms a busy machine may not have sent all. "Through model()" is with the pacing and the retries
@@ -19,6 +20,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -30,6 +32,7 @@ from harness import answering, finish, options, peak_of, row
 from promptlab import ask, gather, model, run
 from promptlab import map as mapped
 from promptlab.backends.openai import OpenAI
+from promptlab.backends.wrappers import Cached
 from promptlab.types import Reply, Request
 
 SAMPLES = 5
@@ -57,6 +60,16 @@ async def path(question: str) -> str:
 
 async def self_consistency(question: str) -> list[str]:
     return await gather(path(question) for _ in range(SAMPLES))
+
+
+def microseconds_per_hit(in_memory: bool, programs: int) -> float:
+    """Of wall time for a request that a cache answers: one asked before in this process, or in an earlier one."""
+    with tempfile.TemporaryDirectory() as folder:
+        warmed = Cached(Hosted(), f"{folder}/calls.db", identity={"name": "null"})
+        microseconds_per_request(warmed, programs)
+        if in_memory:
+            return microseconds_per_request(warmed, programs)
+        return microseconds_per_request(Cached(Hosted(), f"{folder}/calls.db", identity={"name": "null"}), programs)
 
 
 def microseconds_per_request(model: Any, programs: int) -> float:
@@ -162,6 +175,8 @@ def main() -> None:
             repeated("import", "s CPU", 0.3, n, import_seconds),
             repeated("in_step", "us/request", 100, n, lambda: microseconds_per_request(InStep(), programs)),
             repeated("concurrent", "us/request", 100, n, lambda: microseconds_per_request(Hosted(), programs)),
+            repeated("memory hit", "us/request", 60, n, lambda: microseconds_per_hit(True, programs // 2)),
+            repeated("disk hit", "us/request", 150, n, lambda: microseconds_per_hit(False, programs // 2)),
             *over_http(1 if given.quick else 7),
             summed(
                 f"{items:,} items through map: peak memory", "MB", 300, [map_megabytes(items) for _ in range(repeats)]
