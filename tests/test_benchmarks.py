@@ -17,7 +17,7 @@ def test_a_quick_study_writes_its_rows(tmp_path: Path) -> None:
     peaks = [row for row in rows if "at the peak" in row["name"]]
     others = [row for row in rows if row not in peaks]
     assert [row["name"] for row in rows[:3]] == ["import", "in_step", "concurrent"]
-    assert (len(peaks), len(others)) == (2, 8)
+    assert (len(peaks), len(others)) == (2, 10)
     assert all(row["ok"] == (row["value"] <= row["target"]) for row in others)
     assert all(row["ok"] == (row["value"] >= row["target"]) for row in peaks)
     assert peaks[0]["value"] == 200

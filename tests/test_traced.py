@@ -44,7 +44,9 @@ class Bill:
 @settings(deadline=None, max_examples=15)
 @given(
     questions=st.lists(st.sampled_from(["a", "bb", "ccc", "never", "d" * 30]), min_size=1, max_size=8),
-    faults=st.lists(st.sampled_from([None, Fault.status(500), Fault.status(429), Fault.status(400)]), max_size=6),
+    faults=st.lists(
+        st.sampled_from([None, Fault.status(500), Fault.status(429, retry_after="0.01"), Fault.status(400)]), max_size=6
+    ),
     cached=st.booleans(),
     api=st.sampled_from(["openai", "anthropic"]),
 )

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from promptlab.backends.wrappers.wrapper import Inner, Replies, Wrapper
-from promptlab.errors import ModelError, SetupError, Unsupported
-from promptlab.options import OPTIONS, UNSET, lacking, said
+from promptlab.errors import ModelError, SetupError
+from promptlab.options import OPTIONS, UNSET, lacking, name_of, said
 from promptlab.types import Backend, Message, Reply, Request
 
 How = Literal["error", "warn", "emulate"]
@@ -50,10 +50,8 @@ class Emulating(Wrapper):
     def _sendable(self, request: Request) -> Request:
         """The request without what the backend cannot do."""
         missing = lacking(self.backend, request)
-        if "continuations" in missing or (not self.leaves_out and not {"stop", "schema"}.issuperset(missing)):
-            raise Unsupported(f"{self.backend!r} cannot take {said(missing)}, and it cannot be emulated.")
         if self.leaves_out and missing:
-            warnings.warn(f"{self.backend!r} cannot take {said(missing)}: left out.", stacklevel=2)
+            warnings.warn(f"{name_of(self.backend)} cannot take {said(missing)}: left out.", stacklevel=2)
         if request.schema is not None and "schema" in missing and not self.leaves_out:
             request = replace(request, messages=_told(request.messages, request.schema))
         return replace(request, **{name: UNSET[name] for name in missing})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from promptlab.backends.prefixes import LEAST_TOKENS, Prefix, prefixes
-from promptlab.backends.wrappers.wrapper import Inner, Replies, Wrapper
+from promptlab.backends.wrappers.call_by_call import CallByCall
+from promptlab.backends.wrappers.wrapper import Inner, Replies
 from promptlab.errors import ModelError, SetupError
-from promptlab.runners import in_private_loop
-from promptlab.runners.senders import alike, ended
 from promptlab.types import Backend, Request
 
 # Anthropic's models that keep another least: https://platform.claude.com/docs/en/build-with-claude/prompt-caching
@@ -44,7 +42,7 @@ class Fate:
         return before
 
 
-class LeaderFirst(Wrapper):
+class LeaderFirst(CallByCall):
     """Of requests to a hosted model that begin alike, one goes ahead and writes the provider's cache; others follow.
 
     What they begin with ends with any of their turns, the last one too, as samples of one prompt share all of it, and
@@ -157,30 +155,3 @@ class LeaderFirst(Wrapper):
         """The prefixes that were not used for longest, but for those that are being written."""
         while len(self._fates) > MOST_PREFIXES and next(iter(self._fates.values())).leader is None:
             self._fates.popitem(last=False)
-
-    def _calls(self, requests: Sequence[Request]) -> list[Sequence[Request]]:
-        """What the backend sends together."""
-        together = self.backend.batched or (getattr(self.backend, "native_n", False) and alike(requests))
-        return [requests] if together or len(requests) < 2 else [[request] for request in requests]
-
-    async def _agenerate(self, requests: Sequence[Request]) -> Replies:
-        calls = self._calls(requests)
-        if len(calls) == 1:
-            return await super()._agenerate(requests)
-        tasks = [asyncio.create_task(super(LeaderFirst, self)._agenerate(call)) for call in calls]
-        try:
-            return [reply for task in tasks for reply in await task]
-        finally:
-            await ended(tasks)
-
-    def generate(self, requests: Sequence[Request]) -> Replies:
-        if hasattr(self.backend, "agenerate"):  # so that many are in flight
-            return in_private_loop(self._alone(requests))
-        return [reply for call in self._calls(requests) for reply in super(LeaderFirst, self).generate(call)]
-
-    async def _alone(self, requests: Sequence[Request]) -> Replies:
-        try:
-            return await self._agenerate(requests)
-        finally:
-            if hasattr(self.backend, "aclose"):
-                await self.backend.aclose()

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+from promptlab.backends.wrappers.call_by_call import CallByCall
 from promptlab.backends.wrappers.limits import SENDING, Limits, Ticket, shared, taken
 from promptlab.backends.wrappers.pace import START
 from promptlab.backends.wrappers.wrapper import Inner, Replies, Wrapper
 from promptlab.errors import ModelError, Unavailable
-from promptlab.options import check
-from promptlab.runners import in_private_loop
-from promptlab.runners.senders import alike, ended
 from promptlab.types import Backend, Request, Usage
 
 LOCAL_START = 4_096.0  # calls in flight at a server of one's own, which has a queue instead of limits
 
 
-class RateLimited(Wrapper):
+class RateLimited(CallByCall):
     """Keeps to a provider's limits: requests, input, output or all tokens a minute, and calls in flight.
 
     What is not given is learned from response headers and from 429s (see Limits). All that use one model of one account
@@ -76,35 +73,6 @@ class RateLimited(Wrapper):
             self.limits.learn(requests[0], used["input"], used["output"], len(requests))
         error = next((reply for reply in replies if isinstance(reply, Unavailable)), None)
         self.limits.done(ticket, used, error, answered=bool(replies))
-
-    def _calls(self, requests: Sequence[Request]) -> list[Sequence[Request]]:
-        """What the backend sends together."""
-        together = self.backend.batched or (getattr(self.backend, "native_n", False) and alike(requests))
-        return [requests] if together or len(requests) < 2 else [[request] for request in requests]
-
-    async def _agenerate(self, requests: Sequence[Request]) -> Replies:
-        check(self.backend, requests)  # all of them, before the first is sent
-        calls = self._calls(requests)
-        if len(calls) == 1:
-            return await super()._agenerate(requests)
-        tasks = [asyncio.create_task(super(RateLimited, self)._agenerate(call)) for call in calls]
-        try:
-            return [reply for task in tasks for reply in await task]
-        finally:
-            await ended(tasks)
-
-    def generate(self, requests: Sequence[Request]) -> Replies:
-        if hasattr(self.backend, "agenerate"):  # so that many are in flight
-            return in_private_loop(self._alone(requests))
-        check(self.backend, requests)
-        return [reply for call in self._calls(requests) for reply in super(RateLimited, self).generate(call)]
-
-    async def _alone(self, requests: Sequence[Request]) -> Replies:
-        try:
-            return await self._agenerate(requests)
-        finally:
-            if hasattr(self.backend, "aclose"):
-                await self.backend.aclose()
 
 
 def limits_of(backend: Any) -> Limits:

@@ -12,7 +12,7 @@ from concurrent.futures import Future, wait
 from typing import Any, Protocol, TypeVar
 
 from promptlab.errors import ModelError, SetupError
-from promptlab.options import name_of
+from promptlab.options import check, name_of
 from promptlab.types import Backend, Reply, Request
 
 T = TypeVar("T")
@@ -75,9 +75,11 @@ class Wrapper(ABC):
         return Rewired(self, self.backend.as_batch(folder, *paced))
 
     def generate(self, requests: Sequence[Request]) -> Replies:
+        check(self, requests)  # all of them, before the first is sent
         return at_once(self.around(requests, Blocking(self.backend)))
 
     async def _agenerate(self, requests: Sequence[Request]) -> Replies:
+        check(self, requests)
         return await self.around(requests, Awaiting(self.backend))
 
 
