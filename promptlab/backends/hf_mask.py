@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any
 
-from promptlab.backends.pretrained import context_of, described, pretrained, together, weights_of
+from promptlab.backends.encoder import Encoder
+from promptlab.backends.pretrained import together
 from promptlab.backends.templates import plain
 from promptlab.backends.wire.completions import text_of
 from promptlab.errors import ContextOverflow, ModelError, SetupError
@@ -17,7 +17,7 @@ from promptlab.types import Reply, Request, Token, Usage
 MASK = "[MASK]"  # how a gap may be written for any model
 
 
-class HFMask:
+class HFMask(Encoder):
     """A masked language model of the hub (Devlin et al. 2019, arXiv 1810.04805), bert-base-uncased for instance.
 
     A request's text has one gap, written [MASK] or as the model's own mask token. The reply is the likeliest token to
@@ -26,44 +26,14 @@ class HFMask:
     their log-probabilities are added (the pipeline looks at its first token only).
     """
 
-    batched = True
-    scores = True
-    chats = False
-    local = True
+    kind, auto = "hf-mask", "AutoModelForMaskedLM"
     can = frozenset({"logprobs"})
 
     def __init__(self, name: str, *, dtype: str = "auto", device: str = "auto") -> None:
-        self.name = name
-        self.tokenizer, self.model, self.device = pretrained("AutoModelForMaskedLM", name, dtype, device)
+        super().__init__(name, dtype=dtype, device=device)
         if self.tokenizer.mask_token_id is None:
             raise SetupError(f"hf-mask:{name} has no mask token: it was not trained to fill gaps.")
         self.mask: int = self.tokenizer.mask_token_id
-
-    def __repr__(self) -> str:
-        return f"hf-mask:{self.name}"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _load, (self.name, str(self.model.dtype).removeprefix("torch."), self.device)
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """All of it that can change an answer."""
-        return {
-            "kind": "hf-mask",
-            "name": self.name,
-            "weights": weights_of(self.name, self.model),
-            "dtype": str(self.model.dtype),
-            "device": self.device,
-        }
-
-    @property
-    def description(self) -> str:
-        """What it is, for reports."""
-        return described(self.name, self.model, self.device)
-
-    @cached_property
-    def context_tokens(self) -> int:
-        return min(context_of(self.model), int(self.tokenizer.model_max_length))
 
     def top(self, text: str, k: int = 5) -> list[Token]:
         """The k likeliest tokens to fill the gap of a text, the likeliest first. Raises ModelError without a gap."""
@@ -163,7 +133,3 @@ class HFMask:
 def _score(log_p: Any, tokens: Sequence[int]) -> float:
     """Σ log p of the tokens, (masks, vocabulary) being their log-probabilities, in nats."""
     return float(log_p[range(len(tokens)), list(tokens)].sum())
-
-
-def _load(name: str, dtype: str, device: str) -> HFMask:
-    return HFMask(name, dtype=dtype, device=device)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
-from promptlab.backends.pretrained import context_of, described, pretrained, together, weights_of
+from promptlab.backends.encoder import Encoder
+from promptlab.backends.pretrained import together
 from promptlab.backends.wire.completions import text_of
 from promptlab.errors import ContextOverflow, ModelError, SetupError, Unsupported
 from promptlab.options import check
 from promptlab.types import Reply, Request, Usage
 
 
-class HFNLI:
+class HFNLI(Encoder):
     """A sequence classifier of the hub that was trained on inference, facebook/bart-large-mnli for instance.
 
     It answers requests with continuations: the messages are the premise, each continuation is a hypothesis, and its
@@ -23,16 +23,12 @@ class HFNLI:
     arXiv 1909.00161), but for a premise that is too long: it is a ContextOverflow here, not cut in silence.
     """
 
-    batched = True
-    scores = True
-    chats = False
+    kind, auto = "hf-nli", "AutoModelForSequenceClassification"
     entails = True
-    local = True
     can: frozenset[str] = frozenset()
 
     def __init__(self, name: str, *, dtype: str = "auto", device: str = "auto") -> None:
-        self.name = name
-        self.tokenizer, self.model, self.device = pretrained("AutoModelForSequenceClassification", name, dtype, device)
+        super().__init__(name, dtype=dtype, device=device)
         classes = {label.lower(): i for label, i in self.model.config.label2id.items()}
         self.entailment = next((i for label, i in classes.items() if label.startswith("entail")), -1)
         if self.entailment < 0:
@@ -40,33 +36,6 @@ class HFNLI:
                 f"hf-nli:{name} was not trained on inference: its classes are {', '.join(classes)}, and none is "
                 "called entailment. facebook/bart-large-mnli is one that was."
             )
-
-    def __repr__(self) -> str:
-        return f"hf-nli:{self.name}"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _load, (self.name, str(self.model.dtype).removeprefix("torch."), self.device)
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """All of it that can change an answer."""
-        return {
-            "kind": "hf-nli",
-            "name": self.name,
-            "weights": weights_of(self.name, self.model),
-            "dtype": str(self.model.dtype),
-            "device": self.device,
-        }
-
-    @property
-    def description(self) -> str:
-        """What it is, for reports."""
-        return described(self.name, self.model, self.device)
-
-    @cached_property
-    def context_tokens(self) -> int:
-        """The most tokens that a premise and a hypothesis have together."""
-        return min(context_of(self.model), int(self.tokenizer.model_max_length))
 
     def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
         import torch
@@ -106,7 +75,3 @@ class HFNLI:
             return logits[:, self.entailment].log_softmax(0)
         contradiction = 0 if self.entailment else -1
         return logits[:, [contradiction, self.entailment]].log_softmax(1)[:, 1]
-
-
-def _load(name: str, dtype: str, device: str) -> HFNLI:
-    return HFNLI(name, dtype=dtype, device=device)
