@@ -10,6 +10,7 @@ CUT = 0.8
 COOLDOWN_S = 15.0
 NEAR = 0.95  # of the rate that was refused: from there on slowly
 BURST_S = 0.5
+SEEN = 10  # replies within a minute that a rate can be learned from
 PAUSE_S = (1.0, 30.0)  # after a refusal that does not say how long: doubled with every further one
 
 
@@ -107,12 +108,10 @@ class Pace:
             self._step_s = min(120.0, self._step_s * 2) if again else COOLDOWN_S
             self.refused_at = self.rate
             self.rate = max(1 / 60, self.rate * CUT)
-        elif self._answered:
-            minute = [at for at in self._answered if at >= now - 60]
-            since = min(60.0, now - minute[0]) if minute else 60.0
-            self.refused_at = max(len(minute), 1) / 60
-            self.rate = max(1, len(minute)) / (60 + since)
+        elif len(minute := [at for at in self._answered if at >= now - 60]) >= SEEN:
+            self.refused_at = len(minute) / 60
+            self.rate = len(minute) / (60 + min(60.0, now - minute[0]))
             self._answered.clear()
         else:
-            self.rate, self.refused_at = 1 / 60, math.inf
+            return  # a pause is enough: so few tell of no rate
         self._rate_at = self._next_at = now
