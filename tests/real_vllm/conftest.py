@@ -32,6 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What is known to differ: the server reads a special token in a text as one. Strict, so that a change is seen."""
     for item in items:
+        if item.path.parent != Path(__file__).parent:  # this is handed the tests of all folders
+            continue
         door = door_of(item)
         if "test_odd_texts_are_read_alike" in item.name and "-special]" in item.name and door != "vllm":
             item.add_marker(
@@ -62,10 +64,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         {"door": door, **{o: found[o] for o in OUTCOMES}, "why": sorted(config.stash[REASONS].get(door, ()))}
         for door, found in config.stash[COUNTS].items()
     ]
+    if not rows:
+        return
     terminalreporter.write_line(f"{'':24}" + "".join(f"{outcome:>9}" for outcome in OUTCOMES))
     for row in rows:
         terminalreporter.write_line(f"{row['door']:24}" + "".join(f"{row[outcome]:9}" for outcome in OUTCOMES))
-    if (file := config.getoption("--table")) is not None:
+    if (file := config.getoption("--table", None)) is not None:
         made = {
             "command": f"make test-vllm TABLE={file}",
             "date": datetime.now(UTC).date().isoformat(),
