@@ -22,7 +22,7 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required"
 def failure_of(door: Door, fault: Fault, request: Request = HI, reply: str | Reply = "hi there, you") -> ModelError:
     with door.opened([reply], [fault]) as at:
         [failed] = at.backend.generate([request])
-        assert len(at.server.received) == 1  # nothing is asked twice behind one's back
+        assert len(at.server.received) == 1, failed  # nothing is asked twice behind one's back
     assert isinstance(failed, ModelError), failed
     return failed
 
