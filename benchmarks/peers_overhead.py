@@ -127,7 +127,7 @@ CLIENTS: dict[str, tuple[Callable[[str], Asking], str]] = {  # and the package t
     "promptlab": (promptlab, "promptlab"),
     "raw aiohttp": (raw_aiohttp, "aiohttp"),
     "openai SDK": (openai_sdk, "openai"),
-    "openai SDK on aiohttp": (openai_sdk_on_aiohttp, "httpx_aiohttp"),
+    "openai SDK on aiohttp": (openai_sdk_on_aiohttp, "aiohttp"),
     "litellm": (litellm, "litellm"),
     "dspy.LM": (dspy, "dspy"),
     "langchain-openai": (langchain_openai, "langchain_openai"),
@@ -203,7 +203,7 @@ def study(given: argparse.Namespace) -> None:
     for name, (_, package) in CLIENTS.items():
         if name not in there:
             rows.append(row(f"{name}: client CPU a call", None, "ms CPU/call", note=f"{package} is not installed"))
-    packages = ("aiohttp", "openai", "httpx-aiohttp", "litellm", "dspy", "langchain-openai", "pydantic-ai-slim")
+    packages = ("aiohttp", "openai", "litellm", "dspy", "langchain-openai", "pydantic-ai-slim")
     finish(rows, given, packages=packages)
 
 

@@ -124,10 +124,10 @@ async def call(calls: Iterable[ToolCall], tools: Iterable[Tool | Callable[..., A
 
 
 @overload
-async def gather(programs: Iterable[Program[T]], /, *, until: Until | None = None) -> list[T]: ...
+def gather(programs: Iterable[Program[T]], /, *, until: Until | None = None) -> Program[list[T]]: ...
 @overload
-async def gather(*programs: Program[T], until: Until | None = None) -> list[T]: ...
-async def gather(*programs: Any, until: Until | None = None) -> list[Any]:
+def gather(*programs: Program[T], until: Until | None = None) -> Program[list[T]]: ...
+def gather(*programs: Any, until: Until | None = None) -> Program[list[Any]]:
     """Runs programs together; their results, in order. Takes one iterable of programs, or the programs themselves.
 
     `until` is asked about the results so far, in the programs' order and so independent of timing, beginning with
@@ -139,7 +139,14 @@ async def gather(*programs: Any, until: Until | None = None) -> list[Any]:
     after it are closed. So which of two failures is raised does not depend on timing either.
     """
     several = programs[0] if len(programs) == 1 and not iscoroutine(programs[0]) else programs
-    return await Gather(as_programs(several), until)
+    # An iterable is read now: when this is awaited, the variables of a generator may have moved on.
+    made: Any = _gathered(as_programs(several), until)
+    made.__qualname__ = "gather"  # what Python's own warnings call it
+    return made  # type: ignore[no-any-return]
+
+
+async def _gathered(programs: tuple[Program[Any], ...], until: Until | None) -> list[Any]:
+    return await Gather(programs, until)
 
 
 async def attempt(program: Program[T]) -> T | ModelError:

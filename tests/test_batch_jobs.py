@@ -116,7 +116,8 @@ def test_run_has_a_door_of_its_own_and_a_folder_to_go_on_from(tmp_path, monkeypa
         assert run(two_steps("q"), hosted(server), batch="runs/jobs") == first
         assert len(server.received) == received
         assert run(two_steps("q"), hosted(server), batch=tmp_path / "other") == first
-    assert sizes(server) == [1, 1, 1, 1]
+        assert asyncio.run(arun(two_steps("q"), hosted(server), batch=tmp_path / "third")) == first
+    assert sizes(server) == [1] * 6
     assert len(list((tmp_path / "runs/jobs").glob("*.json"))) == 2
 
 

@@ -418,10 +418,11 @@ def test_half_a_surrogate_pair_and_megabytes_pass(kind: str, stream: bool, text:
 
 
 @both
-def test_tokens_written_to_a_cache_are_told(stream: bool):
+@pytest.mark.parametrize(("kind", "options"), [("anthropic", {}), ("openai", {}), ("openai", {"api": "responses"})])
+def test_tokens_written_to_a_cache_are_told(kind: str, options: dict[str, str], stream: bool):
     told = Usage(input_tokens=40, cached_tokens=10, cache_write_tokens=20, output_tokens=3)
     with FakeServer([Reply("hi", usage=told)]) as server:
-        [reply] = model(f"anthropic:m@{server.url}", key=KEY, stream=stream).generate([HI])
+        [reply] = model(f"{kind}:m@{server.url}", key=KEY, stream=stream, **options).generate([HI])
     assert isinstance(reply, Reply), reply
     assert reply.usage == told
     assert (told + told).cache_write_tokens == 40

@@ -136,6 +136,11 @@ def test_gather_takes_an_iterable_or_the_programs(gathering):
     assert replay(gathering(), {"a": "1", "b": "2"}) == ["1", "2"]
 
 
+def test_a_generator_is_read_before_its_variables_move_on():
+    program = gather(gather(said(p + q) for q in "12") for p in "ab")
+    assert replay(program, {each: each for each in ("a1", "a2", "b1", "b2")}) == [["a1", "a2"], ["b1", "b2"]]
+
+
 def test_gather_of_nothing_is_nothing():
     assert run(gather(), Script([])) == []
     assert run(gather([]), Script([], batched=False)) == []

@@ -43,7 +43,7 @@ def run(program: Any, model: Backend, *, max_in_flight: int = 64, batch: Batch =
     """
     programs, in_order = _prepared(program, model, max_in_flight)
     if batch:
-        model = _in_jobs(programs, model, BATCH_FOLDER if batch is True else batch)
+        model = _in_jobs(programs, model, batch)
     if model.batched:
         from promptlab.runners.in_step import in_step
 
@@ -54,17 +54,22 @@ def run(program: Any, model: Backend, *, max_in_flight: int = 64, batch: Batch =
 
 
 @overload
-async def arun(program: Program[T], model: Backend, *, max_in_flight: int = 64) -> T: ...
+async def arun(program: Program[T], model: Backend, *, max_in_flight: int = 64, batch: Batch = False) -> T: ...
 @overload
-async def arun(program: Iterable[Program[T]], model: Backend, *, max_in_flight: int = 64) -> list[T | ModelError]: ...
-async def arun(program: Any, model: Backend, *, max_in_flight: int = 64) -> Any:
+async def arun(
+    program: Iterable[Program[T]], model: Backend, *, max_in_flight: int = 64, batch: Batch = False
+) -> list[T | ModelError]: ...
+async def arun(program: Any, model: Backend, *, max_in_flight: int = 64, batch: Batch = False) -> Any:
     """As `run`, in the caller's event loop; programs may also await anything else that asyncio knows.
 
-    A batched backend is asked, off the loop's thread, once every live program waits for a reply.
+    A batched backend, batch jobs among them, is asked, off the loop's thread, once every live program waits for a
+    reply.
     """
     from promptlab.runners.concurrent import concurrent
 
     programs, in_order = _prepared(program, model, max_in_flight)
+    if batch:
+        model = _in_jobs(programs, model, batch)
     return in_order(await concurrent(programs, model, max_in_flight, foreign=True))
 
 
@@ -83,8 +88,9 @@ def _prepared(program: Any, model: Any, max_in_flight: int) -> tuple[list[Progra
     return [attempt(each) for each in programs], finished
 
 
-def _in_jobs(programs: list[Program[Any]], model: Any, folder: str | os.PathLike[str]) -> Backend:
-    """The model in batch jobs."""
+def _in_jobs(programs: list[Program[Any]], model: Any, batch: Batch) -> Backend:
+    """The model in batch jobs, noted in the folder that `batch` names."""
+    folder = BATCH_FOLDER if isinstance(batch, bool) else batch
     try:
         if not hasattr(model, "as_batch"):
             raise SetupError(f"{name_of(model)} has no batch jobs; models of OpenAI and Anthropic have.")
@@ -108,7 +114,7 @@ def finished(results: list[Any]) -> list[Any]:
     """The results of programs, if none of them is a program that nobody has awaited."""
     if forgotten := [result for result in results if iscoroutine(result)]:
         discard(forgotten)
-        name = forgotten[0].cr_code.co_qualname
+        name = forgotten[0].__qualname__
         raise SetupError(f"The program returned a call of {name} that it did not await: `return await {name}(…)`.")
     return list(results)
 

@@ -90,6 +90,7 @@ def usage_of(said: Mapping[str, Any]) -> Usage:
         cached_tokens=read.get("cached_tokens") or 0,
         output_tokens=said.get("completion_tokens") or 0,
         reasoning_tokens=written.get("reasoning_tokens") or 0,
+        cache_write_tokens=read.get("cache_write_tokens") or 0,
     )
 
 

@@ -94,11 +94,13 @@ def read(answer: Mapping[str, Any], request: Request) -> list[Reply | ModelError
 
 
 def usage_of(said: Mapping[str, Any]) -> Usage:
+    read, written = said.get("input_tokens_details") or {}, said.get("output_tokens_details") or {}
     return Usage(
         input_tokens=said.get("input_tokens") or 0,
-        cached_tokens=(said.get("input_tokens_details") or {}).get("cached_tokens") or 0,
+        cached_tokens=read.get("cached_tokens") or 0,
         output_tokens=said.get("output_tokens") or 0,
-        reasoning_tokens=(said.get("output_tokens_details") or {}).get("reasoning_tokens") or 0,
+        reasoning_tokens=written.get("reasoning_tokens") or 0,
+        cache_write_tokens=read.get("cache_write_tokens") or 0,
     )
 
 
