@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from promptlab import Message, ModelError, Reply, Request, Usage, arun, ask, gather, model, replay, run, sample, score
@@ -81,10 +81,15 @@ def test_a_request_is_told_and_read_without_loss(request: Request):
     assert request_from(request_json(request)) == request
 
 
+def whole(request: Request) -> str:
+    """In which 1 and True differ; a message does not show what is opaque."""
+    return repr((request, [message.opaque for message in request.messages]))
+
+
 @given(requests, st.sampled_from(sorted(some)), st.data())
 def test_whatever_differs_in_a_request_differs_in_what_is_told_of_it(request: Request, name: str, data: Any):
     other = replace(request, **{name: data.draw(some[name])})
-    assert (dumped(request_json(other)) == dumped(request_json(request))) == (repr(other) == repr(request))
+    assert (dumped(request_json(other)) == dumped(request_json(request))) == (whole(other) == whole(request))
 
 
 @given(
@@ -299,6 +304,7 @@ def test_a_file_that_is_no_cache_is_set_aside(tmp_path: Path, content: bytes):
 
 @pytest.mark.filterwarnings("ignore:.*(broken|torn)")
 @settings(deadline=None, max_examples=25)
+@example(place=0.09375, byte=128)  # in what the schema calls a table
 @given(place=st.floats(0, 1), byte=st.integers(0, 255))
 def test_a_byte_that_is_wrong_is_never_a_wrong_answer(tmp_path_factory: Any, place: float, byte: int):
     path = tmp_path_factory.mktemp("cache") / "calls.db"

@@ -240,7 +240,7 @@ def test_ending_early_ends_all_in_flight_at_once_and_closes_the_programs(how):
         next(mapped)
         mapped.close() if how == "close" else None
         del mapped
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 20  # a minute, if it waited
     assert (model.in_flight, model.closed, len(set(closed))) == (0, 1, len(closed))
     assert len(closed) >= 50
 
@@ -253,11 +253,11 @@ def press_ctrl_c(after_s: float) -> None:
 
 def test_a_model_that_cannot_be_interrupted_is_not_waited_for():
     start = time.monotonic()
-    mapped = promptlab.map(said, count(), Threaded(1.5), max_in_flight=2, ordered=False)
+    mapped = promptlab.map(said, count(), Threaded(60), max_in_flight=2, ordered=False)
     press_ctrl_c(0.2)
     with pytest.raises(KeyboardInterrupt):
         next(mapped)
-    assert time.monotonic() - start < 1.2
+    assert time.monotonic() - start < 20  # a minute, if it waited
 
 
 def test_ctrl_c_ends_it():
@@ -266,7 +266,7 @@ def test_ctrl_c_ends_it():
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         list(promptlab.map(said, count(), model))
-    assert time.monotonic() - start < 1.2
+    assert time.monotonic() - start < 20  # a minute, if it waited
     assert (model.in_flight, model.closed) == (0, 1)
 
 
@@ -281,7 +281,7 @@ def test_one_ctrl_c_ends_it_inside_a_running_loop():
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(notebook())
-    assert time.monotonic() - start < 1.4
+    assert time.monotonic() - start < 20  # a minute, if it waited
     assert (model.in_flight, model.closed) == (0, 1)
 
 
@@ -296,9 +296,7 @@ def test_cancelling_the_task_ends_it(model):
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    start = time.monotonic()
-    asyncio.run(main())
-    assert time.monotonic() - start < 1.1
+    asyncio.run(main())  # the items have no end: it comes here or it hangs
     assert getattr(backend, "in_flight", 0) == 0
 
 

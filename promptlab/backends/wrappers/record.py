@@ -126,7 +126,8 @@ class Record:
         """Something with the database; once more with an empty one if it turns out to be broken."""
         with self._lock:
             try:
-                return act(self._db)
+                with garbled_errors():
+                    return act(self._db)
             except sqlite3.OperationalError:  # locked for too long, a full disk: no reason to throw it away
                 raise
             except sqlite3.DatabaseError as error:
@@ -269,11 +270,12 @@ def connected(path: str) -> sqlite3.Connection:
     """A connection that many threads may use one at a time. Raises sqlite3.Error for what is no such file."""
     db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
     try:
-        db.execute("PRAGMA busy_timeout = 60000")
-        db.execute("PRAGMA journal_mode = WAL")  # a file system that cannot keeps its own mode
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.executescript(SCHEMA)
-        [version] = db.execute("PRAGMA user_version").fetchone()
+        with garbled_errors():
+            db.execute("PRAGMA busy_timeout = 60000")
+            db.execute("PRAGMA journal_mode = WAL")  # a file system that cannot keeps its own mode
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.executescript(SCHEMA)
+            [version] = db.execute("PRAGMA user_version").fetchone()
         if version not in (0, VERSION):
             raise SetupError(f"{path} was written by a newer promptlab (format {version}): use that, or another file.")
         if not version:
@@ -282,6 +284,15 @@ def connected(path: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+@contextmanager
+def garbled_errors() -> Iterator[None]:
+    """What SQLite says of a broken file may quote bytes of it that are no text, over which Python stumbles."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise sqlite3.DatabaseError("what it holds is no text") from error
 
 
 def ended(reply: Reply | ModelError | str, seconds: float) -> tuple[str, float, bytes, bytes]:
