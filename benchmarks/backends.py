@@ -20,7 +20,7 @@ from harness import finish, options, row
 
 from promptlab import Message, Request, model
 from promptlab.tiny.checkpoint import BUNDLED
-from promptlab.tiny.data.families import word_problem
+from promptlab.tiny.data.reasoning import word_problem
 from promptlab.tiny.probe import label_map_question
 
 TOKENS = 64
@@ -38,7 +38,7 @@ def prompts(n: int) -> list[tuple[Message, ...]]:
         if i % 2:
             chats.append(tuple(label_map_question(rng, 4, 8)[0]))
         else:
-            chats.append((Message("user", f"{word_problem(rng, 1 + i // 2 % 5)[0]}\nLet's think step by step."),))
+            chats.append((Message("user", f"{word_problem(rng, 1 + i // 2 % 5).question}\nLet's think step by step."),))
     return chats
 
 
@@ -46,7 +46,7 @@ def long_texts(tiny: Any, n: int) -> Iterator[list[int]]:
     """Word problems one behind the other, as many tokens as the context holds."""
     for i in range(n):
         rng = Random(f"backends/long/{i}")
-        said = " ".join(word_problem(rng, 3)[0] for _ in range(60))
+        said = " ".join(word_problem(rng, 3).question for _ in range(60))
         yield tiny.tokenizer.encode(said)[: tiny.context_tokens]
 
 

@@ -18,7 +18,7 @@ from harness import finish, options, row
 from promptlab import model, run, score
 from promptlab.compare.statistics import wilson
 from promptlab.strategies import chain_of_thought, self_consistency, zero_shot
-from promptlab.tiny.data.families import word_problem
+from promptlab.tiny.data.reasoning import word_problem
 from promptlab.tiny.probe import label_map_question
 
 SHOTS = (0, 1, 2, 4, 8, 16, 24)
@@ -61,7 +61,7 @@ def main() -> None:
             ("self-consistency of 10", lambda q: self_consistency(q, n=10)),
         ):
             answers = run([strategy(question) for question, _, _ in problems], tiny)
-            right = [a.value == str(result) for a, (_, _, result) in zip(answers, problems, strict=True)]
+            right = [a.value == result for a, (_, _, result) in zip(answers, problems, strict=True)]
             rows.append(share(f"word problems, {steps} steps, {name}", right))
     finish(rows, given)
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 class Config:
     """The shape of a model. `context` is the longest sequence it was trained on, in tokens."""
 
-    vocab_size: int = 1024
+    vocab_size: int = 1536
     d_model: int = 128
     n_layers: int = 6
     n_heads: int = 4

@@ -13,7 +13,7 @@ import torch
 
 from promptlab.errors import SetupError
 from promptlab.tiny.checkpoint import load, save
-from promptlab.tiny.data.families import MIXTURE
+from promptlab.tiny.data.mixture import EARLY, MIXTURE
 from promptlab.tiny.data.stream import documents, rows
 from promptlab.tiny.data.world import COMMON_WORDS
 from promptlab.tiny.model import Config, Transformer, parameter_count
@@ -23,17 +23,19 @@ from promptlab.tiny.train import Batch, Recipe, next_token_loss, train
 
 TOKENS_PER_STEP = 8192
 TOKENS_AT_ONCE = 2048  # a quarter of a step stays in the processor's cache: a fifth faster than all of it
+EARLY_STEPS = 1200
 SHORT = 256  # rows are short at first: in-context learning emerges sooner and cheaper there
 
 
-def learn_tokenizer(seed: int, vocab_size: int = 1024, n_documents: int = 12_000) -> Tokenizer:
+def learn_tokenizer(seed: int, vocab_size: int = 1536, n_documents: int = 12_000) -> Tokenizer:
     """Byte-level BPE on documents of the stream, with common English words so that ordinary text is not all bytes."""
 
     def texts() -> Iterator[str]:
         for i in range(n_documents):
             rng = Random(f"tokenizer/{seed}/{i}")
             yield from (m.content for m in next(documents(rng, 512, MIXTURE)))
-            yield " ".join(rng.sample(COMMON_WORDS, 12))
+            if i % 2:
+                yield " ".join(rng.sample(COMMON_WORDS, 12))
 
     return Tokenizer.train(texts(), vocab_size)
 
@@ -43,7 +45,7 @@ def pretraining_batch(tokenizer: Tokenizer, config: Config, seed: int, step: int
     size = SHORT if step < long_from else config.context
     n, at_once = TOKENS_PER_STEP // size, max(1, TOKENS_AT_ONCE // size)
     kind = 0 if size == SHORT else 1  # rows of the two halves are different documents
-    ids, weights = rows(tokenizer, 2 * seed + kind, step * n, n, size)
+    ids, weights = rows(tokenizer, 2 * seed + kind, step * n, n, size, EARLY if step < EARLY_STEPS else MIXTURE)
     tokens, targets = torch.from_numpy(ids), torch.from_numpy(weights[:, 1:])
     return [Batch(tokens[i : i + at_once], targets[i : i + at_once]) for i in range(0, n, at_once)]
 

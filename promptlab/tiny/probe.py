@@ -6,7 +6,8 @@ from random import Random
 
 import torch
 
-from promptlab.tiny.data.families import HELD_OUT_LABELS, Chat, assistant, distinct, nonsense, options, system, user
+from promptlab.tiny.data.chat import Chat, assistant, distinct, nonsense, system, user
+from promptlab.tiny.data.label_maps import HELD_OUT_LABELS, options
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.tokenizer import Tokenizer
 

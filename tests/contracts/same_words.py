@@ -12,7 +12,7 @@ from promptlab import Message, ModelError, Reply, Request, arun, ask, gather, ru
 from promptlab.backends.tiny import Tiny
 from promptlab.errors import ContextOverflow, SetupError, Unsupported
 from promptlab.options import OPTIONS
-from promptlab.tiny.data.families import word_problem
+from promptlab.tiny.data.reasoning import word_problem
 from promptlab.types import ToolSpec
 
 ODD = {
@@ -30,7 +30,7 @@ ODD = {
 
 
 def problem(i: int, **options: Any) -> Request:
-    text = word_problem(Random(f"same/{i}"), 1 + i % 5)[0]
+    text = word_problem(Random(f"same/{i}"), 1 + i % 5).question
     return Request((Message("user", f"{text}\nLet's think step by step."),), **{"max_tokens": 64, **options})
 
 
@@ -314,6 +314,8 @@ def test_what_it_cannot_do_is_refused_at_once(other: Any, name: str):
         {"top_p": float("nan")},
         {"stop": ("a", "")},
         {"max_tokens": -1},
+        {"max_tokens": "3"},
+        {"temperature": "hot"},
     ],
     ids=str,
 )

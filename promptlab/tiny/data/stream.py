@@ -8,7 +8,9 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from promptlab.tiny.data.families import MIXTURE, Chat, Family
+from promptlab.tiny.data.chat import Chat, Family
+from promptlab.tiny.data.mixture import MIXTURE
+from promptlab.tiny.data.tools import OBSERVATION
 from promptlab.tiny.tokenizer import BOS, EOS, Tokenizer
 
 ANSWER_WEIGHT, OTHER_WEIGHT = 1.0, 0.25  # the loss counts what the assistant says four times as much
@@ -33,7 +35,8 @@ def pack(tokenizer: Tokenizer, chats: Iterator[Chat], size: int) -> tuple[list[i
         for message, text in zip(chat, tokenizer.encode_all([m.content for m in chat]), strict=True):
             ids += [tokenizer.role[message.role], *text]
             said = message.role == "assistant"
-            weights += [OTHER_WEIGHT, *[ANSWER_WEIGHT if said else OTHER_WEIGHT] * len(text)]
+            weight = ANSWER_WEIGHT if said else 0.0 if message.content.startswith(OBSERVATION) else OTHER_WEIGHT
+            weights += [OTHER_WEIGHT, *[weight] * len(text)]
             if said:
                 ids.append(EOS)
                 weights.append(ANSWER_WEIGHT)
