@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from promptlab.tiny.model import Transformer
+
+
+class Counted(Protocol):
+    """What a step trains on; `counted` is what the loss of a step is divided by."""
+
+    @property
+    def counted(self) -> float: ...
+
+
+B = TypeVar("B", bound=Counted)
 
 
 class Batch(NamedTuple):
@@ -57,9 +67,6 @@ class Recipe:
         return self.lr * min((step + 1) / max(1, self.warmup), 1.0) * (1 - 0.9 * max(0.0, fall))
 
 
-Loss = Callable[[nn.Module, Batch], Tensor]  # the weighted *sum* over the batch, a scalar
-
-
 def next_token_loss(model: nn.Module, batch: Batch) -> Tensor:
     """Σ wₜ · −log p(xₜ₊₁ | x₁…xₜ), the causal language-modelling loss, over targets whose weight is not 0."""
     assert isinstance(model, Transformer)
@@ -83,8 +90,8 @@ def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
 
 def train(
     model: nn.Module,
-    batch_at: Callable[[int], Sequence[Batch]],
-    loss: Loss,
+    batch_at: Callable[[int], Sequence[B]],
+    loss: Callable[[nn.Module, B], Tensor],
     recipe: Recipe,
     *,
     state: Path | None = None,
@@ -93,7 +100,8 @@ def train(
 ) -> nn.Module:
     """Train in place and return the model. `batch_at(step)` gives the step's micro-batches, whose gradients add up.
 
-    The loss of a step is the weighted mean over *all* its targets, however they are cut into micro-batches.
+    `loss` gives a batch's weighted *sum*, a scalar. The loss of a step is the weighted mean over *all* its targets,
+    however they are cut into micro-batches.
     With `state`, a folder, the run is saved there every `save_every` steps and at the end, and goes on from there if
     the folder holds a run. `on_step(step, loss)` is told each step's loss in nats.
     """
