@@ -53,16 +53,19 @@ def check(backend: Any, requests: Iterable[Request]) -> None:
 
 
 def _refuse_nonsense(request: Request) -> None:
+    temperature: Any = 0 if request.temperature is None else request.temperature
+    most: Any = 0 if request.max_tokens is None else request.max_tokens
+    top_p: Any = request.top_p
     wrong = {
-        "temperature": request.temperature is not None and not 0 <= request.temperature < math.inf,
-        "top_p": not 0 < request.top_p <= 1,
-        "max_tokens": request.max_tokens is not None and request.max_tokens < 0,
-        "stop": "" in request.stop,
+        "temperature": not (hasattr(temperature, "__float__") and 0 <= temperature < math.inf),
+        "top_p": not (hasattr(top_p, "__float__") and 0 < top_p <= 1),
+        "max_tokens": not (hasattr(most, "__index__") and most >= 0),
+        "stop": not all(isinstance(text, str) and text for text in request.stop),
     }
     for name, is_wrong in wrong.items():
         if is_wrong:
             raise SetupError(
-                f"{name}={getattr(request, name)!r} means nothing: temperature and max_tokens are 0 or more, "
+                f"{name}={getattr(request, name)!r} means nothing: temperature and max_tokens are numbers, 0 or more, "
                 "top_p is in (0, 1], and a stop string is not empty."
             )
 

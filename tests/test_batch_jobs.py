@@ -29,7 +29,7 @@ from promptlab.backends.wrappers.budget import Budget
 from promptlab.backends.wrappers.cached import Cached
 from promptlab.backends.wrappers.emulating import Emulating
 from promptlab.backends.wrappers.wrapper import Wrapper
-from promptlab.errors import BudgetExceeded, ContextOverflow, Refused, SetupError, Unauthorized, Unavailable
+from promptlab.errors import BudgetExceeded, ContextOverflow, DataError, Refused, SetupError, Unauthorized, Unavailable
 from promptlab.strategies import self_consistency
 from promptlab.testing import FakeServer, Fault, Jobs, Script
 from promptlab.types import Message, Reply, Request, Usage
@@ -421,6 +421,21 @@ def test_a_job_that_cannot_be_cancelled_is_left(tmp_path):
     assert sizes(server) == [1]
 
 
+@pytest.mark.parametrize("lost", [False, True], ids=["noted", "its id lost"])
+@pytest.mark.parametrize("format", PROVIDERS)
+def test_a_finished_job_that_cannot_be_looked_at_for_a_moment_is_not_given_up_however_late(format, lost, tmp_path):
+    submitted = 2 if format == "chat" else 1
+    hooks = Hooks(submitted, True, Killed) if lost else Hooks(submitted + 1, False, Killed)
+    with FakeServer(says, jobs=Jobs(polls=0)) as server:
+        with pytest.raises(Killed):
+            run(ask("q"), jobs(mortal(server, format, hooks), tmp_path))
+        server._faults = iter([Fault.status(503), None, Fault.empty()])
+        late = jobs(hosted(server, format), tmp_path, deadline_s=0.0, grace_s=0.0)
+        assert run(ask("q"), late).text == says(Request((Message("user", "q"),)))
+        assert not [r for r in server.received if r.path in ("/v1/chat/completions", "/v1/messages")]
+    assert sizes(server) == [1]
+
+
 @pytest.mark.parametrize("format", PROVIDERS)
 def test_lines_that_expired_are_asked_live_and_the_answers_kept(format, tmp_path):
     asked = [Request((Message("user", f"{i}"),)) for i in range(4)]
@@ -604,6 +619,80 @@ def test_all_that_a_call_goes_through_is_in_its_place(tmp_path):
     calls = in_jobs.record.calls()
     assert len([call for call in calls if call.decision == "sent"]) == 6
     in_jobs.record.close()
+
+
+def test_lines_are_paid_for_once_however_often_they_are_read_from_the_folder(tmp_path):
+    with FakeServer(says, jobs=Jobs(expired=[1])) as server:
+        for n in (5, 5, 7):
+            budget = Budget(calls=8, path=tmp_path / "budget.db")
+            programs = [ask(f"{i}", max_tokens=5) for i in range(n)]
+            replies = run(programs, hosted(server, budget=budget), batch=tmp_path / "jobs")
+            assert [type(reply) for reply in replies] == [Reply] * n
+            assert budget.spent.calls == n
+    assert sizes(server) == [5, 2]
+
+
+def test_a_line_that_goes_into_another_job_is_paid_for_again(tmp_path):
+    budget = Budget(calls=5)
+    with FakeServer(says, jobs=Jobs(faults={0: Fault.status(503)})) as server:
+        for _ in range(2):
+            run([attempt(ask(f"{i}")) for i in range(3)], hosted(server, budget=budget), batch=tmp_path)
+            server.jobs.faults = {}
+    assert sizes(server) == [3, 1]
+    assert budget.spent.calls == 4
+
+
+PAYING = """
+import sys
+from promptlab import ask, model, run
+from promptlab.backends.wrappers.budget import Budget
+
+budget = Budget(calls=8, path=sys.argv[2] + "/budget.db")
+run([ask(f"{i}", max_tokens=5) for i in range(5)], model(sys.argv[1], budget=budget), batch=sys.argv[2] + "/jobs")
+"""
+
+
+def test_a_job_that_a_killed_process_paid_for_is_taken_up_for_nothing(tmp_path):
+    with FakeServer(says, jobs=Jobs(polls=None)) as server:
+        process = subprocess.Popen([sys.executable, "-c", PAYING, f"openai:m@{server.url}", tmp_path])
+        while not any(received.path.startswith("/v1/batches/") for received in server.received):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        server.jobs.polls = 1
+        budget = Budget(calls=8, path=tmp_path / "budget.db")
+        asked = [ask(f"{i}", max_tokens=5) for i in range(8)]
+        replies = run(asked, hosted(server, budget=budget), batch=tmp_path / "jobs")
+        with pytest.raises(BudgetExceeded):  # the five and the three are all there was
+            run(ask("8", max_tokens=5), hosted(server, budget=budget))
+    assert [type(reply) for reply in replies] == [Reply] * 8
+    assert sizes(server) == [5, 3]
+
+
+@pytest.mark.parametrize(
+    ("batch", "said"),
+    [("notes.csv", "notes.csv is a file"), (5, "got 5"), ("", "got ''"), ("notes.csv/jobs", "cannot be noted in")],
+)
+def test_what_is_no_folder_for_jobs_is_said_before_anything_is_asked(batch, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("notes.csv").write_text("text,label\n")
+    with FakeServer(says) as server, pytest.raises(SetupError, match=said):
+        run(ask("q"), hosted(server), batch=batch)
+    assert server.received == []
+    assert Path("notes.csv").read_text() == "text,label\n"
+
+
+def test_jobs_may_be_noted_in_the_folder_of_a_run(tmp_path):
+    (tmp_path / "run.json").write_text('{"task": "notes"}')
+    with FakeServer(says) as server:
+        assert run(ask("q"), hosted(server), batch=tmp_path).text
+
+
+def test_a_torn_job_is_named(tmp_path):
+    (tmp_path / "abc-0.job.json").write_text('{"tag": "abc-0", "ma')
+    with FakeServer(says) as server, pytest.raises(DataError, match=r"abc-0\.job\.json is no batch job, or a broken"):
+        run(ask("q"), hosted(server), batch=tmp_path)
 
 
 def test_what_emulates_goes_around_jobs(tmp_path):

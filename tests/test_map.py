@@ -428,6 +428,7 @@ def test_under_amap_programs_may_await_anything_and_under_map_only_effects():
         (said, 5, Hosted(), {}, "items to go over, got int"),
         (said, [], "tiny", {}, r"Pass model\('tiny'\)"),
         (said, [], Hosted(), {"max_in_flight": 0}, "at least 1, got 0"),
+        (said, [], Hosted(), {"max_in_flight": "8"}, "a whole number, at least 1, got '8'"),
         ("said", [], Hosted(), {}, "an async function of an item, got str"),
     ],
 )

@@ -10,8 +10,9 @@ import pytest
 from promptlab import Example, Reply, Task, ask, compare, in_context, model, run
 from promptlab.backends.tiny import Tiny
 from promptlab.cli import main
-from promptlab.errors import SetupError, Unsupported
+from promptlab.errors import ReplayMiss, SetupError, Unsupported
 from promptlab.strategies import self_consistency
+from promptlab.testing import FakeServer, no_network
 
 
 def test_a_checkpoint_is_named_by_its_folder(random_folder):
@@ -94,6 +95,40 @@ def test_what_is_no_model_says_what_to_write(spec, said, tmp_path, monkeypatch):
     with pytest.raises(SetupError) as caught:
         model(spec)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("spec", ["openai:m@http://localhost:9", "tiny"])
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"offline": True}, "give cache="),
+        ({"cache": 5}, "cache is the name of a file, got 5"),
+        ({"cache": True}, "got True"),
+        ({"cache": ""}, "got ''"),
+        ({"budget": 5}, r"budget is a Budget\(.*got 5"),
+        ({"attempts": "x"}, "whole number, at least 1, got 'x'"),
+        ({"attempts": 0}, "at least 1, got 0"),
+        ({"attempts": -1}, "at least 1, got -1"),
+    ],
+    ids=str,
+)
+def test_an_option_that_cannot_be_kept_to_is_refused(spec, option, said, random_folder):
+    with pytest.raises(SetupError, match=said):
+        model(spec.replace("tiny", f"tiny:{random_folder}"), **option)
+
+
+def test_offline_needs_neither_a_key_nor_a_socket(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with FakeServer(["red"]) as server:
+        run(ask("q"), model(f"openai:m@{server.url}", cache=tmp_path / "a.db"))
+        url = server.url
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    with no_network():
+        assert run(ask("q"), model(f"openai:m@{url}", cache=tmp_path / "a.db", offline=True)).text == "red"
+        for spec in (f"openai:m@{url}", "openai:other", "anthropic:other"):
+            offline = model(spec, cache=tmp_path / "a.db", offline=True)
+            with pytest.raises(ReplayMiss):
+                run(ask("another"), offline)
 
 
 @pytest.mark.parametrize(

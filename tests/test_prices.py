@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf, nan
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from promptlab import model
 from promptlab.backends.prices import given_price, list_price
 from promptlab.errors import SetupError
 from promptlab.types import Usage
@@ -57,7 +61,19 @@ def test_a_price_of_ones_own():
     assert price.source == "given"
 
 
-@pytest.mark.parametrize("wrong", [{}, {"input": 1.0}, {"input": 1.0, "output": -1.0}, {"input": 1, "out": 2}])
-def test_what_is_no_price_is_refused(wrong: dict[str, float]):
-    with pytest.raises(SetupError, match="price"):
-        given_price(wrong)
+WRONG = [
+    {},
+    {"input": 1.0},
+    {"input": 1.0, "output": -1.0},
+    {"input": 1, "out": 2},
+    {"input": nan, "output": 1},
+    {"input": 1, "output": inf},
+    {"input": "a", "output": 1},
+    5,
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_what_is_no_price_is_refused(wrong: Any):
+    with pytest.raises(SetupError, match="A price is USD"):
+        model("openai:m", key="k", usd_per_million=wrong)

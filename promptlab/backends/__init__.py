@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptlab.backends.wrappers.emulating import as_wished
-from promptlab.errors import PromptlabError, SetupError, reason
+from promptlab.errors import PromptlabError, SetupError, Unauthorized, reason
 from promptlab.types import Backend
 
 if TYPE_CHECKING:
@@ -61,8 +61,27 @@ def model(
 
     A request for what the backend cannot do raises Unsupported before it is sent; with `on_unsupported="emulate"` stop
     strings and schemas are seen to here, with "warn" what it cannot do is left out with a warning. Raises SetupError
-    for an unknown name or a module that cannot be imported.
+    for an unknown name, a module that cannot be imported, or an option that cannot be kept to.
     """
+    backend = unasked(spec, **options) if offline else made(spec, **options)
+    if attempts == 6 and cache is None and budget is None and not offline and backend.batched:
+        return as_wished(backend, on_unsupported)
+    from promptlab.backends.wrappers.stack import stacked
+
+    stack = stacked(backend, cache=cache, budget=budget, attempts=attempts, offline=offline)
+    return as_wished(stack, on_unsupported)
+
+
+def unasked(spec: str, **options: Any) -> Backend:
+    """The backend a spec names, of which nothing will be asked: so it needs no key."""
+    try:
+        return made(spec, **options)
+    except Unauthorized:
+        return made(spec, **{**options, "key": "none-is-needed"})
+
+
+def made(spec: str, **options: Any) -> Backend:
+    """The backend a spec names, by itself."""
     if not isinstance(spec, str):
         raise SetupError(f'model takes a name such as "tiny", got {spec!r}.')
     name, _, argument = spec.partition(":")
@@ -89,12 +108,7 @@ def model(
         raise SetupError(f'"{spec}" cannot be made: {reason(error)}.') from error
     if not isinstance(backend, Backend):
         raise SetupError(f'"{spec}" is a {type(backend).__name__}, not a backend: it needs `generate` and `batched`.')
-    if attempts == 6 and cache is None and budget is None and backend.batched:
-        return as_wished(backend, on_unsupported)
-    from promptlab.backends.wrappers.stack import stacked
-
-    stack = stacked(backend, cache=cache, budget=budget, attempts=attempts, offline=offline)
-    return as_wished(stack, on_unsupported)
+    return backend
 
 
 def needs(package: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -49,11 +50,16 @@ def at(tiers: Tiers, tokens: int) -> float:
 
 
 def given_price(usd_per_million: Mapping[str, float]) -> Price:
-    """A price of one's own: {"input": 0.25, "output": 2.0}, with "cached" and "cache_write" where they differ."""
-    if unknown := set(usd_per_million) - set(GIVEN):
-        raise SetupError(f"A price is of {', '.join(GIVEN)}; got {', '.join(sorted(unknown))}.")
-    if not {"input", "output"} <= set(usd_per_million) or min(usd_per_million.values()) < 0:
-        raise SetupError(f"A price is USD for a million tokens of input and output, 0 or more; got {usd_per_million}.")
+    """A price of one's own: {"input": 0.25, "output": 2.0}, with "cached" and "cache_write" where they differ.
+
+    Raises SetupError for what is none.
+    """
+    named = isinstance(usd_per_million, Mapping) and {"input", "output"} <= set(usd_per_million) <= set(GIVEN)
+    if not named or not all(hasattr(usd, "__float__") and 0 <= usd < math.inf for usd in usd_per_million.values()):
+        raise SetupError(
+            'A price is USD for a million tokens, 0 or more, as in {"input": 0.25, "output": 2.0}, with "cached" and '
+            f'"cache_write" where they differ; got {usd_per_million!r}.'
+        )
     tiers = {name: ((0, float(usd_per_million.get(name, usd_per_million["input"]))),) for name in GIVEN}
     return Price(**tiers, source="given")
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 from promptlab.errors import ModelError, ReplayMiss, SetupError
 from promptlab.program import Program, discard
 from promptlab.runners import run
-from promptlab.types import Reply, Request
+from promptlab.types import Backend, Reply, Request
 
 T = TypeVar("T")
 Written: TypeAlias = str | Reply | ModelError
@@ -75,22 +75,28 @@ class Script:
         raise _miss(request)
 
 
-def replay(program: Program[T], recorded: Recorded | Path) -> T:
+def replay(program: Program[T], recorded: Recorded | Path, *, model: str = "") -> T:
     """A program's result with recorded replies, as Script reads them, or those in a file or run folder (a Path).
 
-    The exchanges of `traced` are an exact recording, and so is what Cached kept. Raises ReplayMiss for a prompt not
-    among them.
+    The exchanges of `traced` are an exact recording, and so is what Cached kept; where two models answered the same,
+    `model` says whose answers count, by a part of how it is called. Raises ReplayMiss for a prompt not among them.
     """
+    try:
+        answers = _recorded(recorded, model)
+    except SetupError:
+        discard(program)
+        raise
+    return run(program, answers)
+
+
+def _recorded(recorded: Recorded | Path, model: str) -> Backend:
     if isinstance(recorded, Path):
         from promptlab.backends.wrappers.recorded import Recorded as Kept
 
-        try:
-            kept = Kept(recorded)
-        except SetupError:
-            discard(program)
-            raise
-        return run(program, kept)
-    return run(program, Script(recorded, scores=True))
+        return Kept(recorded, model=model)
+    if isinstance(recorded, str):
+        raise SetupError(f"A recording is a file or a folder of a run (pass Path({recorded!r})), or a list of replies.")
+    return Script(recorded, scores=True)
 
 
 def _read(replies: Any) -> tuple[dict[Any, Any] | None, Iterator[Written]]:

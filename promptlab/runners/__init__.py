@@ -42,7 +42,7 @@ def run(program: Any, model: Backend, *, max_in_flight: int = 64, batch: Batch =
     which a run that was interrupted, or killed, is taken up by the same call. Raises SetupError where there are none.
     """
     programs, in_order = _prepared(program, model, max_in_flight)
-    if batch:
+    if batch is not False:
         model = _in_jobs(programs, model, batch)
     if model.batched:
         from promptlab.runners.in_step import in_step
@@ -68,7 +68,7 @@ async def arun(program: Any, model: Backend, *, max_in_flight: int = 64, batch: 
     from promptlab.runners.concurrent import concurrent
 
     programs, in_order = _prepared(program, model, max_in_flight)
-    if batch:
+    if batch is not False:
         model = _in_jobs(programs, model, batch)
     return in_order(await concurrent(programs, model, max_in_flight, foreign=True))
 
@@ -77,9 +77,7 @@ def _prepared(program: Any, model: Any, max_in_flight: int) -> tuple[list[Progra
     """The programs to drive, and what to make of their results."""
     programs = as_programs(program)
     try:
-        if max_in_flight < 1:
-            raise SetupError(f"max_in_flight is at least 1, got {max_in_flight}.")
-        check_backend(model, "A program")
+        check_run(model, max_in_flight)
     except SetupError:
         discard(programs)
         raise
@@ -90,14 +88,23 @@ def _prepared(program: Any, model: Any, max_in_flight: int) -> tuple[list[Progra
 
 def _in_jobs(programs: list[Program[Any]], model: Any, batch: Batch) -> Backend:
     """The model in batch jobs, noted in the folder that `batch` names."""
-    folder = BATCH_FOLDER if isinstance(batch, bool) else batch
+    folder = BATCH_FOLDER if batch is True else batch
     try:
+        if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
+            raise SetupError(f"batch is True, or a folder's name; got {batch!r}.")
         if not hasattr(model, "as_batch"):
             raise SetupError(f"{name_of(model)} has no batch jobs; models of OpenAI and Anthropic have.")
         return model.as_batch(folder)  # type: ignore[no-any-return]
     except SetupError:
         discard(programs)
         raise
+
+
+def check_run(model: Any, max_in_flight: Any) -> None:
+    """Raises SetupError for what programs cannot run on, or not so many at a time."""
+    if not isinstance(max_in_flight, int) or max_in_flight < 1:
+        raise SetupError(f"max_in_flight is a whole number, at least 1, got {max_in_flight!r}.")
+    check_backend(model, "A program")
 
 
 def check_backend(model: Any, whose: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from promptlab.errors import ModelError, SetupError
 from promptlab.program import Program, as_programs, discard
-from promptlab.runners import LOOK_S, and_close, check_backend, finished, in_private_loop
+from promptlab.runners import LOOK_S, and_close, check_run, finished, in_private_loop
 from promptlab.runners.concurrent import Driver, concurrent
 from promptlab.runners.in_step import in_step
 from promptlab.runners.senders import InFlight, cancel, ended
@@ -99,9 +99,7 @@ def _check(program: Any, items: Any, model: Any, max_in_flight: int) -> None:
         raise SetupError(f"map takes an async function of an item, got {type(program).__name__}. Do not call it.")
     if not isinstance(items, Iterable):
         raise SetupError(f"map takes items to go over, got {type(items).__name__}.")
-    if max_in_flight < 1:
-        raise SetupError(f"max_in_flight is at least 1, got {max_in_flight}.")
-    check_backend(model, "A program")
+    check_run(model, max_in_flight)
 
 
 @dataclass(frozen=True, slots=True)

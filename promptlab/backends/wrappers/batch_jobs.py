@@ -63,7 +63,8 @@ class BatchJobs(Wrapper):
     and `max_bytes` bytes, or what the provider takes.
 
     Cached, Budgeted and the like go around it (`model.as_batch(folder)` sees to that); what is about sending live,
-    as Retrying is, inside. Raises SetupError for a backend without batch jobs.
+    as Retrying is, inside. A line counts against a budget once, when it is put into a job. Raises SetupError for a
+    backend without batch jobs, and for a folder that is none.
     """
 
     batched = True
@@ -105,6 +106,19 @@ class BatchJobs(Wrapper):
                     f"BatchJobs({self.backend!r}, {folder!r}), takes it up again and pays for nothing twice."
                 )
             raise
+
+    def bought(self, requests: Sequence[Request]) -> list[bool]:
+        """Which of them are in jobs that the provider has, or were answered: whoever put them there pays, or paid."""
+        wave = self._wave(requests)
+        paid = set(self.files.live())
+        for job, keys in self._by_job(wave):
+            if not self.files.ended(job):
+                paid.update(keys if job.id and job.sure else ())
+                continue
+            outcomes = self.files.outcomes(job)
+            came = [key for key in keys if key in outcomes and outcomes[key].status is not None]
+            paid.update(key for key in came if not self._passing(wave, outcomes[key]))
+        return [key in paid for key in wave.requests]
 
     def _wave(self, requests: Sequence[Request]) -> Wave:
         """Requests by their keys; equal ones are lines of their own, by their number."""
@@ -191,13 +205,12 @@ class BatchJobs(Wrapper):
 
     async def _found(self, client: Any, job: Job, wave: Wave, now: float) -> bool:
         """Settles a job of which only the intention is noted. False: it is too early to tell."""
-        if now - job.made > self.deadline_s + self.grace_s:
-            self.files.end(job, ())
-            return True
         others = {other.id for other in self.files.jobs() if other.id} | set(job.others)
         found = await asked(self.backend, self.jobs.find(client, job.tag, len(job.keys), job.made, others))
         if found is not None:
             self.files.save(replace(job, id=found.id, sure=found.sure))
+        elif now - job.made > self.deadline_s + self.grace_s:
+            self.files.end(job, ())
         elif now - job.sent < self.poll_s:  # the provider's list may lag behind
             return False
         elif wave.requests.keys() >= set(job.keys):
@@ -244,15 +257,15 @@ class BatchJobs(Wrapper):
             elif late > 0 and job.sure and job.tag not in wave.cancelled:
                 await asked(self.backend, self.jobs.cancel(client, str(job.id)))
                 wave.cancelled.add(job.tag)
+            elif late > self.grace_s:
+                self.files.end(job, ())
         except (Unavailable, Malformed):
-            pass  # the next round may know more
+            return  # a finished job is paid for: only a look that says that it is not over may give it up
         except Unauthorized:
             raise
         except (ModelError, SetupError) as error:
             noted = f"Batch job {job.id} is noted in {self.files.path(job)}; delete that to ask anew."
             raise SetupError(f"{error} {noted}") from None
-        if late > self.grace_s and not self.files.ended(job) and self.files.path(job).exists():
-            self.files.end(job, ())
 
     async def _fetched(self, client: Any, job: Job) -> None:
         """Keeps what a job's results are, if they are this job's."""

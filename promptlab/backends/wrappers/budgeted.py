@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from promptlab.backends.wrappers.budget import NANO, Amount, Budget
-from promptlab.backends.wrappers.worst import most_read, usd_of
+from promptlab.backends.wrappers.worst import most_read, most_usd, most_written, usd_of
 from promptlab.backends.wrappers.wrapper import Inner, Replies, Wrapper
 from promptlab.errors import BudgetExceeded, ModelError, SetupError, Unavailable
 from promptlab.options import name_of
@@ -38,7 +38,8 @@ class Budgeted(Wrapper):
 
     async def around(self, requests: Sequence[Request], inner: Inner) -> Replies:
         replies: dict[int, Reply | ModelError] = {}
-        most = [self._most(request) for request in requests]
+        paid = zip(requests, inner.bought(requests), strict=True)
+        most = [Amount() if bought else self._most(request) for request, bought in paid]
         todo = list(range(len(requests)))
         while todo:
             held = self._reserved(todo, most, replies)
@@ -93,23 +94,19 @@ class Budgeted(Wrapper):
         """What a request can come to."""
         if not self.budget.counts_tokens:
             return Amount(1)
-        written = 0 if request.continuations else self._most_written(request)
+        written = most_written(self.backend, request)
         if written is None:
             raise SetupError(
                 f"A budget of {'money' if self.budget.counts_money else 'tokens'} needs to know how much "
                 f"{name_of(self.backend)} may write: ask with max_tokens=…."
             )
         read = most_read(self.backend, request)
-        costs = [usd_of(self.backend, Usage(read, 0, written, cache_write_tokens=kept)) for kept in (0, read)]
-        return Amount(1, read + written, math.ceil(max(cost or 0.0 for cost in costs) * NANO))
-
-    def _most_written(self, request: Request) -> int | None:
-        if (most := getattr(self.backend, "most_written", None)) is not None:
-            return int(most(request))
-        return getattr(self.backend, "max_new_tokens", None) if request.max_tokens is None else request.max_tokens
+        return Amount(1, read + written, math.ceil((most_usd(self.backend, read, written) or 0.0) * NANO))
 
     def _actual(self, reply: Reply | ModelError, most: Amount) -> Amount:
         """What a call came to."""
+        if most == Amount():  # paid for before
+            return most
         answered = reply if isinstance(reply, Reply) else reply.reply
         if answered is not None:
             usage = answered.usage

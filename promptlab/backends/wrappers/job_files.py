@@ -1,7 +1,7 @@
 """The folder in which batch jobs are noted: what is there when a process is killed is all that the next one needs.
 
-TAG.json is a job, written before it is submitted and again with its id; TAG.jsonl what became of its lines, which says
-that it is over; live.jsonl the replies to lines that were asked live in the end.
+TAG.job.json is a job, written before it is submitted and again with its id; TAG.job.jsonl what became of its lines,
+which says that it is over; live.jsonl the replies to lines that were asked live in the end.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from promptlab.backends.batches import Outcome
+from promptlab.errors import DataError, SetupError
 from promptlab.jsonable import reply_from, reply_json
 from promptlab.types import Reply
 
@@ -38,17 +39,21 @@ class Job:
 
 
 class JobFiles:
+    """The files of a folder. Raises SetupError for one that is none, DataError for a file that is no job's."""
+
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(os.fspath(folder))
+        if self.folder.exists() and not self.folder.is_dir():
+            raise SetupError(f"Batch jobs are noted in a folder, and {self.folder} is a file: name another one.")
         self._read: dict[str, tuple[tuple[int, ...], Job]] = {}
 
     def path(self, job: Job) -> Path:
-        return self.folder / f"{job.tag}.json"
+        return self.folder / f"{job.tag}.job.json"
 
     def jobs(self) -> list[Job]:
         """All jobs, the oldest first."""
         there: dict[str, tuple[tuple[int, ...], Job]] = {}
-        for path in self.folder.glob("*.json"):
+        for path in self.folder.glob("*.job.json"):
             with suppress(FileNotFoundError):  # forgotten just now by another process
                 stat = path.stat()
                 version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
@@ -103,15 +108,23 @@ class JobFiles:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One process or thread at a time; a kill unlocks."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as lock:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / "lock").open("w")
+        except OSError as error:
+            told = f"Batch jobs cannot be noted in {self.folder} ({error.strerror}): name another folder."
+            raise SetupError(told) from error
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
 def _job(path: Path) -> Job:
-    told = json.loads(path.read_text(encoding="utf-8"))
-    return Job(**{**told, "keys": tuple(told["keys"]), "others": tuple(told["others"])})
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return Job(**{**told, "keys": tuple(told["keys"]), "others": tuple(told["others"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path} is no batch job, or a broken one: delete it to ask its lines anew.") from error
 
 
 def _write(path: Path, text: str) -> None:

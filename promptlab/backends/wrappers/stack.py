@@ -12,6 +12,7 @@ from promptlab.backends.wrappers.rate_limited import RateLimited
 from promptlab.backends.wrappers.record import Record
 from promptlab.backends.wrappers.retrying import Retrying
 from promptlab.backends.wrappers.traced import Traced
+from promptlab.errors import SetupError
 from promptlab.types import Backend
 
 
@@ -27,8 +28,17 @@ def stacked(
 
     Each try is noted; it waits for its turn; it is paid for, one by one; of requests that begin alike the first goes
     ahead; what is unavailable is tried again; and what has been answered before comes from the cache, which neither
-    waits nor pays. Engines in this process are neither paced nor asked twice.
+    waits nor pays. Engines in this process are neither paced nor asked twice. Raises SetupError for what is no such
+    option, and for one that would do nothing.
     """
+    if offline and cache is None:
+        raise SetupError("offline answers from a cache: give cache=… too.")
+    if cache is not None and (not isinstance(cache, str | Path) or not str(cache)):
+        raise SetupError(f"cache is the name of a file, got {cache!r}.")
+    if budget is not None and not isinstance(budget, Budget):
+        raise SetupError(f"budget is a Budget(calls=…, usd=…), got {budget!r}.")
+    if not isinstance(attempts, int) or attempts < 1:
+        raise SetupError(f"attempts is a whole number, at least 1, got {attempts!r}.")
     record = Record(cache) if cache is not None else None
     if record is not None:
         backend = Traced(backend, record)

@@ -24,6 +24,21 @@ def most_read(backend: Any, request: Request) -> int:
     return context * len(request.continuations) + sum(_bytes(text) for text in request.continuations)
 
 
+def most_written(backend: Any, request: Request) -> int | None:
+    """Tokens of what may come back; None where nothing bounds them."""
+    if request.continuations:
+        return 0
+    if (most := getattr(backend, "most_written", None)) is not None:
+        return int(most(request))
+    return getattr(backend, "max_new_tokens", None) if request.max_tokens is None else request.max_tokens
+
+
+def most_usd(backend: Any, read: int, written: int) -> float | None:
+    """What so many tokens cost at most, which is where all that is read is also written to the provider's cache."""
+    costs = [usd_of(backend, Usage(read, 0, written, cache_write_tokens=kept)) for kept in (0, read)]
+    return max((cost for cost in costs if cost is not None), default=None)
+
+
 def usd_of(backend: Any, usage: Usage) -> float | None:
     """What tokens cost: nothing for an engine in this process, None where it is not known."""
     price = getattr(backend, "price", None)

@@ -26,6 +26,10 @@ class Inner(Protocol):
         """What the backend answers. Raises TimeoutError after `within` seconds, where a call can be cut off."""
         ...
 
+    def bought(self, requests: Sequence[Request]) -> list[bool]:
+        """Which of them are paid for already, so that the backend answers them for nothing: lines of batch jobs."""
+        ...
+
     def sleep(self, seconds: float) -> Awaitable[None]: ...
     def result(self, future: Future[T]) -> Awaitable[T]: ...
     def within(self, future: Future[Any], seconds: float) -> Awaitable[None]:
@@ -83,11 +87,19 @@ class Wrapper(ABC):
         return await self.around(requests, Awaiting(self.backend))
 
 
-class Awaiting:
-    """In an event loop."""
+class Around:
+    """The backend that a wrapper is around."""
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
+
+    def bought(self, requests: Sequence[Request]) -> list[bool]:
+        told = getattr(self._backend, "bought", None)
+        return [False] * len(requests) if told is None else list(told(requests))
+
+
+class Awaiting(Around):
+    """In an event loop."""
 
     async def send(self, requests: Sequence[Request], within: float | None = None) -> Replies:
         async with asyncio.timeout(within):
@@ -106,14 +118,11 @@ class Awaiting:
         return asyncio.get_running_loop().time()
 
 
-class Blocking:
+class Blocking(Around):
     """In a thread that may wait."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-
     async def send(self, requests: Sequence[Request], within: float | None = None) -> Replies:
-        return self._backend.generate(requests)
+        return self._backend.generate(requests)  # type: ignore[no-any-return]
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
