@@ -485,3 +485,14 @@ def test_the_virtual_clock_jumps_and_finds_deadlocks():
     stuck = asyncio.Runner(loop_factory=lambda: VirtualLoop(stuck_s=0.01))
     with stuck as runner, pytest.raises(TimeoutError, match="timer"):
         runner.run(forever())
+
+
+def test_replies_that_take_longer_than_a_minute_are_paced_as_others_are():
+    async def main() -> list[Reply | ModelError]:
+        limits = RateLimits(rpm=600)
+        provider = Enforcing(Script(answered, batched=False), limits, lambda request: 61.0)
+        paced = RateLimited(provider, limits=Limits())
+        several = await asyncio.gather(*(paced.agenerate([asked(n)]) for n in range(8)))
+        return [reply for [reply] in several]
+
+    assert all(isinstance(reply, Reply) for reply in run_in_virtual_time(main()))

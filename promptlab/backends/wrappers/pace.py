@@ -67,7 +67,7 @@ class Pace:
             self._grow(now)
         else:
             self._answered.append(sent_at)
-            while self._answered[0] < now - 60:
+            while self._answered and self._answered[0] < now - 60:
                 self._answered.popleft()
 
     def _grow(self, now: float) -> None:
