@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from promptlab.errors import PromptlabError, SetupError, reason
+from promptlab.errors import PromptlabError, ReplayMiss, SetupError, reason
 
 # typer brings a copy of click of its own in some versions: this is the class of wrong usage in either.
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -275,6 +275,7 @@ def replay(
     """Do a finished study again, a hosted model being answered from the recording; nothing is sent to anybody."""
     from promptlab.compare.study import replay_study
 
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nor are the weights of an engine asked for anywhere
     same, total = replay_study(folder, jobs)
     print(f"{same:,} of {total:,} rows came out the same.")
     if same < total:
@@ -298,8 +299,13 @@ def trace(
     html = page(file, redact=redact, most_calls=calls)
     found = file_of(file)
     path = out or found.with_name("trace.html" if file.is_dir() else f"{found.stem}.trace.html")
-    with whole(path) as written:
-        written.write(html)
+    try:
+        with whole(path) as written:
+            written.write(html)
+    except OSError as error:
+        raise PromptlabError(
+            f"{path} cannot be written ({error.strerror}): choose another place with --out."
+        ) from error
     print(path)
     if open_it:
         typer.launch(str(path))
@@ -390,6 +396,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         refuse(error)
     except SetupError as error:
         fail(str(error), 2)
+    except ReplayMiss as error:  # it shows what differs, line by line
+        print(error, file=sys.stderr)
+        sys.exit(1)
     except PromptlabError as error:
         fail(str(error), 1, at_once=isinstance(error.__cause__, KeyboardInterrupt))
     except BrokenPipeError:  # the reader has seen enough, `| head` for instance

@@ -10,15 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import pytest
 from studies import write_csv
 
-from promptlab import Reply, Usage
+from promptlab import Message, Reply, Usage, ask, run
 from promptlab.cli import main
-from promptlab.testing import FakeServer, Fault
+from promptlab.compare.rehearsal import StandIn
+from promptlab.testing import FakeServer, Fault, no_network
 
 
 def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -61,6 +63,62 @@ def test_a_dry_run_says_what_it_takes_and_sends_nothing(server, tmp_path, capsys
     assert len(server.received) == promised
 
 
+def told(out: str) -> list[float]:
+    """The numbers of an estimate: calls, tokens read, at most, written, at most, and dollars."""
+    return [float(number.replace(",", "")) for number in re.findall(r"[\d,]*\d(?:\.\d+)?", out)]
+
+
+def test_a_dry_run_adds_up_what_calls_cost_one_by_one_and_needs_no_key(tmp_path, capsys, monkeypatch):
+    """A call of more than 200,000 tokens costs twice as much a token; all calls together have more."""
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    csv = tmp_path / "notes.csv"
+    rows = [f"{'apple' if i % 2 else 'bolt'} lot {i} {'x ' * 5_000},{'yes' if i % 2 else 'no'}" for i in range(200)]
+    csv.write_text("\n".join(["text,label", *rows]) + "\n")
+    given = ["compare", str(csv), "--model", "anthropic:claude-sonnet-4-5", "--labels", "0", "--arms", "few-shot"]
+    with no_network():
+        code, out, _ = command(capsys, *given, "--dry-run")
+    assert code == 0
+    calls, read, most_read, written, most_written, usd, most_usd = told(out)
+    assert calls == 60
+    assert most_read > 200_000
+    assert usd == pytest.approx((3 * read + 15 * written) / 1e6, abs=0.02)
+    assert most_usd == pytest.approx((3.75 * most_read + 15 * most_written) / 1e6, abs=0.02)  # all of it cached
+
+
+def test_what_costs_something_is_never_said_to_cost_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    given = study(write_csv(tmp_path / "notes.csv"), "", "--arms", "few-shot", "--test-items", "1", "--dry-run")
+    given[given.index("openai:m@")] = "openai:gpt-5-mini"
+    assert command(capsys, *given)[1].strip().endswith(": under $0.01.")
+    given[given.index("openai:gpt-5-mini")] = "studies:Small"
+    assert command(capsys, *given)[1].strip().endswith(": $0.")
+
+
+def test_a_reply_may_be_as_long_as_it_may_be_and_be_asked_again():
+    async def chat(first: int | None):
+        asked = [Message("user", "hi")]
+        asked += [(await ask(asked, max_tokens=first)).message, Message("user", "again")]
+        await ask(asked, max_tokens=10)
+
+    for first in (2_000, None):
+        stand_in = StandIn(Hosted(), "yes")
+        run(chat(first), stand_in)
+        seen = stand_in.seen
+        assert seen.calls == 2
+        assert seen.read < 1_000
+        if first is None:
+            assert "without a bound" in str(seen)
+            assert (seen.most_read, seen.most_written) == (inf, inf)
+        else:
+            assert seen.most_read >= 2_000
+            assert seen.most_written == 2_010
+
+
+class Hosted:
+    batched = False
+    can = frozenset()
+
+
 def test_a_study_stops_at_its_budget_and_goes_on_with_a_larger_one(server, tmp_path, capsys):
     csv, whole, parts = write_csv(tmp_path / "notes.csv"), tmp_path / "whole", tmp_path / "parts"
     command(capsys, *study(csv, server.url, "--out", str(whole)))
@@ -82,17 +140,45 @@ def test_a_budget_in_dollars_needs_a_price(server, tmp_path, capsys):
         *study(write_csv(tmp_path / "notes.csv"), server.url, "--out", str(tmp_path / "run"), "--budget-usd", "1"),
     )
     assert (code, server.received) == (2, [])
-    assert "price of" in err
+    assert "--budget-usd: the price of" in err
+    assert "--calls" in err
 
 
 def test_a_finished_study_replays_without_a_socket(server, tmp_path, capsys):
     folder = tmp_path / "run"
     command(capsys, *study(write_csv(tmp_path / "notes.csv"), server.url, "--out", str(folder)))
     asked = len(server.received)
-    code, out, _ = command(capsys, "replay", str(folder), "--jobs", "1")
+    before = (folder / "calls.db").read_bytes()
+    with no_network():
+        code, out, _ = command(capsys, "replay", str(folder), "--jobs", "1")
     n = len(rows(folder))
     assert (code, out.strip()) == (0, f"{n} of {n} rows came out the same.")
     assert len(server.received) == asked
+    assert (folder / "calls.db").read_bytes() == before
+
+
+def test_a_run_without_its_recording_is_not_replayed_by_asking_anew(server, tmp_path, capsys):
+    folder = tmp_path / "run"
+    command(capsys, *study(write_csv(tmp_path / "notes.csv"), server.url, "--out", str(folder)))
+    asked = len(server.received)
+    (folder / "calls.db").unlink()
+    with no_network():
+        code, _, err = command(capsys, "replay", str(folder), "--jobs", "1")
+    assert code == 2
+    assert "holds no recording" in err
+    assert len(server.received) == asked
+    assert not (folder / "calls.db").exists()
+
+
+
+def test_a_run_is_not_replayed_on_other_data(server, tmp_path, capsys):
+    csv, folder = write_csv(tmp_path / "notes.csv"), tmp_path / "run"
+    command(capsys, *study(csv, server.url, "--out", str(folder)))
+    csv.write_text(csv.read_text() + "plum lot 99,yes\n")
+    code, _, err = command(capsys, "replay", str(folder), "--jobs", "1")
+    assert code == 2
+    assert f"notes.csv has changed since {folder} was begun" in err
+
 
 
 def test_what_was_unavailable_is_asked_again_on_resume(tmp_path, capsys, monkeypatch):

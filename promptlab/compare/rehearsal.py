@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from promptlab.backends import model as model_named
-from promptlab.backends.wrappers.worst import most_read, usd_of
+from promptlab.backends import unasked
+from promptlab.backends.wrappers.worst import most_read, most_usd, most_written, usd_of
 from promptlab.compare.plan import planned
 from promptlab.compare.study import Arguments, task_of, with_labels
 from promptlab.learners import ARMS, arms_named, default_arms
@@ -14,33 +15,62 @@ from promptlab.program import attempt
 from promptlab.runners import run
 from promptlab.types import Reply, Request, Usage
 
-ITEMS = 8  # test items of a cell that are rehearsed; the rest is taken to be like them
+ITEMS = 8  # test items of a cell that an engine here counts the tokens of; the rest is taken to be like them
 BYTES_A_TOKEN = 4  # of English, about
 A_REPLY = 128  # tokens, where a request does not say how many at most
+OF_ANY_LENGTH = "(and so on, without end) "  # what stands in replies that nothing bounds
 
 
 class Estimate(NamedTuple):
-    """Calls, tokens read (likely, and at most), tokens written (at most), and dollars, where the price is known."""
+    """Calls, and tokens read, tokens written and dollars: each about, and at most.
 
-    calls: int = 0
-    read: int = 0
-    most_read: int = 0
-    most_written: int = 0
-    usd: float | None = None
-    most_usd: float | None = None
+    What nothing bounds is infinite, and dollars are None where the price is not known.
+    """
+
+    calls: float = 0
+    read: float = 0
+    most_read: float = 0
+    written: float = 0
+    most_written: float = 0
+    usd: float | None = 0.0
+    most_usd: float | None = 0.0
 
     def __str__(self) -> str:
-        money = "the price of the model is not known"
-        if self.usd is not None and self.most_usd is not None:
-            money = f"${self.usd:,.2f} to ${self.most_usd:,.2f}"
-        return (
-            f"It would take {self.calls:,} calls that read about {self.read:,} tokens ({self.most_read:,} at most) and "
-            f"write up to {self.most_written:,}: {money}."
-        )
+        read = f"about {self.read:,.0f} tokens ({bound(self.most_read)})"
+        written = f"about {self.written:,.0f} ({bound(self.most_written)})"
+        endless = " Calls of these arms do not say how much may be written." if self.most_written == math.inf else ""
+        return f"It would take {self.calls:,.0f} calls that read {read} and write {written}: {self._money()}.{endless}"
+
+    def _money(self) -> str:
+        if self.usd is None or self.most_usd is None:
+            return "the price of the model is not known"
+        about = dollars(self.usd)
+        if self.most_usd == math.inf:
+            return f"about {about}, without a bound"
+        most = dollars(self.most_usd)
+        return about if about == most else f"{about} to {most}"
+
+    def __add__(self, other: Any) -> Estimate:
+        return Estimate._make(None if None in both else sum(both) for both in zip(self, other, strict=True))
+
+    def times(self, n: float) -> Estimate:
+        return Estimate._make(None if each is None else n * each for each in self)
+
+
+def bound(most: float) -> str:
+    return f"{most:,.0f} at most" if most < math.inf else "without a bound"
+
+
+def dollars(usd: float) -> str:
+    """An amount that is not free never looks as if it were."""
+    return "$0" if not usd else "under $0.01" if usd < 0.01 else f"${math.ceil(round(usd * 100, 6)) / 100:,.2f}"
 
 
 class StandIn:
-    """Looks like a model, and answers nothing of worth: it counts what it is asked."""
+    """Looks like a model, and answers nothing of worth: it counts what it is asked.
+
+    Its replies are as long as they may be, a byte a token, since what a program makes of them it may ask again.
+    """
 
     batched = True
 
@@ -56,26 +86,46 @@ class StandIn:
         return [self._counted(request) for request in requests]
 
     def _counted(self, request: Request) -> Reply:
-        size = most_read(self.backend, request)
-        likely = size if self.backend.batched else -(-size // BYTES_A_TOKEN)
-        written = 0 if request.continuations else A_REPLY if request.max_tokens is None else request.max_tokens
-        seen = self.seen
-        self.seen = Estimate(seen.calls + 1, seen.read + likely, seen.most_read + size, seen.most_written + written)
-        return Reply(f"The answer is {self.word}.", scores=tuple(-float(i) for i in range(len(request.continuations))))
+        size, most = most_read(self.backend, request), most_written(self.backend, request)
+        read = size if self.backend.batched else -(-size // BYTES_A_TOKEN)
+        written = A_REPLY if request.max_tokens is None else request.max_tokens // 2
+        written = written if most is None else min(written, most)
+        endless = any(OF_ANY_LENGTH in message.content for message in request.messages)
+        at_most = (math.inf if endless else size, math.inf if most is None else most)
+        usd = usd_of(self.backend, Usage(read, output_tokens=written))
+        self.seen += Estimate(1, read, at_most[0], written, at_most[1], usd, dearest(self.backend, *at_most))
+        scores = tuple(-float(i) for i in range(len(request.continuations)))
+        return Reply(self._longest(most), scores=scores)
+
+    def _longest(self, most: int | None) -> str:
+        """A reply of so many bytes, which any program can read an answer from."""
+        said, begun = f" The answer is {self.word}.", OF_ANY_LENGTH if most is None else ""
+        return begun + "." * ((most or 0) - len(said.encode())) + said
+
+
+def dearest(backend: Any, read: float, written: float) -> float | None:
+    """What so many tokens cost at most; None where the price is not known."""
+    if math.isfinite(read + written):
+        return most_usd(backend, int(read), int(written))
+    some = usd_of(backend, Usage(1, output_tokens=1))
+    return math.inf if some else some
 
 
 def rehearse(given: Arguments) -> Estimate:
-    """What the study of `given` would ask of its model, from the first items of every cell. Nothing is sent."""
+    """What the study of `given` would ask of its model. Nothing is sent, and no key is needed.
+
+    For a hosted model every test item is gone through, for an engine in this process the first of every cell.
+    """
     task, _, _ = task_of(given)
     given, _ = with_labels(given, task)
-    base = model_named(given.model)
+    base = unasked(given.model)
     learners = arms_named(given.arms, base) if given.arms else default_arms(base)[0]
     stand_in = StandIn(base, task.labels[0])
     asking = {name: ARMS[name](stand_in) for name, learner in learners.items() if learner.family == "prompting"}  # type: ignore[attr-defined,arg-type]
     if not asking:
-        return Estimate(usd=0.0, most_usd=0.0)
+        return Estimate()
     plan = planned(task, asking, given.labels or [], range(given.seed, given.seed + given.seeds))
-    items = plan.task.test[:ITEMS]
+    items = plan.task.test[:ITEMS] if base.batched else plan.task.test
     total = Estimate()
     for cell in plan.cells():
         stand_in.seen = Estimate()
@@ -83,13 +133,5 @@ def rehearse(given: Arguments) -> Estimate:
             plan.shown(cell.labels, cell.seed), plan.examples(cell.labels, cell.seed), cell.seed
         )
         run([attempt(solver.program(item.input)) for item in items], solver.backend)
-        total = plus(total, stand_in.seen, len(plan.task.test) / len(items))
-    return total._replace(
-        usd=usd_of(base, Usage(total.read, output_tokens=total.most_written // 2)),
-        most_usd=usd_of(base, Usage(total.most_read, output_tokens=total.most_written)),
-    )
-
-
-def plus(total: Estimate, seen: Estimate, times: float) -> Estimate:
-    """A cell's counts added, as often as its items stand for others."""
-    return Estimate(*(a + round(times * b) for a, b in zip(total[:4], seen[:4], strict=True)))
+        total += stand_in.seen.times(len(plan.task.test) / len(items))
+    return total

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
@@ -12,22 +12,24 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from promptlab.backends import model as model_named
+from promptlab.backends import unasked
 from promptlab.backends.wrappers.budget import Budget
-from promptlab.backends.wrappers.cached import Cached
-from promptlab.backends.wrappers.recorded import FILE
+from promptlab.backends.wrappers.recorded import FILE, Recorded
+from promptlab.backends.wrappers.worst import usd_of
+from promptlab.backends.wrappers.wrapper import Inner, Replies, Wrapper
 from promptlab.compare.cells import read_lines
 from promptlab.compare.data.lint import lint
 from promptlab.compare.data.splits import clusters, split
 from promptlab.compare.data.tables import examples_from, read_table
 from promptlab.compare.failures import Failure, failures
-from promptlab.compare.runner import compare, read_run
+from promptlab.compare.runner import compare, files_changed, read_run
 from promptlab.compare.statistics import smallest_detectable_difference
 from promptlab.compare.telling import progress_bar, tell_afterwards, tell_beforehand
-from promptlab.errors import PromptlabError, SetupError, Unauthorized
+from promptlab.errors import PromptlabError, SetupError
 from promptlab.learners import arms_named, default_arms
 from promptlab.options import name_of
 from promptlab.task import Task
-from promptlab.types import Backend, Example
+from promptlab.types import Backend, Example, Request, Usage
 
 DEFAULT_LABELS = (0, 8, 32, 128)
 
@@ -124,6 +126,8 @@ def base_model(given: Arguments, folder: Path) -> Backend:
     base = model_named(given.model)
     if given.local_only and not getattr(base, "local", False):
         raise SetupError(f"--local-only: {given.model} is not known to stay on this machine (it lacks local = True).")
+    if given.budget_usd is not None and usd_of(base, Usage()) is None:
+        raise SetupError(f"--budget-usd: the price of {given.model} is not known; give the most --calls in its place.")
     budget = None
     if given.budget_usd is not None or given.calls is not None:
         budget = Budget(usd=given.budget_usd, calls=given.calls, path=folder / "budget.db")
@@ -174,23 +178,41 @@ def run_study(
 def replay_study(folder: Path, jobs: int = 0) -> tuple[int, int]:
     """Do the study of a finished run once more, a hosted model being answered from the recording: nothing is sent.
 
-    Returns how many rows came out the same, but for their seconds, and of how many. Raises ReplayMiss for a request
-    that was not recorded.
+    Returns how many rows came out the same, but for their seconds, and of how many. Raises SetupError where that cannot
+    be, for files that have changed or a recording that is not there, and ReplayMiss for a request that is not in it.
     """
     given = Arguments.of_run(folder)
-    task, _, _ = task_of(given)
-    try:
-        base = model_named(given.model, attempts=1)
-    except Unauthorized:
-        base = model_named(given.model, attempts=1, key="none is needed")
-    if (folder / FILE).exists():
-        base = Cached(base, folder / FILE, offline=True)
+    task, _, files = task_of(given)
+    if changed := files_changed(read_run(folder), {"files": files}):
+        raise SetupError(f"{changed} since {folder} was begun: put back what was, to replay it.")
+    base = recorded_model(given, folder)
     learners = arms_named(given.arms, base) if given.arms else default_arms(base)[0]
     with TemporaryDirectory() as again:
         seeds = range(given.seed, given.seed + given.seeds)
         compare(learners, task, given.labels or [], seeds, out=Path(again) / "run", jobs=jobs)
         pairs = list(zip_longest(untimed(folder), untimed(Path(again) / "run")))
     return sum(a == b for a, b in pairs), len(pairs)
+
+
+class Replayed(Wrapper):
+    """A model in all but that it is never asked: a recording answers."""
+
+    def __init__(self, backend: Backend, recorded: Recorded) -> None:
+        super().__init__(backend)
+        self.recorded = recorded
+
+    async def around(self, requests: Sequence[Request], inner: Inner) -> Replies:
+        return self.recorded.generate(requests)
+
+
+def recorded_model(given: Arguments, folder: Path) -> Backend:
+    """The model as the run in a folder had it: an engine of this machine, or what a recording answers."""
+    base = unasked(given.model)
+    if (folder / FILE).exists():
+        return Replayed(base, Recorded(folder))
+    if base.batched and getattr(base, "local", False):
+        return base
+    raise SetupError(f"{folder} holds no recording (no {FILE}) of {given.model}, and a replay asks no model anew.")
 
 
 def untimed(folder: Path) -> Iterator[dict[str, Any]]:
