@@ -170,7 +170,6 @@ def test_a_run_without_its_recording_is_not_replayed_by_asking_anew(server, tmp_
     assert not (folder / "calls.db").exists()
 
 
-
 def test_a_run_is_not_replayed_on_other_data(server, tmp_path, capsys):
     csv, folder = write_csv(tmp_path / "notes.csv"), tmp_path / "run"
     command(capsys, *study(csv, server.url, "--out", str(folder)))
@@ -178,7 +177,6 @@ def test_a_run_is_not_replayed_on_other_data(server, tmp_path, capsys):
     code, _, err = command(capsys, "replay", str(folder), "--jobs", "1")
     assert code == 2
     assert f"notes.csv has changed since {folder} was begun" in err
-
 
 
 def test_what_was_unavailable_is_asked_again_on_resume(tmp_path, capsys, monkeypatch):

@@ -7,9 +7,9 @@ import socket
 
 import pytest
 
-from promptlab import ModelError, Reply, ask, attempt, gather, run
-from promptlab.errors import ReplayMiss
-from promptlab.testing import Script, no_network
+from promptlab import ModelError, Reply, ask, attempt, gather, model, replay, run
+from promptlab.errors import ReplayMiss, SetupError
+from promptlab.testing import FakeServer, Script, no_network
 
 
 def test_a_list_of_replies_is_used_up_in_the_order_asked():
@@ -31,6 +31,23 @@ def test_a_long_prompt_is_shortened_in_a_miss():
     with pytest.raises(ReplayMiss) as caught:
         run(ask("word " * 1000), Script([]))
     assert len(str(caught.value)) < 300
+
+
+def test_the_name_of_a_recording_is_given_as_a_path():
+    with pytest.raises(SetupError, match=r"pass Path\('rp\.db'\)"):
+        replay(ask("q"), "rp.db")
+    with pytest.raises(SetupError, match="list of replies"):
+        replay(ask("q"), Reply("a"))
+
+
+def test_a_recording_of_two_models_is_replayed_of_one(tmp_path):
+    with FakeServer(lambda request: "a") as first, FakeServer(lambda request: "b") as second:
+        for server in (first, second):
+            run(ask("q"), model(f"openai:m@{server.url}", cache=tmp_path / "both.db"))
+    with pytest.raises(SetupError, match="model="):
+        replay(ask("q"), tmp_path / "both.db")
+    for server, text in ((first, "a"), (second, "b")):
+        assert replay(ask("q"), tmp_path / "both.db", model=server.url).text == text
 
 
 def connected(address: tuple[str, int]) -> None:
