@@ -41,13 +41,13 @@ def test_the_name_of_a_recording_is_given_as_a_path():
 
 
 def test_a_recording_of_two_models_is_replayed_of_one(tmp_path):
-    with FakeServer(lambda request: "a") as first, FakeServer(lambda request: "b") as second:
-        for server in (first, second):
-            run(ask("q"), model(f"openai:m@{server.url}", cache=tmp_path / "both.db"))
+    with FakeServer(["a", "b"]) as server:
+        for name in ("small", "large"):
+            run(ask("q"), model(f"openai:{name}@{server.url}", cache=tmp_path / "both.db"))
     with pytest.raises(SetupError, match="model="):
         replay(ask("q"), tmp_path / "both.db")
-    for server, text in ((first, "a"), (second, "b")):
-        assert replay(ask("q"), tmp_path / "both.db", model=server.url).text == text
+    assert replay(ask("q"), tmp_path / "both.db", model="small").text == "a"
+    assert replay(ask("q"), tmp_path / "both.db", model="large").text == "b"
 
 
 def connected(address: tuple[str, int]) -> None:
