@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from promptlab.tiny.causal import causal_attention
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -175,7 +177,9 @@ class Attention(nn.Module):
         q, k = rotate(qk, rope[0].to(qk.dtype), rope[1].to(qk.dtype)).chunk(2, dim=1)  # (B, H, T, D)
         if cache is not None:
             k, v = cache.append(layer, k, v)
-        if cache is None or cache.earlier is None:
+        if cache is None and causal and torch.is_grad_enabled() and q.device.type == "cpu":
+            y = causal_attention(q, k, v)
+        elif cache is None or cache.earlier is None:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         else:
             y = merged([attend(q, k, v, mask, causal), *(attend(q, *before) for before in cache.before(layer))])
