@@ -18,6 +18,7 @@ USE = {
     ("calculator",): "Use tools: calculator[expression]. End with finish[answer].",
     ("lookup",): "Use tools: lookup[name]. End with finish[answer].",
 }
+FORMAT = 'Each time write "Thought: ..." and then "Action: tool[argument]".'
 ATTRIBUTES = ("beds", "wells", "nurses", "schools", "cases", "people")
 
 
@@ -102,7 +103,8 @@ BOTH = ("calculator", "lookup")
 def with_tools(rng: Random, question: Question) -> Chat:
     """The whole exchange: the model's turns are its own, observations are the user's."""
     there = question.tools if rng.random() < 0.4 else BOTH
-    chat = [system(USE[there]), user(f"Question: {question.text}")]
+    use = f"{USE[there]} {FORMAT}" if rng.random() < 0.5 else USE[there]
+    chat = [system(use), user(f"Question: {question.text}")]
     for thought, action, observed in question.done:
         chat += [assistant(act(thought, action)), user(OBSERVATION + observed)]
     thought = rng.choice(("I know the answer.", "That is the answer.", f"The answer is {question.answer}."))
