@@ -10,8 +10,10 @@ from promptlab.strategies.chain_of_thought import chain_of_thought
 from promptlab.strategies.entailment import entailed_label
 from promptlab.strategies.few_shot import few_shot
 from promptlab.strategies.likelihood import likeliest_label
+from promptlab.strategies.react import react
 from promptlab.strategies.self_consistency import self_consistency
 from promptlab.strategies.structured import structured
+from promptlab.strategies.tree_of_thoughts import tree_of_thoughts
 from promptlab.strategies.zero_shot import zero_shot
 from promptlab.types import Answer, Backend
 
@@ -21,9 +23,11 @@ __all__ = [
     "entailed_label",
     "few_shot",
     "likeliest_label",
+    "react",
     "sampling_on",
     "self_consistency",
     "structured",
+    "tree_of_thoughts",
     "zero_shot",
 ]
 
