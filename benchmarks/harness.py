@@ -23,12 +23,17 @@ RESULTS = Path(__file__).parent / "results"
 DATA = Path(__file__).parents[2] / "shared" / "data" / "labelled"  # where it is at hand; never part of the repo
 
 
-def options(doc: str | None) -> argparse.Namespace:
+def parser(doc: str | None) -> argparse.ArgumentParser:
     """--quick and --json."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="the same rows in under 50 s, from fewer repeats or items")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
-    return parser.parse_args()
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--quick", action="store_true", help="the same rows in under 50 s, from fewer repeats or items")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
+    return made
+
+
+def options(doc: str | None) -> argparse.Namespace:
+    """What was given of --quick and --json."""
+    return parser(doc).parse_args()
 
 
 def run_watched(command: Sequence[str]) -> float:
