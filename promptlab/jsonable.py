@@ -14,6 +14,7 @@ from promptlab.types import Message, Reply, Request, Token, ToolCall, ToolSpec, 
 Json = dict[str, Any]
 NOTHING = Usage()
 KEPT_ERRORS = {kind.__name__: kind for kind in (errors.Refused, errors.Truncated)}  # paid for, and final
+ERRORS = {kind.__name__: kind for kind in ModelError.__subclasses__()}
 
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -106,8 +107,9 @@ def reply_from(told: Mapping[str, Any]) -> Reply | ModelError:
     """What `reply_json` told."""
     if "error" in told:
         inner = reply_from(told["reply"]) if "reply" in told else None
-        kind = KEPT_ERRORS.get(told["error"], ModelError)
-        return kind(told["message"], reply=inner if isinstance(inner, Reply) else None)
+        failed = ERRORS.get(told["error"], ModelError)(told["message"])
+        failed.reply = inner if isinstance(inner, Reply) else None
+        return failed
     return Reply(
         told["text"],
         tuple(ToolCall(**call) for call in told.get("calls", ())),

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -168,6 +169,39 @@ def test_a_run_without_its_recording_is_not_replayed_by_asking_anew(server, tmp_
     assert "holds no recording" in err
     assert len(server.received) == asked
     assert not (folder / "calls.db").exists()
+
+
+def test_what_is_not_in_a_recording_is_shown_line_by_line(server, tmp_path, capsys):
+    folder = tmp_path / "run"
+    command(capsys, *study(write_csv(tmp_path / "notes.csv"), server.url, "--out", str(folder)))
+    with sqlite3.connect(folder / "calls.db") as db:
+        asked = "SELECT asked FROM requests WHERE CAST(request AS TEXT) LIKE '%apple lot 1%' LIMIT 1"
+        db.execute("CREATE TEMP TABLE one AS " + asked)
+        db.executescript("DROP TRIGGER calls_stay; DELETE FROM calls WHERE asked IN one")
+        assert db.execute("DELETE FROM answers WHERE asked IN one").rowcount == 1
+    db.close()
+    with no_network():
+        code, _, err = command(capsys, "replay", str(folder), "--jobs", "1")
+    first, *changes = err.splitlines()
+    assert code == 1
+    assert "was not recorded" in first
+    assert {change[0] for change in changes} == {"-", "+"}
+
+
+def test_a_run_whose_recording_is_broken_is_not_replayed_and_left_as_it_is(server, tmp_path, capsys):
+    folder = tmp_path / "run"
+    command(capsys, *study(write_csv(tmp_path / "notes.csv"), server.url, "--out", str(folder)))
+    asked = len(server.received)
+    (folder / "calls.db").write_bytes(b"no database any more")
+    for log in folder.glob("calls.db-*"):  # from which all could be read
+        log.unlink()
+    there = sorted(folder.iterdir())
+    with no_network():
+        code, _, err = command(capsys, "replay", str(folder), "--jobs", "1")
+    assert (code, err.count("\n"), len(server.received)) == (2, 1, asked)
+    assert f"{folder / 'calls.db'} is no record of calls, or a broken one" in err
+    assert (folder / "calls.db").read_bytes() == b"no database any more"
+    assert sorted(folder.iterdir()) == there
 
 
 def test_a_run_is_not_replayed_on_other_data(server, tmp_path, capsys):

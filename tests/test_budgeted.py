@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import random
+import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -131,6 +136,22 @@ def test_a_budget_is_shared_by_backends_threads_and_runs():
         run(asked("more"), Budgeted(providers[0], budget))
 
 
+def test_who_waits_for_room_hears_of_it_even_if_it_comes_at_that_moment():
+    class Interrupted(Budget):
+        def reserve(self, most: Amount) -> Any:
+            hold = super().reserve(most)
+            self.settle(first, Amount(1))  # by another thread, before this one does anything
+            return hold
+
+    budget = Interrupted(tokens=100)
+    first = Budget.reserve(budget, Amount(1, 90))
+    waiting = threading.Thread(target=run, args=(asked("q"), Budgeted(Provider(), budget)), daemon=True)
+    waiting.start()
+    waiting.join(10)
+    assert not waiting.is_alive()
+    assert budget.spent.calls == 2
+
+
 def test_budgets_nest():
     whole, part = Budget(calls=5), Budget(calls=3)
     provider = Provider()
@@ -177,6 +198,27 @@ def test_time_ends_what_is_in_flight():
             run(asked("q"), backend)
 
 
+def test_a_backend_s_own_timeout_is_its_own():
+    class Late(Provider):
+        async def _answer(self, request: Request) -> Reply:
+            raise TimeoutError("the disk did not answer")
+
+    for seconds in (None, 60):
+        with pytest.raises(TimeoutError, match="the disk"):
+            run(asked("q"), Budgeted(Late(), Budget(seconds=seconds)))
+
+
+def test_answers_that_cannot_be_read_count_at_their_most():
+    """A server bills what it answered, whatever came of it on its way."""
+    budget = Budget(tokens=100)
+    with FakeServer(["x"], faults=[Fault.empty()] * 9) as server:
+        backend = model(f"openai:m@{server.url}", key="x", attempts=1, budget=budget)
+        results = run([asked("q") for _ in range(9)], backend)
+        assert [type(result).__name__ for result in results] == ["Malformed"] * 2 + ["BudgetExceeded"] * 7
+        assert len(server.received) == 2
+    assert budget.spent == Amount(2, 2 * (1 + 16 + 20))
+
+
 def test_what_is_cancelled_counts_at_its_most():
     budget = Budget(calls=9, tokens=1_000)
 
@@ -208,10 +250,71 @@ def test_a_budget_in_money_needs_a_price_and_one_in_tokens_an_end():
     assert run(asked("symptom", max_tokens=None), Budgeted(model("tiny"), Budget(usd=0.0, tokens=600))) is not None
 
 
-@pytest.mark.parametrize("wrong", [{"calls": -1}, {"usd": -0.1}, {"seconds": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"calls": calls} for calls in (-1, 1.5, True, "5", float("inf"))),
+        *({"tokens": tokens} for tokens in (-1, 1e3, [5])),
+        *({"usd": usd} for usd in (-0.1, "5", True, float("inf"), 1e300)),
+        *({"seconds": seconds} for seconds in (-1, "3", float("nan"), float("inf"))),
+    ],
+    ids=str,
+)
 def test_what_is_no_budget_is_refused(wrong: dict[str, Any]):
-    with pytest.raises(SetupError, match="0 or more"):
+    [(name, limit)] = wrong.items()
+    with pytest.raises(SetupError, match="0 or more") as caught:
         Budget(**wrong)
+    assert f"got {name}={limit!r}. " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_budget_says_what_it_is():
+    assert repr(Budget(seconds=1)) == "Budget(1 seconds)"
+    assert repr(Budget(calls=1_000, usd=0.5, seconds=2.5)) == "Budget(1,000 calls, $0.500000, 2.5 seconds)"
+    assert repr(Budget(calls=np.int64(3), usd=np.float64(1))) == "Budget(3 calls, $1.000000)"
+
+
+@pytest.mark.parametrize("path", [5, "", ".", True])
+def test_a_budget_is_kept_in_a_file_or_not_at_all(path: Any):
+    with pytest.raises(SetupError, match="is kept in a file"):
+        Budget(calls=3, path=path)
+
+
+def database(path: Path, *statements: str) -> bytes:
+    with closing(sqlite3.connect(path)) as db:
+        for statement in statements:
+            db.execute(statement)
+    return path.read_bytes()
+
+
+def test_a_file_that_is_no_budget_is_told_and_left_as_it_is(tmp_path: Path):
+    path = tmp_path / "given"
+    for content in (
+        b"note,urgency\n" * 99,
+        b"junk" * 999,
+        database(tmp_path / "another_s.db", "CREATE TABLE customers (name)"),
+        database(tmp_path / "alike.db", "CREATE TABLE spent (what)"),
+        database(tmp_path / "marked.db", "PRAGMA application_id = 77", "CREATE TABLE t (a)"),
+        database(tmp_path / "cache.db", "PRAGMA user_version = 5", "CREATE TABLE held (a)", "CREATE TABLE spent (a)"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(SetupError, match="is not a promptlab budget, and is left as it is") as caught:
+            Budget(calls=3, path=path)
+        assert "\n" not in str(caught.value)
+        assert path.read_bytes() == content
+        assert not list(tmp_path.glob("given?*"))
+
+
+def test_a_budget_that_cannot_be_kept_is_told(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SetupError, match=r"file/budget\.db cannot be kept: .* Give another path"):
+        Budget(calls=3, path=tmp_path / "file" / "budget.db")
+    path = tmp_path / "torn.db"
+    Budget(path=tmp_path / "whole.db")
+    content = database(tmp_path / "whole.db", "PRAGMA wal_checkpoint(TRUNCATE)")
+    path.write_bytes(content[:100] + bytes(len(content) - 100))
+    with pytest.raises(SetupError, match=r"torn\.db cannot be kept: .* Give another path"):
+        Budget(calls=3, path=path)
 
 
 def test_a_budget_goes_to_other_processes_by_its_file(tmp_path: Path):
@@ -250,11 +353,16 @@ run([asked(i) for i in range(30)], Budgeted(Served(), budget))
 
 
 def test_after_kills_and_restarts_it_still_holds(tmp_path: Path):
+    ended = []
     for kill_at in (3, 9, 16, 10_000, 10_000):
-        subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(kill_at), "20"], capture_output=True)
-    served = len((tmp_path / "served").read_text().splitlines())
-    assert served <= 20
-    assert served >= 20 - 3 * 64  # what was in flight at a kill counts as spent
+        command = [sys.executable, "-c", KILLED, str(tmp_path), str(kill_at), "20"]
+        ended.append(subprocess.run(command, capture_output=True).returncode)
+        served = len((tmp_path / "served").read_text().splitlines())
+        spent = Budget(path=tmp_path / "budget.db").spent.calls
+        assert served <= spent <= 20
+    assert ended[0] == -signal.SIGKILL
+    assert ended[-2:] == [0, 0]
+    assert spent == 20  # what was in flight at a kill is spent, and nothing is lost besides
 
 
 def test_two_processes_share_one_budget(tmp_path: Path):
@@ -264,3 +372,87 @@ def test_two_processes_share_one_budget(tmp_path: Path):
         process.communicate()
     assert [process.returncode for process in started] == [0, 0]
     assert len((tmp_path / "served").read_text().splitlines()) == 37
+
+
+RESTARTED = """
+import os, sys
+from promptlab import Reply, ask, run
+from promptlab.backends.wrappers.budget import Budget
+from promptlab.backends.wrappers.budgeted import Budgeted
+
+class Served:
+    batched = False
+    def generate(self, requests):
+        if len(sys.argv) == 2:  # as if it were killed: another program takes its place, with its process id
+            os.execv(sys.executable, [sys.executable, "-c", os.environ["PROGRAM"], sys.argv[1], str(os.getpid())])
+        return [Reply("x") for _ in requests]
+
+async def asked(i):
+    return (await ask(str(i))).text
+
+budget = Budget(calls=3, path=sys.argv[1])
+if len(sys.argv) == 3:
+    assert os.getpid() == int(sys.argv[2])
+    print(budget.spent.calls)
+print(run([asked(i) for i in range(4)], Budgeted(Served(), budget), max_in_flight=1).count("x"))
+"""
+
+
+def test_what_is_left_of_a_killed_process_is_spent_though_the_next_has_the_same_id(tmp_path: Path):
+    command = [sys.executable, "-c", RESTARTED, str(tmp_path / "budget.db")]
+    environment = {**os.environ, "PROGRAM": RESTARTED}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout.split()) == (0, ["1", "2"])
+    assert not list(tmp_path.glob("*.lock"))
+
+
+FORKED = """
+import os, sys
+from promptlab import Reply, ask, run
+from promptlab.backends.wrappers.budget import Budget
+from promptlab.backends.wrappers.budgeted import Budgeted
+from promptlab.errors import SetupError
+
+class Served:
+    batched = False
+    def generate(self, requests):
+        with open(sys.argv[1] + "/served", "a") as file:
+            file.write("x\\n")
+        return [Reply("x") for _ in requests]
+
+async def asked(i):
+    return (await ask(str(i))).text
+
+def work():
+    try:
+        run([asked(i) for i in range(9)], Budgeted(Served(), budget))
+    except SetupError as error:
+        os.write(1, f"{error}\\n".encode())  # at once
+
+path = sys.argv[1] + "/budget.db" if sys.argv[2] == "file" else None
+budget = Budget(calls=10, path=path)
+hold = budget.reserve((1, 0, 0))
+children = []
+for _ in range(4):
+    child = os.fork()
+    if not child:
+        work()
+        os._exit(0)
+    children.append(child)
+budget.settle(hold, (1, 0, 0))
+for child in children:
+    os.waitpid(child, 0)
+work()
+print(budget.spent.calls)
+"""
+
+
+@pytest.mark.parametrize("kept", ["file", "memory"])
+def test_a_fork_does_not_multiply_a_budget(tmp_path: Path, kept: str):
+    command = [sys.executable, "-c", FORKED, str(tmp_path), kept]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    *told, spent = ended.stdout.splitlines()
+    assert (ended.returncode, ended.stderr, spent) == (0, "", "10")
+    assert len((tmp_path / "served").read_text().splitlines()) == 9
+    assert len(told) == (0 if kept == "file" else 4)
+    assert all("cannot be shared with a forked process: give it one" in line for line in told)

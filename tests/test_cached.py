@@ -4,28 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import os
 import pickle
 import sqlite3
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from promptlab import Message, ModelError, Reply, Request, Usage, arun, ask, gather, model, replay, run, sample, score
+from promptlab import (
+    Message,
+    ModelError,
+    Reply,
+    Request,
+    Usage,
+    arun,
+    ask,
+    attempt,
+    gather,
+    model,
+    replay,
+    run,
+    sample,
+    score,
+)
 from promptlab.backends.wrappers.cached import Cached
 from promptlab.backends.wrappers.record import Record
 from promptlab.backends.wrappers.recorded import Recorded
-from promptlab.errors import Malformed, Refused, ReplayMiss, SetupError, Truncated, Unavailable
+from promptlab.backends.wrappers.traced import Traced
+from promptlab.errors import (
+    ContextOverflow,
+    DataError,
+    Malformed,
+    Refused,
+    ReplayMiss,
+    SetupError,
+    Truncated,
+    Unavailable,
+)
 from promptlab.jsonable import dumped, reply_from, reply_json, request_from, request_json
-from promptlab.testing import FakeServer, Script
+from promptlab.testing import FakeServer, Fault, Script
 from promptlab.types import Token, ToolCall, ToolSpec
 
 WHO = {"name": "test"}
@@ -179,6 +205,15 @@ class Failing:
         return [self.error if first else Reply("fine") for _ in requests]  # type: ignore[list-item]
 
 
+class Stuck(Failing):
+    """Does not answer the first time."""
+
+    async def agenerate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+        self.asked += 1
+        await asyncio.sleep(3600 if self.asked == 1 else 0.01)
+        return [Reply("fine") for _ in requests]
+
+
 def test_a_leader_that_fails_does_not_fail_the_others(tmp_path: Path):
     backend = Failing(Unavailable("not now"))
     results = run([asked("same") for _ in range(5)], Cached(backend, tmp_path / "calls.db", identity=WHO))
@@ -186,20 +221,20 @@ def test_a_leader_that_fails_does_not_fail_the_others(tmp_path: Path):
     assert results[1:] == ["fine"] * 4
 
 
-def test_a_leader_that_is_cancelled_does_not_cancel_the_others(tmp_path: Path):
-    backend = Failing(ModelError("unused"))
-    backend.asked = 1
+def test_a_leader_that_is_cancelled_does_not_cancel_the_others_of_whom_one_asks(tmp_path: Path):
+    backend = Stuck(ModelError("unused"))
     cached = Cached(backend, tmp_path / "calls.db", identity=WHO)
 
-    async def main() -> str:
+    async def main() -> list[str]:
         leader = asyncio.create_task(arun(asked("same"), cached))
-        await asyncio.sleep(0.005)
-        follower = asyncio.create_task(arun(asked("same"), cached))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        followers = [asyncio.create_task(arun(asked("same"), cached)) for _ in range(50)]
+        await asyncio.sleep(0.05)
         leader.cancel()
-        return await follower
+        return await asyncio.gather(*followers)
 
-    assert asyncio.run(main()) == "fine"
+    assert asyncio.run(main()) == ["fine"] * 50
+    assert backend.asked == 2
 
 
 def test_a_follower_that_is_cancelled_does_not_cancel_the_leader(tmp_path: Path):
@@ -244,6 +279,19 @@ def test_failures_that_were_paid_for_and_final_are_kept(tmp_path: Path, error: M
         with pytest.raises(type(error), match=str(error)):
             run(asked("q"), Cached(backend, tmp_path / "calls.db", identity=WHO))
     assert len(backend.requests) == times
+    together = Always(error)
+    failed = run([asked("same") for _ in range(50)], Cached(together, tmp_path / "calls.db", identity=WHO))
+    assert [(type(each), str(each)) for each in failed] == [(type(error), str(error))] * 50
+    assert together.asked == times  # what may not be so another time, one of those who wait asks once more
+
+
+class Always(Failing):
+    """Fails every time."""
+
+    async def agenerate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+        self.asked += 1
+        await asyncio.sleep(0.01)
+        return [self.error] * len(requests)  # type: ignore[list-item]
 
 
 def test_a_batch_is_answered_in_order_whatever_is_there_already(tmp_path: Path):
@@ -289,21 +337,121 @@ def test_processes_share_a_file_without_loss(tmp_path: Path):
         assert cached.generate([Request((Message("user", question),))])[0].text == question * 3
 
 
-@pytest.mark.parametrize("content", [b"", b"no database at all, but a text of some length " * 20])
-def test_a_file_that_is_no_cache_is_set_aside(tmp_path: Path, content: bytes):
-    path = tmp_path / "calls.db"
-    path.write_bytes(content)
-    if content:
-        with pytest.warns(UserWarning, match="broken"):
-            cached = Cached(counting(), path, identity=WHO)
-        assert (tmp_path / "calls.db.broken-1").read_bytes() == content
+def settled(path: Path, *statements: str) -> bytes:
+    """What a file holds once all of it is in one, and statements were done."""
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA journal_mode = DELETE")
+    for each in statements:
+        db.execute(each)
+    db.close()
+    return path.read_bytes()
+
+
+def test_an_empty_file_becomes_a_cache(tmp_path: Path):
+    (tmp_path / "calls.db").touch()
+    assert run(asked("q"), Cached(counting(), tmp_path / "calls.db", identity=WHO)) == "1: q"
+    assert run(asked("q"), Cached(Script(()), tmp_path / "calls.db", identity=WHO)) == "1: q"
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        None,
+        ["CREATE TABLE notes (said)"],
+        ["CREATE TABLE calls (id, at)"],
+        ["CREATE TABLE notes (said)", "PRAGMA user_version = 7"],
+        ["CREATE TABLE notes (said)", "PRAGMA application_id = 7"],
+    ],
+    ids=["text", "database", "table of the same name", "version", "application"],
+)
+def test_files_of_others_are_refused_and_left_as_they_are(tmp_path: Path, statements: list[str] | None):
+    path = tmp_path / "notes.csv"
+    if statements is None:
+        path.write_text("note,label\nfever,yes\n" * 30)
     else:
+        settled(path, *statements)
+    content = path.read_bytes()
+    with pytest.raises(SetupError, match=r"notes\.csv is not a promptlab cache"):
+        Cached(counting(), path, identity=WHO)
+    with pytest.raises(DataError, match=r"notes\.csv is no record of calls"):
+        replay(asked("q"), path)
+    assert [path.read_bytes(), list(tmp_path.iterdir())] == [content, [path]]
+
+
+def test_a_file_of_before_files_were_marked_is_read(tmp_path: Path):
+    path = tmp_path / "calls.db"
+    cached = Cached(counting(), path, identity=WHO)
+    run(asked("q"), cached)
+    cached.record.close()
+    settled(
+        path, "PRAGMA application_id = 0", f"UPDATE answers SET crc = {zlib.crc32(dumped(reply_json(Reply('1: q'))))}"
+    )
+    assert replay(asked("q"), path) == "1: q"
+    assert run(asked("q"), Cached(Script(()), path, identity=WHO)) == "1: q"
+
+
+def with_broken_answers(path: Path) -> None:
+    """What is kept cannot be read; calls can be noted."""
+    where = []
+    with sqlite3.connect(path) as db:
+        where = [page for (page,) in db.execute("SELECT rootpage FROM sqlite_master WHERE tbl_name = 'answers'")]
+    db.close()
+    content = bytearray(settled(path))
+    for page in where:
+        content[4096 * (page - 1) : 4096 * page] = bytes(4096)
+    path.write_bytes(content)
+
+
+def test_a_broken_file_is_set_aside_once_and_calls_under_way_end_with_it(tmp_path: Path):
+    path = tmp_path / "calls.db"
+    first = Cached(counting(), path, identity=WHO)
+    run(asked("old"), first)
+    first.record.close()
+    with_broken_answers(path)
+    one, another = Record(path), Record(path)  # nothing is known of it so far
+
+    cached = Cached(Traced(Script(["1", "2"]), one), one, identity=WHO)
+
+    def answered(request: Request) -> str:
+        with pytest.warns(UserWarning, match=r"set aside as calls\.db\.broken-1"):
+            return run(asked("inner"), cached)
+
+    assert run(asked("outer"), Traced(Script(answered), one)) == "1"
+    assert run(asked("more"), cached) == "2"
+    assert run([asked("inner"), asked("more")], Cached(Script(()), another, identity=WHO)) == ["1", "2"]
+    assert [(call.outcome, call.request.messages[0].content) for call in another.calls()] == [
+        ("ok", "inner"),
+        ("ok", "more"),
+    ]
+    assert [file.name for file in tmp_path.glob("*.broken-?")] == ["calls.db.broken-1"]
+
+
+def test_a_file_is_not_set_aside_for_what_is_no_fault_of_its(tmp_path: Path):
+    cached = Cached(counting(), tmp_path / "calls.db", identity=WHO)
+    run(asked("q"), cached)
+    cached.record.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        run(asked("another"), cached)
+    assert [file.name for file in tmp_path.iterdir()] == ["calls.db"]
+    assert run(asked("q"), Cached(Script(()), tmp_path / "calls.db", identity=WHO)) == "1: q"
+
+
+def test_a_file_whose_header_says_that_it_cannot_be_written_is_read(tmp_path: Path):
+    path = tmp_path / "calls.db"
+    cached = Cached(counting(), path, identity=WHO)
+    run(asked("old"), cached)
+    cached.record.close()
+    content = bytearray(settled(path))
+    content[18] = 9
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="kept in memory"):
         cached = Cached(counting(), path, identity=WHO)
-    assert run(asked("q"), cached) == "1: q"
+    assert run([asked("old"), asked("new")], cached) == ["1: old", "1: new"]
 
 
 @pytest.mark.filterwarnings("ignore:.*(broken|torn)")
 @settings(deadline=None, max_examples=25)
+@example(place=0.0, byte=0)  # what every SQLite file begins with
 @example(place=0.09375, byte=128)  # in what the schema calls a table
 @given(place=st.floats(0, 1), byte=st.integers(0, 255))
 def test_a_byte_that_is_wrong_is_never_a_wrong_answer(tmp_path_factory: Any, place: float, byte: int):
@@ -316,7 +464,12 @@ def test_a_byte_that_is_wrong_is_never_a_wrong_answer(tmp_path_factory: Any, pla
     content = bytearray(path.read_bytes())
     content[int(place * (len(content) - 1))] = byte
     path.write_bytes(content)
-    again = Cached(backend, path, identity=WHO)
+    try:
+        again = Cached(backend, path, identity=WHO)
+    except SetupError:  # it does not look like promptlab's any more
+        assert int(place * (len(content) - 1)) in {*range(16), *range(60, 64), *range(68, 72)}
+        assert path.read_bytes() == content
+        return
     assert [reply.text for reply in again.generate(questions)] == [f"the answer to question {i}" for i in range(20)]
 
 
@@ -347,18 +500,55 @@ def test_where_nothing_can_be_written_the_cache_is_in_memory(tmp_path: Path):
     assert len(backend.requests) == 1
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_cache_is_read(tmp_path: Path):
-    path = tmp_path / "calls.db"
-    run(asked("old"), Cached(counting(), path, identity=WHO))
-    path.chmod(0o400)
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.warns(UserWarning, match="kept in memory"):
-            cached = Cached(counting(), path, identity=WHO)
-        assert run(asked("old"), cached) == "1: old"
-    finally:
-        tmp_path.chmod(0o700)
+SOMEBODY = """
+import os, sys, warnings
+from pathlib import Path
+from promptlab import ask, replay, run
+from promptlab.backends.wrappers.cached import Cached
+from promptlab.testing import Script
+
+async def asked(question):
+    return (await ask(question)).text
+
+path = Path(sys.argv[1])
+if os.geteuid() == 0:
+    os.setuid(65534)  # root may write anywhere
+print(replay(asked("old"), path))
+with warnings.catch_warnings(record=True) as warned:
+    cached = Cached(Script(["new"]), path, identity={"name": "test"})
+print(run(asked("old"), cached), run([asked("new"), asked("new")], cached), [str(each.message) for each in warned])
+"""
+
+
+@pytest.mark.parametrize("case", ["file", "folder", "with a log", "with a log to be read first"])
+def test_a_read_only_cache_is_read_and_what_is_new_is_kept_in_memory(case: str):
+    with TemporaryDirectory() as place:  # that others may enter
+        folder = Path(place) / "folder"
+        folder.mkdir()
+        path = folder / "calls.db"
+        cached = Cached(counting(), path, identity=WHO)
+        run(asked("old"), cached)
+        if "log" in case:  # as a killed process leaves it: all is in there
+            kept = {file.name: file.read_bytes() for file in folder.iterdir()}
+            cached.record.close()
+            for name, content in kept.items():
+                (folder / name).write_bytes(content)
+            if case == "with a log to be read first":
+                (folder / "calls.db-shm").unlink()
+        cached.record.close()
+        content = path.read_bytes()
+        for file in folder.iterdir():
+            file.chmod(0o444)
+        folder.chmod(0o777 if case == "file" else 0o555)
+        Path(place).chmod(0o755)
+        done = subprocess.run([sys.executable, "-c", SOMEBODY, str(path)], capture_output=True, text=True)
+        folder.chmod(0o700)
+        assert done.stderr == ""
+        first, second = done.stdout.splitlines()
+        assert first == "1: old"
+        assert second.startswith("1: old ['new', 'new'] [")
+        assert second.count("what is new is kept in memory") == 1
+        assert path.read_bytes() == content
 
 
 def test_a_newer_file_is_not_touched(tmp_path: Path):
@@ -387,6 +577,24 @@ def test_threads_may_share_it(tmp_path: Path):
     assert len(set(answers)) == 30
 
 
+def open_new(path: str, n: int, begin: Any) -> None:
+    for i in range(n):
+        begin.wait()
+        run(asked("q"), Cached(Script(lambda request: "a"), f"{path}-{i}", identity=WHO))
+
+
+def test_processes_may_make_the_same_file_at_the_same_time(tmp_path: Path):
+    context = multiprocessing.get_context("spawn")
+    begin = context.Barrier(3)
+    started = [context.Process(target=open_new, args=(str(tmp_path / "calls.db"), 20, begin)) for _ in range(3)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    assert [process.exitcode for process in started] == [0] * 3
+    assert [len(Record(tmp_path / f"calls.db-{i}")) for i in range(20)] == [1] * 20
+
+
 # ---- replay
 
 
@@ -398,18 +606,21 @@ async def two_steps(question: str) -> list[str]:
 
 def test_a_recording_replays_whole_programs_without_a_socket(tmp_path: Path):
     with FakeServer(lambda request: Reply(f"<{request.messages[-1].content}>"), models=["m"]) as server:
-        backend = model(f"openai:m@{server.url}", key="x", api="completions")
+        backend: Any = model(f"openai:m@{server.url}", key="x", api="completions")
         backend.scores = False
 
         async def program() -> list[str]:
             drafts = await gather(asked(f"q (draft {i})", temperature=0.5) for i in range(3))
             return [*drafts, await asked("sure?")]
 
-        first = run(program(), Cached(backend, tmp_path / "calls.db"))
+        backend = Cached(backend, tmp_path / "calls.db")
+        first = run(program(), backend)
         received = len(server.received)
+    backend.record.close()
     assert replay(program(), tmp_path) == first
     assert replay(program(), tmp_path / "calls.db") == first
     assert received == 4
+    assert [file.name for file in tmp_path.iterdir()] == ["calls.db"]
 
 
 def test_scores_and_tools_replay_too(tmp_path: Path):
@@ -432,13 +643,60 @@ def test_what_was_not_recorded_is_shown_beside_the_nearest_that_was(tmp_path: Pa
         replay(asked("x"), tmp_path / "nowhere.db")
 
 
+def test_of_a_long_prompt_what_differs_is_shown(tmp_path: Path):
+    before, after = "Read this. " * 300, " And answer." * 300
+    run(asked(f"{before}Is it red?{after}"), Cached(counting(), tmp_path / "calls.db", identity=WHO))
+    with pytest.raises(ReplayMiss) as missed:
+        replay(asked(f"{before}Is it blue?{after}"), tmp_path)
+    _, old, new = str(missed.value).splitlines()
+    assert ">>>red<<<? And" in old
+    assert ">>>blue<<<? And" in new
+    assert max(len(old), len(new)) < 120
+
+
+async def careful(question: str) -> str:
+    """Asks for less where it was too much."""
+    try:
+        return await asked(question)
+    except ContextOverflow as error:
+        return f"{error} -> {await asked(question[:5])}"
+
+
+def test_requests_that_failed_fail_in_the_same_way_when_replayed(tmp_path: Path):
+    with FakeServer(["fine"] * 3, faults=[Fault.context_length(), None, Fault.status(422)]) as server:
+        who = f"openai:m@{server.url}"
+        live = model(who, key="x", cache=tmp_path / "calls.db")
+        first = run(careful("a long question"), live)
+        unwell = run(attempt(asked("odd")), live)
+    assert first.endswith("-> fine")
+    offline = model(who, key="x", cache=tmp_path / "calls.db", offline=True)
+    for again in (offline, Recorded(tmp_path)):
+        assert run(careful("a long question"), again) == first
+        failed = run(attempt(asked("odd")), again)
+        assert (type(failed), str(failed)) == (type(unwell), str(unwell))
+
+
+def test_offline_every_request_that_is_missing_is_told(tmp_path: Path):
+    for batched in (True, False):
+        cached = Cached(Script((), batched=batched), tmp_path / "calls.db", identity=WHO, offline=True)
+        for _ in range(2):
+
+            async def main() -> None:
+                async with asyncio.timeout(5):
+                    await arun(asked("q"), cached)  # noqa: B023
+
+            with pytest.raises(ReplayMiss, match="Nothing at all is recorded"):
+                asyncio.run(main())
+
+
 def test_two_models_that_were_asked_the_same_are_told_apart(tmp_path: Path):
     record = Record(tmp_path / "calls.db")
     for name in ("small", "large"):
         run(asked("q"), Cached(Script([name]), record, identity={"name": name}))
-    with pytest.raises(SetupError, match="say whose answer counts"):
+    with pytest.raises(SetupError, match=r"say whose answer counts .*promptlab\.backends\.wrappers\.Recorded\("):
         run(asked("q"), Recorded(tmp_path))
     assert run(asked("q"), Recorded(tmp_path, model="large")) == "large"
+    assert replay(asked("q"), tmp_path, model="small") == "small"
 
 
 KILLED = """

@@ -6,6 +6,8 @@ import asyncio
 import itertools
 import pickle
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -427,6 +429,22 @@ def test_what_was_given_goes_along_to_another_process():
     paced = pickle.loads(pickle.dumps(RateLimited(Exact(), limits=Limits(rpm=7, max_in_flight=3))))
     assert paced.limits.state()["a_minute"] == {"requests": 7}
     assert paced.limits.max_in_flight == 3
+
+
+def test_models_that_went_to_another_process_share_their_limits_there():
+    """One that was sent for each of its tasks is many there, of one account."""
+    pytest.importorskip("openai")
+    told = pickle.dumps(RateLimited(model("openai:shared", key="k1"), rpm=70))
+    a, b = pickle.loads(told), pickle.loads(told)
+    assert a.limits is b.limits
+    assert a.limits is RateLimited(model("openai:shared", key="k1")).limits
+    assert a.limits is not RateLimited(model("openai:shared", key="k2")).limits
+    script = (
+        "import pickle, sys; a, b = (pickle.loads(bytes.fromhex(sys.argv[1])) for _ in range(2)); "
+        "print(a.limits is b.limits, a.limits.state()['a_minute'])"
+    )
+    there = subprocess.run([sys.executable, "-c", script, told.hex()], capture_output=True, text=True)
+    assert (there.stderr, there.stdout.strip()) == ("", "True {'requests': 70}")
 
 
 @pytest.mark.parametrize("wrong", [{"rpm": 0}, {"tpm": -5}, {"max_in_flight": 0}])

@@ -394,7 +394,10 @@ def test_files_that_are_none_are_told_and_left_as_they_are(tmp_path: Path):
     with sqlite3.connect(tmp_path / "good.db") as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     torn = (tmp_path / "good.db").read_bytes()
+    with sqlite3.connect(tmp_path / "another_s.db") as db:
+        db.execute("CREATE TABLE calls (id, at)")
     for content in (
+        (tmp_path / "another_s.db").read_bytes(),
         b"",
         b"not a database, but text of some length " * 9,
         torn[: len(torn) // 2],
@@ -434,6 +437,16 @@ def test_the_command_writes_the_page_beside_the_file_or_where_it_is_told(tmp_pat
     assert (done.returncode, "0123456789" in (tmp_path / "x.html").read_text()) == (0, True)
     wrong = promptlab("trace", str(tmp_path / "nowhere"))
     assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
+
+
+def test_where_the_page_cannot_be_written_another_place_is_asked_for(tmp_path: Path):
+    record = Record(tmp_path / "calls.db")
+    run(ask("q"), Traced(Script(answered), record))
+    (tmp_path / "trace.html").mkdir()
+    done = promptlab("trace", str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert f"{tmp_path / 'trace.html'} cannot be written" in done.stderr
+    assert "--out" in done.stderr
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium")

@@ -125,10 +125,18 @@ def test_what_the_cache_answered_is_noted_and_costs_nothing(tmp_path: Path):
         return [reply.text for reply in await sample("draw", 3)]
 
     for _ in range(2):
-        backend = Cached(Traced(Script(lambda r: Reply("x", usage=Usage(5, 0, 1))), record), record, identity={"a": 1})
-        run(three(), backend)
+        answered = Script(lambda request: Reply("x", usage=Usage(5, 0, 1, cost_usd=0.5)))
+        run(three(), Cached(Traced(answered, record), record, identity={"a": 1}))
     assert [call.decision for call in record.calls()] == ["sent"] * 3 + ["kept"] * 3
-    assert totals(list(record.calls())) == (3, Usage(15, 0, 3))
+    assert totals(list(record.calls())) == (3, Usage(15, 0, 3, cost_usd=1.5))
+    assert [call.usage.cost_usd for call in record.calls()] == [0.5] * 3 + [0.0] * 3
+
+
+def test_what_a_cache_of_its_own_answered_is_noted_under_its_name(tmp_path: Path):
+    ledger = Record(tmp_path / "ledger.db")
+    for _ in range(2):
+        run(asked("q"), Cached(Traced(Script(["x"]), ledger), tmp_path / "cache.db", identity={"name": "mine"}))
+    assert [(call.decision, call.identity["name"]) for call in ledger.calls()] == [("sent", "script"), ("kept", "mine")]
 
 
 def test_no_key_is_in_the_file(tmp_path: Path):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from promptlab.backends.wrappers.record import Call
+from promptlab.backends.wrappers.recordings import Call
 from promptlab.trace.tree import Line, by_program
 from promptlab.types import Message
 

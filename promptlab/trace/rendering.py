@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from promptlab.backends.wrappers.record import Call, Record, calls_in
+from promptlab.backends.wrappers.record import Record
 from promptlab.backends.wrappers.recorded import FILE
+from promptlab.backends.wrappers.recordings import Call, calls_in
 from promptlab.errors import ModelError, SetupError
 from promptlab.jsonable import reply_json
 from promptlab.program import Exchange, Traced

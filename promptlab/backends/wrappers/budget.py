@@ -8,11 +8,12 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import Future
-from contextlib import suppress
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from promptlab.backends.wrappers.record import transaction
+from promptlab.backends.wrappers.database import connected, transaction
+from promptlab.backends.wrappers.signs import Sign, is_alive, signs
 from promptlab.errors import BudgetExceeded, SetupError
 
 NANO = 1_000_000_000  # money is counted in whole billionths of a dollar: sums are exact
@@ -21,6 +22,7 @@ CREATE TABLE IF NOT EXISTS spent (one INTEGER PRIMARY KEY CHECK (one = 1), calls
 CREATE TABLE IF NOT EXISTS held (id INTEGER PRIMARY KEY, calls, tokens, nano_usd, process);
 INSERT OR IGNORE INTO spent VALUES (1, 0, 0, 0);
 """
+TABLES = ("spent", "held")
 WORDS = {"calls": "{:,} calls", "tokens": "{:,} tokens", "nano_usd": "${:,.6f}"}
 
 
@@ -53,28 +55,55 @@ class Budget:
         seconds: float | None = None,
         path: str | Path | None = None,
     ) -> None:
-        limits = {"calls": calls, "tokens": tokens, "usd": usd, "seconds": seconds}
-        if wrong := [f"{name}={limit!r}" for name, limit in limits.items() if limit is not None and not limit >= 0]:
-            raise SetupError(f"A budget is 0 or more, got {', '.join(wrong)}.")
+        given = {"calls": calls, "tokens": tokens, "usd": usd, "seconds": seconds}
+        if wrong := [f"{name}={limit!r}" for name, limit in given.items() if not _is_limit(limit, name)]:
+            raise SetupError(
+                f"A budget is a number, 0 or more, and of calls and tokens a whole one; got {', '.join(wrong)}. "
+                "What is not limited is left out."
+            )
+        if path is not None and (not isinstance(path, str | Path) or Path(path).is_dir()):
+            raise SetupError(f"A budget is kept in a file: path={path!r} is none.")
         self.limits = {"calls": calls, "tokens": tokens, "nano_usd": None if usd is None else math.floor(usd * NANO)}
-        self.seconds, self.path = seconds, path
+        self.seconds, self.path = seconds, None if path is None else Path(path).resolve()
+        self._began: float | None = None
         self._start()
 
     def _start(self) -> None:
+        self._forked = threading.Lock()
+        self._open()
+
+    def _open(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: list[Future[None]] = []
-        self._began: float | None = None
-        if self.path is not None:
-            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(
-            str(self.path or ":memory:"), timeout=60, isolation_level=None, check_same_thread=False
-        )
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        self._db.executescript(SCHEMA)
+        self._settled: Future[None] = Future()  # once a call is, and there may be more room
+        if self.path is None:
+            self._db = connected(":memory:", "budget", SCHEMA, TABLES)
+        else:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._db = connected(str(self.path), "budget", SCHEMA, TABLES)
+                with transaction(self._db):  # nobody takes a sign for one of the dead that is just being made
+                    for name in signs(self.path):
+                        is_alive(self.path, name)
+                    self._bury()
+                    self._sign = Sign(self.path)
+            except (sqlite3.Error, OSError) as error:
+                raise SetupError(f"The budget in {self.path} cannot be kept: {error}. Give another path.") from error
+        self._process = os.getpid()
+
+    def _here(self) -> None:
+        """A forked process opens the file anew. Raises SetupError where there is none."""
+        if self._process == os.getpid():
+            return
+        if self.path is None:
+            raise SetupError("A budget without a `path` cannot be shared with a forked process: give it one.")
+        with self._forked:
+            if self._process != os.getpid():
+                self._db.close()  # first: of a file that is open already SQLite takes the locks to be its own
+                self._open()
 
     def __repr__(self) -> str:
-        return f"Budget({', '.join(self._said(name) for name, limit in self.limits.items() if limit is not None)})"
+        said = [self._said(name) for name, limit in self.limits.items() if limit is not None]
+        return f"Budget({', '.join(said + ([] if self.seconds is None else [f'{self.seconds:g} seconds']))})"
 
     def __getstate__(self) -> dict[str, Any]:
         if self.path is None:
@@ -82,14 +111,18 @@ class Budget:
         return {"limits": self.limits, "seconds": self.seconds, "path": self.path}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update(state, _began=None)
         self._start()
 
     @property
     def spent(self) -> Amount:
         """What has been spent, without what is in flight."""
+        self._here()
         with self._lock:
-            return Amount(*self._db.execute("SELECT calls, tokens, nano_usd FROM spent").fetchone())
+            return self._spent()
+
+    def _spent(self) -> Amount:
+        return Amount(*self._db.execute("SELECT calls, tokens, nano_usd FROM spent").fetchone())
 
     @property
     def usd(self) -> float:
@@ -112,46 +145,50 @@ class Budget:
         self._began = now if self._began is None else self._began
         return self._began + self.seconds - now
 
-    def reserve(self, most: Amount) -> int | None:
-        """A hold on so much; None where it may become possible once other calls are settled.
+    def reserve(self, most: Amount) -> int | Future[None]:
+        """A hold on so much; where it may become possible later, what is done once a call of this process is settled.
 
         Raises BudgetExceeded where it never will.
         """
+        self._here()
         left = self.left_s()
         if left is not None and left <= 0:
             raise BudgetExceeded(f"the budget of {self.seconds:g} seconds is over")
         with self._lock, transaction(self._db):
-            spent = Amount(*self._db.execute("SELECT calls, tokens, nano_usd FROM spent").fetchone())
-            sums = "SELECT COALESCE(SUM(calls), 0), COALESCE(SUM(tokens), 0), COALESCE(SUM(nano_usd), 0) FROM held"
-            held = Amount(*self._db.execute(sums).fetchone())
+            spent = self._spent()
             if over := self._over(spent + most):
                 raise BudgetExceeded(self._told(over, spent, most))
-            if self._over(spent + held + most):
-                bury(self._db)
-                return None
-            row = (*most, os.getpid())
+            if self._over(spent + self._held() + most):
+                self._bury()
+                return self._settled
+            row = (*most, self._sign.name if self.path else "")
             insert = "INSERT INTO held (calls, tokens, nano_usd, process) VALUES (?, ?, ?, ?)"
-            return self._db.execute(insert, row).lastrowid
+            return int(self._db.execute(insert, row).lastrowid or 0)
 
     def settle(self, hold: int, actual: Amount) -> None:
         """The hold's call is done, and came to this."""
+        self._here()
         with self._lock:
             with transaction(self._db):
-                self._db.execute("DELETE FROM held WHERE id = ?", (hold,))
-                self._db.execute(
-                    "UPDATE spent SET calls = calls + ?, tokens = tokens + ?, nano_usd = nano_usd + ?", actual
-                )
-            waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            with suppress(Exception):  # its waiter was cancelled
-                future.set_result(None)
+                if self._db.execute("DELETE FROM held WHERE id = ?", (hold,)).rowcount:  # or buried, as spent
+                    self._spend(actual)
+            settled, self._settled = self._settled, Future()
+        settled.set_result(None)
 
-    def change(self) -> Future[None]:
-        """Done when a call of this process is settled."""
-        with self._lock:
-            future: Future[None] = Future()
-            self._waiting.append(future)
-        return future
+    def _held(self, where: str = "", *values: Any) -> Amount:
+        sums = "COALESCE(SUM(calls), 0), COALESCE(SUM(tokens), 0), COALESCE(SUM(nano_usd), 0)"
+        return Amount(*self._db.execute(f"SELECT {sums} FROM held {where}", values).fetchone())
+
+    def _spend(self, amount: Amount) -> None:
+        add = "UPDATE spent SET calls = calls + ?, tokens = tokens + ?, nano_usd = nano_usd + ?"
+        self._db.execute(add, amount)
+
+    def _bury(self) -> None:
+        """What processes held that are no more is spent: their calls may have been served."""
+        for (name,) in self._db.execute("SELECT DISTINCT process FROM held").fetchall():
+            if self.path is not None and not is_alive(self.path, str(name)):
+                self._spend(self._held("WHERE process = ?", name))
+                self._db.execute("DELETE FROM held WHERE process = ?", (name,))
 
     def _over(self, total: Amount) -> str | None:
         """Which limit a total is above."""
@@ -172,15 +209,7 @@ class Budget:
         return WORDS[name].format(value / NANO if name == "nano_usd" else value)
 
 
-def bury(db: sqlite3.Connection) -> None:
-    """What processes held that are no more is spent: their calls may have been served."""
-    for (process,) in db.execute("SELECT DISTINCT process FROM held").fetchall():
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            sums = "SUM(calls), SUM(tokens), SUM(nano_usd)"
-            lost = db.execute(f"SELECT {sums} FROM held WHERE process = ?", (process,)).fetchone()
-            db.execute("UPDATE spent SET calls = calls + ?, tokens = tokens + ?, nano_usd = nano_usd + ?", lost)
-            db.execute("DELETE FROM held WHERE process = ?", (process,))
-        except PermissionError:  # somebody else's, and alive
-            continue
+def _is_limit(given: Any, name: str) -> bool:
+    if given is None or isinstance(given, bool):
+        return given is None
+    return isinstance(given, Integral if name in ("calls", "tokens") else Real) and 0 <= float(given) * NANO < math.inf

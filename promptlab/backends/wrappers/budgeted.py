@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 
 from promptlab.backends.wrappers.budget import NANO, Amount, Budget
 from promptlab.backends.wrappers.worst import most_read, most_usd, most_written, usd_of
 from promptlab.backends.wrappers.wrapper import Inner, Replies, Wrapper
-from promptlab.errors import BudgetExceeded, ModelError, SetupError, Unavailable
+from promptlab.errors import BudgetExceeded, Malformed, ModelError, SetupError, Unavailable
 from promptlab.options import name_of
 from promptlab.types import Backend, Reply, Request, Usage
 
 OTHERS_S = 0.05  # how often to look whether another process has settled its calls
+SOON_S = 0.05  # before the end of a budget, by another clock than that which ended a call
 
 
 class Budgeted(Wrapper):
@@ -21,7 +23,8 @@ class Budgeted(Wrapper):
     Before a request is sent the most that it can come to is reserved: as many tokens as its text has bytes (exactly
     counted where the backend can), and the most it may write. So with a budget of tokens or money every request says
     `max_tokens`, unless the backend has a limit of its own. What is not used is given back; a request waits where
-    that could make room for it. A call that was cut off, cancelled, or whose fate is not known counts at its most.
+    that could make room for it. A call that was cut off, cancelled, whose answer cannot be read, or whose fate is not
+    known counts at its most.
 
     Put it inside Retrying, which so pays for each try, and inside Cached, which pays for none. Budgets nest:
     Budgeted(Budgeted(model, one_part), the_whole). Raises SetupError for a budget in money and a model without a price.
@@ -42,18 +45,21 @@ class Budgeted(Wrapper):
         most = [Amount() if bought else self._most(request) for request, bought in paid]
         todo = list(range(len(requests)))
         while todo:
-            held = self._reserved(todo, most, replies)
+            held, room = self._reserved(todo, most, replies)
             if held:
                 replies |= await self._sent(held, requests, most, inner)
+            elif room is not None:
+                await self._until(room, inner)
             todo = [i for i in todo if i not in replies]
-            if todo and not held:
-                await self._change(inner)
         return [replies[i] for i in range(len(requests))]
 
     def _reserved(
         self, todo: Sequence[int], most: Sequence[Amount], replies: dict[int, Reply | ModelError]
-    ) -> dict[int, int]:
-        """Holds for as many requests as there is room for now; those there never will be room for are answered."""
+    ) -> tuple[dict[int, int], Future[None] | None]:
+        """Holds for as many requests as there is room for now, and what to wait for where that is not all.
+
+        Those there never will be room for are answered.
+        """
         held: dict[int, int] = {}
         for i in todo:
             try:
@@ -61,10 +67,10 @@ class Budgeted(Wrapper):
             except BudgetExceeded as error:
                 replies[i] = error
                 continue
-            if hold is None:
-                break
+            if isinstance(hold, Future):
+                return held, hold
             held[i] = hold
-        return held
+        return held, None
 
     async def _sent(
         self, held: Mapping[int, int], requests: Sequence[Request], most: Sequence[Amount], inner: Inner
@@ -76,6 +82,9 @@ class Budgeted(Wrapper):
                 self.budget.settle(hold, self._actual(reply, most[i]))
                 del open_holds[i]
         except TimeoutError:
+            left = self.budget.left_s()
+            if left is None or left > SOON_S:  # the backend's own
+                raise
             error = BudgetExceeded(f"the budget of {self.budget.seconds:g} seconds ended before the reply came")
             answered = [error for _ in held]
         finally:
@@ -83,10 +92,10 @@ class Budgeted(Wrapper):
                 self.budget.settle(hold, most[i])
         return dict(zip(held, answered, strict=True))
 
-    async def _change(self, inner: Inner) -> None:
+    async def _until(self, room: Future[None], inner: Inner) -> None:
         """Wait until there may be more room: a call of ours, or of another process, was settled."""
         if self.budget.path is None:
-            await inner.result(self.budget.change())
+            await inner.result(room)
         else:
             await inner.sleep(OTHERS_S)
 
@@ -114,5 +123,5 @@ class Budgeted(Wrapper):
             return Amount(1, usage.input_tokens + usage.output_tokens, round(usd * NANO))
         if isinstance(reply, BudgetExceeded):  # of a budget further in
             return Amount()
-        unknown = isinstance(reply, Unavailable) and reply.status is None  # it may have been served
-        return most if unknown else Amount(1)
+        unknown = isinstance(reply, Malformed) or (isinstance(reply, Unavailable) and reply.status is None)
+        return most if unknown else Amount(1)  # it may have been served, and is then paid for

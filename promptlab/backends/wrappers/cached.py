@@ -9,8 +9,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from promptlab.backends.wrappers.record import Key, Record
+from promptlab.backends.wrappers.record import Record
 from promptlab.backends.wrappers.recorded import missing
+from promptlab.backends.wrappers.recordings import Key
 from promptlab.backends.wrappers.wrapper import Inner, Replies, Wrapper
 from promptlab.errors import ModelError, SetupError
 from promptlab.jsonable import KEPT_ERRORS, digest, dumped, request_json
@@ -18,6 +19,7 @@ from promptlab.options import name_of
 from promptlab.types import Backend, Reply, Request
 
 IN_MEMORY = 4_096  # answers that are also kept in memory
+Asked = tuple[Request, bytes]  # and how it is told
 Flight = Future[Reply | ModelError | None]
 
 
@@ -26,9 +28,10 @@ class Cached(Wrapper):
 
     The same means: the backend's `identity` (provider, address, model, weights, adapter, template, options) and the
     whole request, its branch among it, so that n samples stay n different ones. Equal requests that are in flight at
-    the same time are one call; if that one fails, each of the others asks for itself. Replies are kept, and failures
-    that were paid for and final (Refused, Truncated). `path` may be a Record that others use too. With `offline`
-    nothing is asked: ReplayMiss, with the nearest request there is, is raised for what is not there.
+    the same time in a process are one call; if that one fails, one of the others asks once more, and if it is
+    cancelled, another. Replies are kept, and failures that were paid for and final (Refused, Truncated). `path` may be
+    a Record that others use too. With `offline` nothing is asked: what failed when it was asked fails so again, and
+    ReplayMiss, with the nearest request there is, is raised for what is not there.
 
     Raises SetupError for a backend that does not tell its `identity`, unless it is given here.
     """
@@ -70,32 +73,38 @@ class Cached(Wrapper):
         told = [dumped(request_json(request)) for request in requests]
         keys = [Key(self._who, digest(each)) for each in told]
         asked = {key: (request, each) for key, request, each in zip(keys, requests, told, strict=True)}
-        replies, own, others = self._sorted(asked)
-        if replies and (ledger := getattr(self.backend, "ledger", None)) is not None:
-            programs = [asked[key][0].program for key in replies]
-            kept = ledger.begin(self._who, [asked[key][1] for key in replies], "kept", programs)
-            ledger.end(kept, list(replies.values()), 0.0)
-        if own and self.offline:
-            raise missing(next(iter(own.values()))[0], self.record)
-        if own:
-            replies |= await self._led(own, inner)
-        alone: dict[Key, tuple[Request, bytes]] = {}
-        for key, flight in others.items():
-            reply = await inner.result(flight)
-            if isinstance(reply, Reply):
-                replies[key] = reply
-            else:  # the one that was sent failed, or was cancelled
-                alone[key] = asked[key]
-        if alone:
-            replies |= await self._sent(alone, inner)
+        kept: dict[Key, Reply | ModelError] = {}
+        replies: dict[Key, Reply | ModelError] = {}
+        failed: set[Key] = set()
+        while todo := {key: each for key, each in asked.items() if key not in replies}:
+            there, own, others = self._sorted(todo)
+            kept |= there
+            replies |= there
+            if own:
+                replies |= await self._led(own, inner)
+            for key, flight in others.items():
+                reply = await inner.result(flight)
+                if reply is not None and (is_kept(reply) or key in failed):
+                    replies[key] = reply
+                elif reply is not None:  # another chance; then what failed for two others has failed here too
+                    failed.add(key)
+        self._note(kept, asked)
         return [replies[key] for key in keys]
 
+    def _note(self, kept: Mapping[Key, Reply | ModelError], asked: Mapping[Key, Asked]) -> None:
+        """What the cache answered, beside what was sent."""
+        ledger = getattr(self.backend, "ledger", None)
+        if kept and ledger is not None:
+            programs = [asked[key][0].program for key in kept]
+            calls = ledger.begin(ledger.model(self._identity), [asked[key][1] for key in kept], "kept", programs)
+            ledger.end(calls, list(kept.values()), 0.0)
+
     def _sorted(
-        self, asked: Mapping[Key, tuple[Request, bytes]]
-    ) -> tuple[dict[Key, Reply | ModelError], dict[Key, tuple[Request, bytes]], dict[Key, Flight]]:
-        """What is there already, what is to be asked here, and what others are asking."""
+        self, asked: Mapping[Key, Asked]
+    ) -> tuple[dict[Key, Reply | ModelError], dict[Key, Asked], dict[Key, Flight]]:
+        """What is there already, what is to be asked here (and is, from now on), and what others are asking."""
         there: dict[Key, Reply | ModelError] = {}
-        own: dict[Key, tuple[Request, bytes]] = {}
+        own: dict[Key, Asked] = {}
         others: dict[Key, Flight] = {}
         with self._lock:
             for key, request in asked.items():
@@ -105,7 +114,7 @@ class Cached(Wrapper):
                     there[key] = kept
                 else:
                     own[key] = request
-                    self._flights[key] = Future()
+            self._flights.update((key, Future()) for key in own)
         return there, own, others
 
     def _kept(self, key: Key) -> Reply | ModelError | None:
@@ -121,11 +130,11 @@ class Cached(Wrapper):
         if len(self._recent) > IN_MEMORY:
             self._recent.popitem(last=False)
 
-    async def _led(self, own: Mapping[Key, tuple[Request, bytes]], inner: Inner) -> dict[Key, Reply | ModelError]:
-        """Ask, and tell those who wait for the same; None tells them to ask for themselves."""
+    async def _led(self, own: Mapping[Key, Asked], inner: Inner) -> dict[Key, Reply | ModelError]:
+        """Ask, and tell those who wait for the same; None tells them that nobody asked in the end."""
         found: dict[Key, Reply | ModelError] = {}
         try:
-            found = await self._sent(own, inner)
+            found = self._failed(own) if self.offline else await self._sent(own, inner)
         finally:
             with self._lock:
                 landed = [(self._flights.pop(key), found.get(key)) for key in own]
@@ -133,12 +142,27 @@ class Cached(Wrapper):
                 flight.set_result(reply)
         return found
 
-    async def _sent(self, asked: Mapping[Key, tuple[Request, bytes]], inner: Inner) -> dict[Key, Reply | ModelError]:
+    async def _sent(self, asked: Mapping[Key, Asked], inner: Inner) -> dict[Key, Reply | ModelError]:
         """Ask, and keep what was answered before anybody is told."""
         found = dict(zip(asked, await inner.send([request for request, _ in asked.values()]), strict=True))
         for key, reply in found.items():
-            if isinstance(reply, Reply) or type(reply).__name__ in KEPT_ERRORS:
+            if is_kept(reply):
                 found[key] = self.record.keep(key, asked[key][1], reply)
                 with self._lock:
                     self._remember(key, found[key])
         return found
+
+    def _failed(self, asked: Mapping[Key, Asked]) -> dict[Key, Reply | ModelError]:
+        """What is in no cache, as it failed when it was last sent. Raises ReplayMiss."""
+        found: dict[Key, Reply | ModelError] = {}
+        for key, (request, _) in asked.items():
+            last = [reply for who, reply in self.record.ended(key.asked) if digest(dumped(who)) == key.who]
+            if not last:
+                raise missing(request, self.record)
+            found[key] = last[0]
+        return found
+
+
+def is_kept(reply: Reply | ModelError) -> bool:
+    """Whether it was paid for, and is final."""
+    return isinstance(reply, Reply) or type(reply).__name__ in KEPT_ERRORS

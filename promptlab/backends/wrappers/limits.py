@@ -64,6 +64,7 @@ class Limits:
         max_in_flight: int | None = None,
         start: float = START,
     ) -> None:
+        self.account = ""  # whose they are, where all who use it share them
         self._lock = threading.Lock()
         self._given: dict[str, SlidingMinute] = {}
         self._told = {what: Told(counts_requests=what == "requests") for what in KINDS}
@@ -96,11 +97,12 @@ class Limits:
                     known.limit = min(known.limit, limit)
 
     def __reduce__(self) -> Any:
-        """In another process they begin anew, with what was given."""
+        """In another process they begin anew, with what was given; those of an account are still shared by all."""
         names = {"requests": "rpm", "input": "input_tpm", "output": "output_tpm", "tokens": "tpm"}
         given = {names[what]: minute.limit for what, minute in self._given.items()}
-        given["start"] = self._start
-        return _made, (given | ({"max_in_flight": self.max_in_flight} if self.max_in_flight < math.inf else {}),)
+        if self.max_in_flight < math.inf:
+            given["max_in_flight"] = self.max_in_flight
+        return _made, (self.account, self._start, given)
 
     def estimated(self, requests: Sequence[Request]) -> Amounts:
         """What one call for all of them, equal but for their branch, will take."""
@@ -132,7 +134,8 @@ class Limits:
         now = ticket.clock()
         with self._lock:
             if (pause_s := self._paused_until - now) > LONGEST_PAUSE_S:
-                raise Unavailable(f"the provider asked for a pause; {pause_s:.0f} s are left", retry_after_s=pause_s)
+                told = f"the provider asked for a pause; {pause_s:.0f} s are left"
+                raise Unavailable(told, retry_after_s=pause_s, status=429)  # it is what it would say again
             wait_s = math.inf if self._queue[0] is not ticket else max(pause_s, self._wait(ticket, now))
             if wait_s > 0:
                 if ticket.woken.done():
@@ -196,24 +199,29 @@ class Limits:
         now = ticket.clock()
         with self._lock:
             self.in_flight -= 1
-            refused = error is not None and says_too_many(error)
-            for what, guess in ticket.amounts.items():
-                amount = 0.0 if refused and what != "requests" else used.get(what, guess)
-                if what in AT_THE_END:
-                    self._held[what] = max(0.0, self._held[what] - guess) if self.in_flight else 0.0
-                    self._charge(ticket, what, amount, now)
-                else:
-                    self._told[what].amend(amount - guess, ticket.sent_at)
-                    if what in ticket.entries:
-                        self._given[what].amend(ticket.entries[what], amount)
-            if refused or error is not None:
-                self._failed(ticket, error, refused, now)
-            elif answered:
-                self._pace.went_well(ticket.sent_at, ticket.beside, now)
-            self._wake()
+            try:
+                self._settle(ticket, used, error, answered, now)
+            finally:
+                self._wake()
 
-    def _failed(self, ticket: Ticket, error: Unavailable | None, refused: bool, now: float) -> None:
-        pause_s = error.retry_after_s if error else None
+    def _settle(self, ticket: Ticket, used: Amounts, error: Unavailable | None, answered: bool, now: float) -> None:
+        refused = error is not None and says_too_many(error)
+        for what, guess in ticket.amounts.items():
+            amount = 0.0 if refused and what != "requests" else used.get(what, guess)
+            if what in AT_THE_END:
+                self._held[what] = max(0.0, self._held[what] - guess) if self.in_flight else 0.0
+                self._charge(ticket, what, amount, now)
+            else:
+                self._told[what].amend(amount - guess, ticket.sent_at)
+                if what in ticket.entries:
+                    self._given[what].amend(ticket.entries[what], amount)
+        if error is not None:
+            self._failed(ticket, error, refused, now)
+        elif answered:
+            self._pace.went_well(ticket.sent_at, ticket.beside, now)
+
+    def _failed(self, ticket: Ticket, error: Unavailable, refused: bool, now: float) -> None:
+        pause_s = error.retry_after_s
         if not refused:
             self._pace.overloaded(ticket.sent_at, now)
         elif not ticket.explained:
@@ -251,14 +259,18 @@ class Limits:
             }
 
 
-def _made(given: dict[str, Any]) -> Limits:
-    return Limits(**given)
+def _made(account: str, start: float, given: dict[str, Any]) -> Limits:
+    limits = shared(account, start) if account else Limits(start=start)
+    limits.restrict(**given)
+    return limits
 
 
 @cache
 def shared(account: str, start: float = START) -> Limits:
     """The limits of an account, which all who use it in this process share."""
-    return Limits(start=start)
+    limits = Limits(start=start)
+    limits.account = account
+    return limits
 
 
 def says_too_many(error: Unavailable) -> bool:

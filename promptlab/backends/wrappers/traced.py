@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from promptlab.backends.wrappers.record import Call, Record
+from promptlab.backends.wrappers.record import Record
+from promptlab.backends.wrappers.recordings import Call
 from promptlab.backends.wrappers.wrapper import Inner, Replies, Wrapper
 from promptlab.jsonable import dumped, request_json
 from promptlab.options import name_of
