@@ -18,6 +18,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from promptlab.commands.options import Format, ModelName, Quiet, Seed
+from promptlab.commands.train import app as train_app
 from promptlab.errors import PromptlabError, ReplayMiss, SetupError, reason
 
 # typer brings a copy of click of its own in some versions: this is the class of wrong usage in either.
@@ -40,15 +42,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="For my task, should I prompt, reason, optimise the prompt, or fine-tune? Answered with evidence.",
 )
-train_app = typer.Typer(no_args_is_help=True, help="Train the bundled model.")
 app.add_typer(train_app, name="train", epilog="Example: `promptlab train pretrain runs/nano`")
-
-ModelName = Annotated[str, typer.Option("--model", help="tiny, tiny:FOLDER or package.module:Class/name")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of all that is random.")]
-Format = Annotated[
-    str, typer.Option(help="csv, tsv, json, jsonl, sections or label-first; read off the name if left out")
-]
 
 
 def print_version(wanted: bool) -> None:
@@ -349,36 +343,6 @@ def export(
     save(folder, backend.model, backend.tokenizer)
     if not quiet:
         print(folder)
-
-
-@train_app.command(epilog="Example: `promptlab train pretrain runs/nano --steps 3200 --threads 2`")
-def pretrain(
-    run: Annotated[Path, typer.Argument(help="The run's folder; an earlier run there is resumed.")],
-    steps: Annotated[int, typer.Option(min=1, help="Of 8,192 tokens each.")] = 3200,
-    long_from: Annotated[int, typer.Option(help="First step with rows as long as the context.")] = 1700,
-    lr: Annotated[float, typer.Option(help="The highest learning rate.")] = 2e-3,
-    decay: Annotated[float, typer.Option(help="The share of the steps in which the rate falls.")] = 0.4,
-    init: Annotated[Path | None, typer.Option(help="Go on from this checkpoint's weights instead of nothing.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Of the processor.")] = 2,
-    fp32: Annotated[bool, typer.Option("--fp32", help="For processors without bf16 arithmetic.")] = False,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-) -> None:
-    """Pretrain the bundled model from nothing on the synthetic mixture."""
-    from promptlab.tiny.pretrain import pretrain as train
-
-    train(
-        run,
-        init=init,
-        steps=steps,
-        long_from=long_from,
-        seed=seed,
-        lr=lr,
-        decay=decay,
-        threads=threads,
-        bf16=not fp32,
-        quiet=quiet,
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -26,7 +26,9 @@ def sdpa(q, k, v):
 )
 def test_attention_in_blocks_and_its_gradients_are_those_of_pytorch(T, B, D):
     q, k, v, dy = torch.randn(4, B, 2, T, D, generator=torch.Generator().manual_seed(T)).unbind()
-    for ours, theirs in zip(passes(causal_attention, q, k, v, dy), passes(sdpa, q, k, v, dy), strict=True):
+    (y, *gradients), (expected, *others) = passes(causal_attention, q, k, v, dy), passes(sdpa, q, k, v, dy)
+    torch.testing.assert_close(y, expected, atol=1e-6, rtol=1e-6)
+    for ours, theirs in zip(gradients, others, strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
 
 

@@ -29,6 +29,7 @@ FLOORS = {
     "demo": 4,
     "__main__": 4,
     "cli": 4,
+    "commands": 4,
     "trace": 4,
     "testing": 4,
 }

@@ -103,6 +103,11 @@ def test_in_float32_scores_depend_on_the_batch_by_rounding_only(random_tiny):
         assert reply.scores == pytest.approx(alone.scores, abs=1e-4)
 
 
+def test_sixty_four_prompts_at_once_are_answered_as_one_by_one_also_in_float32(random_tiny):
+    batch = [request(words(i, 1 + i), max_tokens=12) for i in range(64)]
+    assert [r.text for r in random_tiny.generate(batch)] == [random_tiny.generate([r])[0].text for r in batch]
+
+
 def test_the_order_of_a_batch_changes_nothing(exact):
     batch = mixed_batch()
     backwards = exact.generate(batch[::-1])[::-1]

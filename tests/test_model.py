@@ -16,7 +16,17 @@ from torch import nn
 
 from promptlab.errors import SetupError
 from promptlab.tiny import checkpoint
-from promptlab.tiny.model import Attention, Cache, Config, Transformer, parameter_count, rotary, rotate
+from promptlab.tiny.model import (
+    Attention,
+    Cache,
+    Config,
+    Transformer,
+    attend,
+    merged,
+    parameter_count,
+    rotary,
+    rotate,
+)
 from promptlab.tiny.tokenizer import Tokenizer
 from promptlab.types import Message
 
@@ -50,7 +60,7 @@ def test_logits_are_those_of_transformers(random_model, hf_model):
 
 
 def test_gradients_are_those_of_transformers(random_model, hf_model):
-    tokens = some_tokens(random_model, 2, 60)
+    tokens = some_tokens(random_model, 2, 200)  # two blocks of attention
     random_model.zero_grad()
     hf_model.zero_grad()
     F.cross_entropy(random_model.logits(random_model(tokens[:, :-1])).flatten(0, 1), tokens[:, 1:].flatten()).backward()
@@ -197,6 +207,59 @@ def test_attention_is_softmax_of_qk_over_root_d_times_v():
     weights = torch.softmax((q @ k.mT / math.sqrt(8)).masked_fill(future, -math.inf), dim=-1)
     expected = attention.o_proj((weights @ v).transpose(1, 2).reshape(2, 7, 24))
     torch.testing.assert_close(attention(x, rope, None, True, None, 0), expected, atol=1e-12, rtol=0)
+
+
+def packed(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions (1, T) and mask (1, 1, T, T) of documents put one behind the other, none of which sees another."""
+    positions = torch.cat([torch.arange(n) for n in lengths])[None]
+    blocks = torch.block_diag(*[torch.ones(n, n).tril() for n in lengths])
+    return positions, blocks.log()[None, None]
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(0, 99))
+def test_attention_is_that_of_pytorch_also_of_packed_documents(lengths, seed):
+    q, k, v = torch.randn(3, 2, 2, sum(lengths), 16, generator=torch.Generator().manual_seed(seed)).unbind()
+    _, mask = packed(lengths)
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.isfinite())
+    torch.testing.assert_close(attend(q, k, v, mask.expand(2, -1, -1, -1))[0], expected, atol=1e-6, rtol=1e-6)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(1, 9), st.integers(0, 99))
+def test_attention_over_stretches_is_that_over_all_of_them(stretches, T, seed):
+    """Some stretches are of all rows, and of the others each row has its own padding on the right."""
+    generator = torch.Generator().manual_seed(seed)
+    S = sum(stretches)
+    q, k, v = (torch.randn(3, 2, n, 16, generator=generator) for n in (T, S, S))
+    seen = torch.rand(3, 1, 1, S, generator=generator) < 0.7
+    parts, start = [], 0
+    for i, n in enumerate(stretches):
+        at = slice(start, start := start + n)
+        seen[..., at.start] = True
+        if i % 2:
+            k[:, :, at], v[:, :, at], seen[..., at] = k[:1, :, at], v[:1, :, at], True
+        rows = slice(1) if i % 2 else slice(3)
+        mask = None if i % 2 else seen[..., at].float().log().expand(-1, -1, T, -1)
+        parts.append(attend(q, k[rows, :, at], v[rows, :, at], mask))
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+    torch.testing.assert_close(merged(parts), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_packed_documents_are_read_as_each_alone(random_model):
+    lengths = [30, 1, 150, 40]
+    positions, mask = packed(lengths)
+    tokens = some_tokens(random_model, 1, sum(lengths))
+    with torch.no_grad():
+        whole = random_model.logits(random_model(tokens, positions, mask))
+        alone = [random_model.logits(random_model(each)) for each in tokens.split(lengths, dim=1)]
+    torch.testing.assert_close(whole, torch.cat(alone, dim=1), atol=1e-5, rtol=0)
+    changed = tokens.clone()
+    changed[:, :31] = (tokens[:, :31] + 1) % random_model.config.vocab_size  # the two documents before
+    with torch.no_grad():
+        assert torch.equal(
+            random_model(changed, positions, mask)[:, 31:], random_model(tokens, positions, mask)[:, 31:]
+        )
 
 
 def test_rotation_makes_products_depend_on_distance_alone():

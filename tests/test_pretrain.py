@@ -1,34 +1,170 @@
-"""Pretraining through its one function."""
+"""Pretraining through its one function and its one command."""
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from promptlab.cli import main
 from promptlab.errors import SetupError
+from promptlab.tiny import parallel, presets
 from promptlab.tiny.checkpoint import load
-from promptlab.tiny.model import Config
-from promptlab.tiny.pretrain import TOKENS_PER_STEP, pretrain, pretraining_batch
+from promptlab.tiny.data.mixture import EARLY, LATER, MIXTURE, ablated
+from promptlab.tiny.data.stream import Reading, rows_ahead
+from promptlab.tiny.presets import Preset
+from promptlab.tiny.pretrain import Plan, batches, pretrain
 from promptlab.tiny.tokenizer import Tokenizer
+from promptlab.tiny.train import next_token_loss
+
+QUIET = {"bf16": False, "threads": 1, "quiet": True}
+
+
+def weights(folder: Path) -> list[torch.Tensor]:
+    return list(load(folder).model.parameters())
+
+
+def same(a: Path, b: Path) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(weights(a), weights(b), strict=True))
 
 
 def test_a_run_can_be_continued_from_another_ones_weights(tmp_path: Path) -> None:
-    pretrain(tmp_path / "first", steps=1, long_from=1, bf16=False, threads=1, quiet=True)
-    first, tokenizer, _ = load(tmp_path / "first")
-    pretrain(tmp_path / "second", init=tmp_path / "first", steps=0, bf16=False, threads=1, quiet=True)
-    second, same_tokenizer, _ = load(tmp_path / "second")
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-    assert tokenizer.bpe.to_str() == same_tokenizer.bpe.to_str()
+    pretrain(tmp_path / "first", steps=1, long_from=1, **QUIET)
+    pretrain(tmp_path / "second", init=tmp_path / "first", steps=0, **QUIET)
+    assert same(tmp_path / "first", tmp_path / "second")
     with pytest.raises(SetupError, match="begun with"):
-        pretrain(tmp_path / "first", steps=2, seed=1, bf16=False, threads=1, quiet=True)
+        pretrain(tmp_path / "first", steps=2, seed=1, **QUIET)
+
+
+def test_a_run_from_before_there_were_presets_and_twins_goes_on(tmp_path: Path) -> None:
+    pretrain(tmp_path / "run", steps=0, **QUIET)
+    file = tmp_path / "run" / "pretrain.json"
+    begun = json.loads(file.read_text())
+    file.write_text(json.dumps({name: begun[name] for name in ("seed", "lr", "init", "bf16")}))
+    pretrain(tmp_path / "run", steps=0, **QUIET)
+    with pytest.raises(SetupError, match="begun with"):
+        pretrain(tmp_path / "run", steps=0, fixed_labels=True, **QUIET)
 
 
 def test_rows_are_short_at_first_and_then_as_long_as_the_context(tiny_tokenizer: Tokenizer) -> None:
+    reading = Reading(seed=0, context=1024, long_from=2, early=1)
     for step, size in ((0, 256), (1, 256), (2, 1024)):
-        batches = pretraining_batch(tiny_tokenizer, Config(context=1024), 0, step, long_from=2)
-        tokens = np.concatenate([batch.tokens for batch in batches])
-        assert tokens.shape == (TOKENS_PER_STEP // size, size + 1)
+        made = batches(reading.rows(tiny_tokenizer, step))
+        tokens = np.concatenate([batch.tokens for batch in made])
+        assert tokens.shape == (8192 // size, size + 1)
         assert len(np.unique(tokens, axis=0)) == len(tokens)
-        assert sum(len(batch.weights) for batch in batches) == len(tokens)
-        assert {batch.weights.shape[1] for batch in batches} == {size}
+        assert {batch.weights.shape[1] for batch in made} == {size}
+
+
+def test_rows_that_another_process_makes_are_the_same_rows(tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
+    tiny_tokenizer.save(tmp_path / "tokenizer.json")
+    reading = Reading(0, 128, long_from=9, early=1, tokens_per_step=512, later=2)
+    with rows_ahead(reading, tmp_path / "tokenizer.json") as at:
+        for step in (0, 1, 2, 7, 3):  # also where a step is not the one after the last
+            for made, expected in zip(at(step), reading.rows(tiny_tokenizer, step), strict=True):
+                np.testing.assert_array_equal(made, expected)
+
+
+def test_processes_share_the_rows_of_a_step(tiny_tokenizer: Tokenizer) -> None:
+    whole = Reading(0, 128, 9, 0, 1024).rows(tiny_tokenizer, 3)
+    parts = [Reading(0, 128, 9, 0, 1024, rank=i, processes=2).rows(tiny_tokenizer, 3) for i in (0, 1)]
+    for i in (0, 1):
+        np.testing.assert_array_equal(whole[i], np.concatenate([part[i] for part in parts]))
+
+
+def test_twins_lack_what_they_are_to_lack(tiny_tokenizer: Tokenizer) -> None:
+    def read(**twin: object) -> str:
+        ids, _ = Reading(0, 512, 0, 0, 16_384, **twin).rows(tiny_tokenizer, 0)  # type: ignore[arg-type]
+        return tiny_tokenizer.decode([int(i) for i in ids.flatten()])
+
+    assert "step by step" in read()
+    assert "step by step" not in read(without=("scratchpads",))
+    assert not {"repetition", "recall"} & set(ablated(EARLY, ("repetition",)))
+    assert set(ablated(LATER, ("countdown",))) == set(MIXTURE) - {"countdown"}
+    assert read() != read(fixed_labels=True)
+    with pytest.raises(SetupError, match="Known: scratchpads, repetition"):
+        ablated(MIXTURE, ("poetry",))
+
+
+SMALL = Preset(presets.Config(vocab_size=512, d_model=32, n_layers=2, n_heads=2, d_ff=64, context=64), 4, 1e-3, 256)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
+    """A preset that is trained in no time, and folders of runs that have a tokenizer."""
+    monkeypatch.setitem(presets.PRESETS, "nano", SMALL)
+    for name in ("run", "other", "whole", "parts", "one", "two"):
+        (tmp_path / name).mkdir()
+        tiny_tokenizer.save(tmp_path / name / "tokenizer.json")
+
+
+def test_minutes_become_steps_that_a_resumed_run_keeps(
+    tmp_path: Path, small: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrain(tmp_path / "run", preset="nano", minutes=0.02, bf16=False, threads=1)
+    plan = Plan(**json.loads((tmp_path / "run" / "plan.json").read_text()))
+    assert plan.steps >= 10
+    told = capsys.readouterr().out
+    assert re.match(r"[\d,]+ parameters, .* FLOPs .* of memory, about .* tokens/s", told)
+    trained = weights(tmp_path / "run")
+    pretrain(tmp_path / "run", preset="nano", minutes=5, **QUIET)  # finished: it is not begun anew
+    assert Plan(**json.loads((tmp_path / "run" / "plan.json").read_text())) == plan
+    assert all(torch.equal(a, b) for a, b in zip(trained, weights(tmp_path / "run"), strict=True))
+    with pytest.raises(SetupError, match="not both"):
+        pretrain(tmp_path / "other", preset="nano", steps=3, minutes=1, **QUIET)
+
+
+def test_models_are_kept_at_doublings_and_a_stopped_run_ends_as_one_that_was_not(tmp_path: Path, small: None) -> None:
+    pretrain(tmp_path / "whole", preset="nano", steps=201, decay=0.0, **QUIET)
+    assert sorted(path.name for path in (tmp_path / "whole").glob("at-*")) == ["at-100", "at-200"]
+    shares = {"early": 30, "later": 111, "long_from": 131}
+    assert json.loads((tmp_path / "whole" / "plan.json").read_text()) == {"steps": 201, **shares}
+    pretrain(tmp_path / "parts", preset="nano", steps=150, decay=0.0, **shares, **QUIET)
+    assert same(tmp_path / "parts" / "at-100", tmp_path / "whole" / "at-100")
+    pretrain(tmp_path / "parts", preset="nano", steps=201, decay=0.0, **QUIET)
+    assert same(tmp_path / "parts", tmp_path / "whole")
+
+
+def share(run: Path) -> None:
+    """What each of two processes does."""
+    presets.PRESETS["nano"] = SMALL
+    pretrain(run, preset="nano", steps=3, long_from=1, decay=0.0, **QUIET)
+
+
+def test_two_processes_train_as_one(tmp_path: Path, small: None) -> None:
+    share(tmp_path / "one")
+    parallel.run_in(2, share, tmp_path / "two")
+    for a, b in zip(weights(tmp_path / "one"), weights(tmp_path / "two"), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_what_does_not_fit_is_refused_with_what_it_would_take(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presets, "installed", lambda: 4e9)
+    with pytest.raises(
+        SetupError, match=r"large needs more memory than the 4.0 GB there are: 7\d\d,\d+,\d+ parameters"
+    ):
+        presets.estimate("large", 10, 5)
+    with pytest.raises(SetupError, match=r"There is no preset 'huge'\. Known: nano, organism"):
+        presets.estimate("huge", 10, 5)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "pretrain", "nowhere", "--preset", "nano", "--estimate", "--threads", "1"])
+    assert not ended.value.code
+    assert "tokens/s" in capsys.readouterr().out
+    assert not Path("nowhere").exists()
+
+
+def test_the_estimate_of_operations_is_that_of_the_model(tiny_tokenizer: Tokenizer) -> None:
+    """Two operations a multiplication, forward, and twice that backward: as counted by torch, but for the embedding."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config = presets.PRESETS["nano"].config
+    model = presets.Transformer(config).initialise(torch.Generator().manual_seed(0))
+    tokens = torch.randint(0, config.vocab_size, (2, 257))
+    with FlopCounterMode(display=False) as counter:
+        next_token_loss(model, presets.Batch(tokens, torch.ones(2, 256))).backward()
+    expected = presets.flops_per_token(config, presets.parameters_of(config), 256) * tokens[:, 1:].numel()
+    assert counter.get_total_flops() == pytest.approx(expected, rel=0.15)

@@ -11,11 +11,12 @@ from typing import Any
 from promptlab.errors import ModelError, SetupError
 from promptlab.options import check
 from promptlab.tiny import checkpoint
+from promptlab.tiny.fill_mask import filled, top
 from promptlab.tiny.generate import MAX_NEW_TOKENS, answer
 from promptlab.tiny.head import Classifier
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.tokenizer import Tokenizer
-from promptlab.types import Message, Reply, Request, Usage
+from promptlab.types import Message, Reply, Request, Token, Usage
 
 
 class Tiny:
@@ -23,11 +24,14 @@ class Tiny:
 
     Greedy unless a request gives a temperature; what is sampled depends on `seed` (a request's own comes first) and
     the request's branch. `sha256` is of the weights, the config and the tokenizer together.
+
+    A masked checkpoint (`promptlab train mlm`) fills gaps instead: it takes texts with one [MASK], and no prompts.
     """
 
     batched = True
     scores = True
     local = True
+    chats = True
     max_new_tokens = MAX_NEW_TOKENS  # where the request does not say
     can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs"})
 
@@ -35,6 +39,7 @@ class Tiny:
         self.path: Path | None = checkpoint.BUNDLED if path is None else Path(path)
         self.seed = seed
         self.model, self.tokenizer, weights = checkpoint.load(self.path)
+        self._declare()
         files = [checkpoint.sha256_of(self.path / name) for name in ("config.json", "tokenizer.json")]
         self.sha256 = hashlib.sha256(" ".join([weights, *files]).encode()).hexdigest()
 
@@ -43,11 +48,17 @@ class Tiny:
         """A backend of a model in memory, fine-tuned here for instance."""
         self = cls.__new__(cls)
         self.path, self.seed, self.model, self.tokenizer = None, seed, model, tokenizer
+        self._declare()
         digest = hashlib.sha256(f"{model.config} {tokenizer.bpe.to_str()}".encode())
         for weight in model.state_dict().values():
             digest.update(weight.numpy().tobytes())
         self.sha256 = digest.hexdigest()
         return self
+
+    def _declare(self) -> None:
+        """Of what a model can be asked, filling gaps leaves little."""
+        if not self.model.config.causal:
+            self.chats, self.can = False, frozenset({"logprobs"})
 
     def __repr__(self) -> str:
         return f"Tiny({str(self.path)!r})" if self.path else "Tiny.of(a model in memory)"
@@ -79,7 +90,16 @@ class Tiny:
 
     def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
         check(self, requests)
+        if not self.model.config.causal:
+            return filled(self.model, self.tokenizer, requests)
         return answer(self.model, self.tokenizer, requests, self.seed)
+
+    def top(self, text: str, k: int = 5) -> list[Token]:
+        """The k likeliest tokens to fill the gap of a text, the likeliest first.
+
+        Raises ModelError where the text has not one gap, SetupError where the model is not a masked one.
+        """
+        return top(self.model, self.tokenizer, text, k)
 
 
 def _load(path: Path, seed: int) -> Tiny:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from promptlab.errors import SetupError
 from promptlab.tiny.model import Config, Transformer
-from promptlab.tiny.tokenizer import BOS, CHAT_TEMPLATE, EOS, PAD, SPECIAL, Tokenizer
+from promptlab.tiny.tokenizer import BOS, CHAT_TEMPLATE, EOS, MASK, PAD, SPECIAL, Tokenizer
 
 BUNDLED = Path(__file__).parent / "weights"
 
@@ -45,6 +45,7 @@ def load(folder: Path | str = BUNDLED) -> Checkpoint:
         context=raw["max_position_embeddings"],
         rope_theta=rope(raw)["rope_theta"],
         norm_eps=raw["rms_norm_eps"],
+        causal=raw.get("is_causal", True),
     )
     model = Transformer(config)
     weights = {name: w.float() for name, w in load_file(folder / "model.safetensors").items()}
@@ -102,6 +103,7 @@ def save(folder: Path, model: Transformer, tokenizer: Tokenizer, dtype: torch.dt
             "bos_token_id": BOS,
             "eos_token_id": EOS,
             "dtype": str(dtype).removeprefix("torch."),
+            **({} if c.causal else {"is_causal": False}),
         },
     )
     write_json(
@@ -114,6 +116,7 @@ def save(folder: Path, model: Transformer, tokenizer: Tokenizer, dtype: torch.dt
             "model_max_length": c.context,
             "clean_up_tokenization_spaces": False,
             "chat_template": CHAT_TEMPLATE,
+            **({} if c.causal else {"mask_token": SPECIAL[MASK]}),
         },
     )
 

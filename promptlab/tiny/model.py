@@ -20,7 +20,10 @@ from promptlab.tiny.causal import causal_attention
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The shape of a model. `context` is the longest sequence it was trained on, in tokens."""
+    """The shape of a model. `context` is the longest sequence it was trained on, in tokens.
+
+    `causal` is whether a position sees only those before it; not so in a masked language model (`promptlab.tiny.mlm`).
+    """
 
     vocab_size: int = 1536
     d_model: int = 128
@@ -30,6 +33,7 @@ class Config:
     context: int = 1024
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-5
+    causal: bool = True
 
     @property
     def d_head(self) -> int:
@@ -252,19 +256,21 @@ class Transformer(nn.Module):
         tokens: Tensor,
         positions: Tensor | None = None,
         mask: Tensor | None = None,
-        causal: bool = True,
+        causal: bool | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
         """Hidden states (B, T, C) of tokens (B, T).
 
         `positions` (B, T) default to 0, 1, 2, …; `mask` (B, 1, T, S) is 0 where a position may attend, minus infinity
-        where not, and replaces `causal`; with neither, every position sees every other (a masked language model).
+        where not (or True and False), and replaces `causal`, which defaults to the config's; without both, every
+        position sees every other (a masked language model).
         Both are about these tokens and `cache`; what stands in the caches before it is seen by all.
         """
         if positions is None:
             start = cache.end if cache is not None else 0
             positions = torch.arange(start, start + tokens.shape[1])[None]
         rope = rotary(positions, self.config.d_head, self.config.rope_theta)
+        causal = self.config.causal if causal is None else causal
         x = self.model.embed_tokens(tokens)
         for i, block in enumerate(self.model.layers):
             x = block(x, rope, mask, causal and mask is None, cache, i)

@@ -56,26 +56,36 @@ def row(tokenizer: Tokenizer, prompt: Chat, reply: str) -> Row:
 
 def faults(tokenizer: Tokenizer, pairs: Sequence[Pair], context: int) -> Mapping[str, list[int]]:
     """The numbers of pairs that nothing can be learnt from, by what is wrong with them; a pair stands there once."""
+    return faulty(pairs, lambda prompt, reply: len(row(tokenizer, prompt, reply).ids), context)
+
+
+def faulty(pairs: Sequence[Pair], length: Callable[[Chat, str], int], context: int) -> Mapping[str, list[int]]:
+    """`faults` of any tokenizer, given how many tokens a prompt with a reply and its end has."""
     found: dict[str, list[int]] = {}
     for i, pair in enumerate(pairs):
         if not pair.chosen.strip() or not pair.rejected.strip():
             found.setdefault("with an empty reply", []).append(i)
         elif pair.chosen == pair.rejected:
             found.setdefault("whose replies are identical", []).append(i)
-        elif max(len(row(tokenizer, pair.prompt, text).ids) for text in pair[1:]) > context:
+        elif max(length(pair.prompt, text) for text in pair[1:]) > context:
             found.setdefault(f"longer than the context of {context} tokens", []).append(i)
     return found
 
 
 def pair_rows(tokenizer: Tokenizer, pairs: Sequence[Pair], context: int) -> list[tuple[Row, Row]]:
     """Each pair's chosen and rejected row. Raises DataError, with counts, where pairs are faulty or there are none."""
+    refuse_faulty(pairs, faults(tokenizer, pairs, context))
+    return [(row(tokenizer, p.prompt, p.chosen), row(tokenizer, p.prompt, p.rejected)) for p in pairs]
+
+
+def refuse_faulty(pairs: Sequence[Pair], found: Mapping[str, list[int]]) -> None:
+    """Raises DataError, with counts, where pairs are faulty or there are none."""
     if not pairs:
         raise DataError("learning from preferences needs at least one pair.")
-    if found := faults(tokenizer, pairs, context):
+    if found:
         total = sum(map(len, found.values()))
         kinds = "; ".join(f"{len(of)} {kind} (the first is number {of[0] + 1})" for kind, of in found.items())
         raise DataError(f"{total} of {len(pairs)} pairs cannot be learnt from: {kinds}. `faults` lists them.")
-    return [(row(tokenizer, p.prompt, p.chosen), row(tokenizer, p.prompt, p.rejected)) for p in pairs]
 
 
 def pair_batch(rows: Sequence[tuple[Row, Row]], given: Sequence[tuple[float, float]]) -> PairBatch:

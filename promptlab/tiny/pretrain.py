@@ -4,27 +4,49 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from promptlab.errors import SetupError
+from promptlab.tiny import parallel, presets
 from promptlab.tiny.checkpoint import load, save
-from promptlab.tiny.data.mixture import EARLY, MIXTURE
-from promptlab.tiny.data.stream import documents, rows
+from promptlab.tiny.data.mixture import MIXTURE
+from promptlab.tiny.data.stream import Reading, Rows, documents, rows_ahead
 from promptlab.tiny.data.world import COMMON_WORDS
-from promptlab.tiny.model import Config, Transformer, parameter_count
+from promptlab.tiny.model import Config, Transformer
+from promptlab.tiny.presets import TOKENS_AT_ONCE
 from promptlab.tiny.probe import label_map_accuracy
 from promptlab.tiny.tokenizer import Tokenizer
 from promptlab.tiny.train import Batch, Recipe, next_token_loss, train
 
-TOKENS_PER_STEP = 8192
-TOKENS_AT_ONCE = 2048  # a quarter of a step stays in the processor's cache: a fifth faster than all of it
-EARLY_STEPS = 1200
-SHORT = 256  # rows are short at first: in-context learning emerges sooner and cheaper there
+EARLY, LATER, LONG = 0.15, 0.55, 0.65  # shares of the steps: see Plan
+FIRST_KEPT = 100  # the step of the first checkpoint that is kept; then twice as many each
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many steps a run has and where what it reads changes.
+
+    Before step `early` there is more of what makes a model look back, from `later` on more label maps, and from
+    `long_from` on rows are as long as the context.
+    """
+
+    steps: int
+    early: int
+    later: int
+    long_from: int
+
+    @classmethod
+    def of(cls, steps: int, early: int | None = None, later: int | None = None, long_from: int | None = None) -> Plan:
+        """What is not given is a share of the steps."""
+        shares = ((early, EARLY), (later, LATER), (long_from, LONG))
+        return cls(steps, *(round(share * steps) if given is None else given for given, share in shares))
 
 
 def learn_tokenizer(seed: int, vocab_size: int = 1536, n_documents: int = 12_000) -> Tokenizer:
@@ -40,87 +62,144 @@ def learn_tokenizer(seed: int, vocab_size: int = 1536, n_documents: int = 12_000
     return Tokenizer.train(texts(), vocab_size)
 
 
-def pretraining_batch(tokenizer: Tokenizer, config: Config, seed: int, step: int, long_from: int) -> Sequence[Batch]:
-    """The rows of one step, some at a time: short ones before `long_from`, as long as the context from there on."""
-    size = SHORT if step < long_from else config.context
-    n, at_once = TOKENS_PER_STEP // size, max(1, TOKENS_AT_ONCE // size)
-    kind = 0 if size == SHORT else 1  # rows of the two halves are different documents
-    ids, weights = rows(tokenizer, 2 * seed + kind, step * n, n, size, EARLY if step < EARLY_STEPS else MIXTURE)
+def batches(read: Rows) -> Sequence[Batch]:
+    """The rows of one step, some at a time."""
+    ids, weights = read
     tokens, targets = torch.from_numpy(ids), torch.from_numpy(weights[:, 1:])
-    return [Batch(tokens[i : i + at_once], targets[i : i + at_once]) for i in range(0, n, at_once)]
+    at_once = max(1, TOKENS_AT_ONCE // (tokens.shape[1] - 1))
+    return [Batch(tokens[i : i + at_once], targets[i : i + at_once]) for i in range(0, len(tokens), at_once)]
 
 
-def same_run(path: Path, given: dict[str, Any]) -> None:
-    """Write down what a run is, or see that the run begun here is the same."""
+def same_run(path: Path, given: dict[str, Any], absent: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Write down what a run is, or see that the run begun here is the same; `absent` is what a missing key means."""
     if not path.exists():
-        path.write_text(json.dumps(given) + "\n", encoding="utf-8")
+        if parallel.rank() == 0:
+            path.write_text(json.dumps(given) + "\n", encoding="utf-8")
         return
-    begun = json.loads(path.read_text(encoding="utf-8"))
+    begun = {**absent, **json.loads(path.read_text(encoding="utf-8"))}
     if begun != given:
         raise SetupError(f"{path.parent} was begun with {begun}, not with {given}. Choose another folder.")
 
 
-def start(run: Path, init: Path | None, seed: int) -> tuple[Transformer, Tokenizer]:
+def planned(run: Path, asked: Plan | None, made: Callable[[], Plan]) -> Plan:
+    """The plan asked for, else that of a run gone on with, else a new one; it is noted in the run's folder."""
+    path = run / "plan.json"
+    if asked is None and path.exists():
+        return Plan(**json.loads(path.read_text(encoding="utf-8")))
+    plan = asked or made()
+    if parallel.rank() == 0:
+        path.write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
+    parallel.wait()
+    return plan
+
+
+def start(run: Path, init: Path | None, config: Config, seed: int) -> tuple[Transformer, Tokenizer]:
     """The model and the tokenizer a run starts from; the tokenizer is kept with the run from its first step."""
+    kept = run / "tokenizer.json"
     if init is not None:
         model, tokenizer, _ = load(init)
     else:
-        kept = run / "tokenizer.json"
-        tokenizer = Tokenizer.load(kept) if kept.exists() else learn_tokenizer(seed, Config().vocab_size)
-        model = Transformer(Config()).initialise(torch.Generator().manual_seed(seed))
-    tokenizer.save(run / "tokenizer.json")
+        tokenizer = Tokenizer.load(kept) if kept.exists() else learn_tokenizer(seed, config.vocab_size)
+        model = Transformer(config).initialise(torch.Generator().manual_seed(seed))
+    if parallel.rank() == 0:
+        tokenizer.save(kept)
+    parallel.wait()
     return model, tokenizer
 
 
 def pretrain(
     run: Path,
     *,
+    preset: str = "organism",
     init: Path | None = None,
-    steps: int = 3200,
-    long_from: int = 1700,
+    steps: int | None = None,
+    minutes: float | None = None,
+    early: int | None = None,
+    later: int | None = None,
+    long_from: int | None = None,
     seed: int = 0,
-    lr: float = 2e-3,
+    lr: float | None = None,
     decay: float = 0.4,
+    without: Sequence[str] = (),
+    fixed_labels: bool = False,
     threads: int = 2,
     bf16: bool = True,
     quiet: bool = False,
 ) -> Transformer:
     """Pretrain from nothing, or go on with the run in the folder `run`; the finished model is saved in it too.
 
-    With `init`, the run starts from the weights and the tokenizer of that checkpoint: continued pretraining. A run that
-    is gone on with may be given other `steps`, `decay` and `long_from`, which change only what is yet to come; another
-    seed, rate or start is a SetupError. Every 100 steps the state is saved and, unless quiet, the loss and the
-    accuracies in context are printed.
+    With `init`, the run starts from the weights and the tokenizer of that checkpoint: continued pretraining. With
+    `minutes`, there are as many steps as that time takes by a measurement beforehand. `early`, `later` and `long_from`
+    are a Plan's; what is not given of them and of the preset's `steps` and `lr` is as there. `without` and
+    `fixed_labels` make an ablated twin (`mixture.ablated`).
+    A run that is gone on with may be given other steps and `decay`, which change only what is yet to come; another
+    preset, seed, rate, start or mixture is a SetupError. Every 100 steps the state is saved and, unless quiet, the loss
+    and the accuracies in context are printed; the models after 100, 200, 400, … steps are kept as `at-100`, … in `run`.
+    Of several processes (`promptlab.tiny.parallel`) each reads its share of every step.
     """
     torch.set_num_threads(threads)
+    if steps is not None and minutes is not None:
+        raise SetupError("Give a number of steps or of minutes, not both.")
+    size = presets.preset(preset)
+    rate = size.lr if lr is None else lr
     run.mkdir(parents=True, exist_ok=True)
-    same_run(run / "pretrain.json", {"seed": seed, "lr": lr, "init": str(init) if init else None, "bf16": bf16})
-    model, tokenizer = start(run, init, seed)
-    if not quiet:
-        print(f"{parameter_count(model):,} parameters, {steps * TOKENS_PER_STEP / 1e6:.0f} M tokens", flush=True)
+    said = {"seed": seed, "lr": rate, "init": str(init) if init else None, "bf16": bf16}
+    twin = {"preset": preset, "without": sorted(without), "fixed_labels": fixed_labels}
+    absent = {"preset": "organism", "without": [], "fixed_labels": False}
+    same_run(run / "pretrain.json", {**said, **twin}, absent)
+    model, tokenizer = start(run, init, size.config, seed)
+    asked = None if steps is None else Plan.of(steps, early, later, long_from)
+    plan = planned(run, asked, lambda: Plan.of(steps_in(preset, minutes, bf16), early, later, long_from))
+    reading = Reading(
+        seed,
+        model.config.context,
+        plan.long_from,
+        plan.early,
+        size.tokens_per_step,
+        plan.later,
+        tuple(sorted(without)),
+        fixed_labels,
+        parallel.rank(),
+        parallel.processes(),
+    )
+    if not quiet and parallel.rank() == 0:
+        print(presets.estimate(preset, plan.steps, plan.long_from, bf16), flush=True)
+    on_step = watching(run, model, tokenizer, quiet)
+    recipe = Recipe(plan.steps, lr=rate, decay=decay, bf16=bf16)
+    with rows_ahead(reading, run / "tokenizer.json") as rows_of:
+        batch_at = lambda step: batches(rows_of(step))  # noqa: E731
+        train(model, batch_at, next_token_loss, recipe, state=run / "state", save_every=100, on_step=on_step)
+    if parallel.rank() == 0:
+        save(run, model, tokenizer)
+    return model
+
+
+def steps_in(preset: str, minutes: float | None, bf16: bool) -> int:
+    """As many steps as the preset has, or as fit into some minutes at the speed measured now."""
+    if minutes is None:
+        return presets.preset(preset).steps
+    some = 1000
+    return max(10, int(some * 60 * minutes / presets.estimate(preset, some, round(LONG * some), bf16).seconds))
+
+
+def watching(run: Path, model: Transformer, tokenizer: Tokenizer, quiet: bool) -> Callable[[int, float], None]:
+    """Tells how the run goes every 100 steps, and keeps the models at doublings."""
     started = time.monotonic()
     losses: list[float] = []
 
     def on_step(step: int, loss: float) -> None:
         losses.append(loss)
-        if (step + 1) % 100 == 0 and not quiet:
+        done = step + 1
+        if parallel.rank() or done % 100:
+            return
+        if done // FIRST_KEPT & (done // FIRST_KEPT - 1) == 0:
+            save(run / f"at-{done}", model, tokenizer)
+        if not quiet:
             model.eval()
             shots = {k: label_map_accuracy(model, tokenizer, n_labels=4, shots=k, n=64, seed=1) for k in (0, 4, 16)}
             model.train()
             probes = " ".join(f"{k}-shot {v:.2f}" for k, v in shots.items())
-            seconds = time.monotonic() - started
-            print(f"{step + 1} loss {sum(losses[-100:]) / 100:.3f} {probes} {seconds:.0f} s", flush=True)
+            mean = sum(losses[-100:]) / len(losses[-100:])
+            print(f"{done} loss {mean:.3f} {probes} {time.monotonic() - started:.0f} s", flush=True)
 
-    recipe = Recipe(steps, lr=lr, decay=decay, bf16=bf16)
-    state = run / "state"
-    train(
-        model,
-        lambda step: pretraining_batch(tokenizer, model.config, seed, step, long_from),
-        next_token_loss,
-        recipe,
-        state=state,
-        save_every=100,
-        on_step=on_step,
-    )
-    save(run, model, tokenizer)
-    return model
+    return on_step

@@ -259,7 +259,7 @@ def rlhf(
     recipe = recipe or Recipe(20 * ppo.steps, lr=1e-4, warmup=5, weight_decay=0.0)
     if recipe.steps % ppo.steps:
         raise SetupError(f"rlhf: {recipe.steps} steps are no whole number of iterations of {ppo.steps} steps.")
-    check(tokenizer, prompts, base.config.context)
+    refuse_prompts([len(tokenizer.chat(prompt)) for prompt in prompts], base.config.context)
     policy = Policy(copy.deepcopy(base), ppo.beta)
     prompts_of = epochs(len(prompts), ppo.rollouts, recipe.steps // ppo.steps, seed)
     rollouts: Rollouts
@@ -295,10 +295,11 @@ def rlhf(
     return policy.body
 
 
-def check(tokenizer: Tokenizer, prompts: Sequence[Chat], context: int) -> None:
+def refuse_prompts(prompts: Sequence[int], context: int) -> None:
+    """Raises DataError, with counts, where prompts of so many tokens leave no room for a reply, or there are none."""
     if not prompts:
         raise DataError("rlhf needs at least one prompt.")
-    if long := [i for i, prompt in enumerate(prompts) if len(tokenizer.chat(prompt)) >= context]:
+    if long := [i for i, n in enumerate(prompts) if n >= context]:
         raise DataError(
             f"{len(long)} of {len(prompts)} prompts leave no room for a reply in the context of {context} tokens; "
             f"the first is number {long[0] + 1}."

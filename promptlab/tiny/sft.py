@@ -50,6 +50,15 @@ def steps_for(n: int, epochs: int = 12) -> int:
     return min(160, max(60, epochs * n // BATCH))
 
 
+def refuse_long(answers: Sequence[int], context: int) -> None:
+    """Raises DataError, with counts, where answers of so many tokens leave no room for a prompt."""
+    if long := [i for i, n in enumerate(answers) if n >= context]:
+        raise DataError(
+            f"{len(long)} of {len(answers)} answers leave no room for a prompt: the first is number {long[0] + 1}, of "
+            f"{answers[long[0]]} tokens; the model's context is {context}."
+        )
+
+
 def sft(
     base: Transformer,
     tokenizer: Tokenizer,
@@ -59,20 +68,17 @@ def sft(
 ) -> Transformer:
     """A copy of `base` trained to say each chat's last message, and then to stop. Prompts are masked from the loss.
 
-    A chat longer than the context loses its oldest tokens. Raises DataError where there is nothing to learn from, or an
-    answer leaves no room in the context for even one token before it.
+    A chat longer than the context loses its oldest tokens. Raises DataError where there is nothing to learn from, or
+    answers, which are counted, leave no room in the context for even one token before them.
     """
     if not chats:
         raise DataError("sft needs at least one chat to learn from.")
     model = copy.deepcopy(base)
+    answers = [[*tokenizer.encode(said.content), EOS] for *_, said in chats]
+    refuse_long([len(answer) for answer in answers], base.config.context)
     rows, starts = [], []
-    for *prompt, said in chats:
-        ids = tokenizer.chat(prompt)
-        answer = [*tokenizer.encode(said.content), EOS]
-        room = base.config.context - len(answer)
-        if room < 1:
-            raise DataError(f"an answer has {len(answer)} tokens; the model's context is {base.config.context}.")
-        ids = ids[-room:]
+    for (*prompt, _), answer in zip(chats, answers, strict=True):
+        ids = tokenizer.chat(prompt)[len(answer) - base.config.context :]
         rows.append(ids + answer)
         starts.append(len(ids))
     recipe = recipe or Recipe(steps_for(len(rows)), lr=5e-4, warmup=10, weight_decay=0.01)

@@ -16,7 +16,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from promptlab.types import Message
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<system>", "<user>", "<assistant>", "<tool>", "<mask>", "<call>", "</call>")
-PAD, BOS, EOS = 0, 1, 2
+PAD, BOS, EOS, MASK = 0, 1, 2, 7
 CHAT_TEMPLATE = (
     "<bos>{% for m in messages %}<{{ m.role }}>{{ m.content }}"
     "{% if m.role == 'assistant' and not (loop.last and continue_final_message | default(false)) %}<eos>{% endif %}"

@@ -7,6 +7,7 @@ function of the step alone and nothing else is random, so a resumed run goes on 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from promptlab.errors import PromptlabError, SetupError
+from promptlab.tiny import parallel
 from promptlab.tiny.model import Transformer
 
 
@@ -67,11 +70,18 @@ class Recipe:
         return self.lr * min((step + 1) / max(1, self.warmup), 1.0) * (1 - 0.9 * max(0.0, fall))
 
 
-def next_token_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Σ wₜ · −log p(xₜ₊₁ | x₁…xₜ), the causal language-modelling loss, over targets whose weight is not 0."""
+def next_token_loss(
+    model: nn.Module, batch: Batch, positions: Tensor | None = None, mask: Tensor | None = None
+) -> Tensor:
+    """Σ wₜ · −log p(xₜ₊₁ | x₁…xₜ), the causal language-modelling loss, over targets whose weight is not 0.
+
+    Raises SetupError for a masked model, which would see the tokens that it has to foretell.
+    """
     assert isinstance(model, Transformer)
+    if not model.config.causal:
+        raise SetupError("A masked model, made by `train mlm`, fills gaps: it cannot be trained to go on with texts.")
     inputs, targets = batch.tokens[:, :-1], batch.tokens[:, 1:]
-    hidden = model(inputs)  # (B, T, C)
+    hidden = model(inputs, positions, mask)  # (B, T, C)
     counted = batch.weights.flatten().nonzero().squeeze(1)  # (N,): padding and masked prompts need no output matrix
     logits = model.logits(hidden.flatten(0, 1).index_select(0, counted))  # (N, V)
     losses = F.cross_entropy(logits.float(), targets.flatten()[counted], reduction="none")  # (N,)
@@ -104,6 +114,8 @@ def train(
     however they are cut into micro-batches.
     With `state`, a folder, the run is saved there every `save_every` steps and at the end, and goes on from there if
     the folder holds a run. `on_step(step, loss)` is told each step's loss in nats.
+    Of several processes (`promptlab.tiny.parallel`) each is given a batch of its own, and the step is over all of them.
+    Raises PromptlabError, before any weight is touched, where a loss or its gradient is not finite.
     """
     optimizer = optimizer_for(model, recipe)
     done = load_state(state, model, optimizer) if state is not None and (state / "state.json").exists() else 0
@@ -112,25 +124,43 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr_at(step)
         batches = batch_at(step)
-        total = sum(b.counted for b in batches)
+        total = parallel.summed(sum(b.counted for b in batches))
         value = 0.0
         for batch in batches:
             with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
                 part = loss(model, batch) / total
             part.backward()  # type: ignore[no-untyped-call]
             value += float(part.detach())
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        value = parallel.summed(value)
+        parallel.add_gradients(model)
+        norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip))
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise PromptlabError(diverged(step, value, norm, state))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if on_step is not None:
             on_step(step, value)
-        if state is not None and (step + 1 == recipe.steps or (save_every and (step + 1) % save_every == 0)):
+        to_save = step + 1 == recipe.steps or (save_every and (step + 1) % save_every == 0)
+        if state is not None and to_save and parallel.rank() == 0:
             save_state(state, model, optimizer, step + 1)
     return model.eval()
 
 
+def diverged(step: int, loss: float, norm: float, state: Path | None) -> str:
+    """What is said where training cannot go on: the step, counted from 1, and what there is to go back to."""
+    what = f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
+    kept = json.loads((state / "state.json").read_text()) if state and (state / "state.json").exists() else None
+    there = f"The last good checkpoint is step {kept['step']}, {state}" if kept else "There is no earlier checkpoint"
+    return f"Training stopped in step {step + 1}: {what}. No weights were changed by it. {there}. Lower the rate."
+
+
 def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Weights, moments and the step as safetensors and JSON; a crash half-way leaves the earlier state whole."""
+    """Weights, moments and the step as safetensors and JSON; a crash half-way leaves the earlier state whole.
+
+    Weights that are not finite are not written: a PromptlabError.
+    """
+    if not all(bool(w.isfinite().all()) for w in model.state_dict().values()):
+        raise PromptlabError(f"Weights are not finite after step {step}: {folder} was left as it was. Lower the rate.")
     folder.mkdir(parents=True, exist_ok=True)
     moments = {
         f"{i}.{name}": value

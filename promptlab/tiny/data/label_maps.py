@@ -62,11 +62,24 @@ def demonstrations(rng: Random, labels: list[str], item: Callable[[str], str], r
     return chat
 
 
-def word_map(rng: Random, room: int) -> Chat:
-    """A fresh label map over words: every label is tied to three words, an item shows one or two of them."""
-    labels = label_names(rng, rng.choice((number_of_labels(rng), 8)))
-    pool = distinct(rng, lambda: nonsense(rng) if rng.random() < 0.5 else rng.choice(ALL_WORDS), 3 * len(labels))
-    words = {label: pool[3 * i : 3 * i + 3] for i, label in enumerate(labels)}
+def always(label: str) -> tuple[str, ...]:
+    """The words that mean a named label in every document, where labels are fixed."""
+    return tuple(dict.fromkeys(ALL_WORDS))[NAMED_LABELS.index(label) :: len(NAMED_LABELS)]
+
+
+def word_map(rng: Random, room: int, fixed: bool = False) -> Chat:
+    """A fresh label map over words: every label is tied to three words, an item shows one or two of them.
+
+    With `fixed`, here and below, labels mean the same in every document: there is nothing to learn from demonstrations.
+    """
+    n = rng.choice((number_of_labels(rng), 8))
+    if fixed:
+        labels = rng.sample(NAMED_LABELS, n)
+        words = {label: rng.sample(always(label), 3) for label in labels}
+    else:
+        labels = label_names(rng, n)
+        pool = distinct(rng, lambda: nonsense(rng) if rng.random() < 0.5 else rng.choice(ALL_WORDS), 3 * len(labels))
+        words = {label: pool[3 * i : 3 * i + 3] for i, label in enumerate(labels)}
     shown = rng.choice((1, 2, 2))
     between = rng.choice((" ", " ", ", "))
 
@@ -77,14 +90,15 @@ def word_map(rng: Random, room: int) -> Chat:
     return head + demonstrations(rng, labels, item, room, 3 + 5 * shown)
 
 
-def meaning_map(rng: Random, room: int) -> Chat:
+def meaning_map(rng: Random, room: int, fixed: bool = False) -> Chat:
     """Words of a facet and the names of their classes: each by its own name, or the names dealt out anew.
 
     Without demonstrations only the own name can be right; in a document whose names are flipped, only they tell so.
     """
     facet = rng.choice(("symptom", "symptom", "symptom", "person", "place", "exposure", "time"))
     classes = rng.sample(list(WORDS[facet]), min(len(WORDS[facet]), rng.choice((2, 3, 4, 4, 6))))
-    named = dict(zip(classes, rng.sample(classes, len(classes)) if rng.random() < 0.5 else classes, strict=True))
+    flipped = rng.random() < 0.5 and not fixed
+    named = dict(zip(classes, rng.sample(classes, len(classes)) if flipped else classes, strict=True))
     class_of = {label: name for name, label in named.items()}
     few = rng.choice((2, 3, 4, 8))
     words = {name: rng.sample(WORDS[facet][name], min(few, len(WORDS[facet][name]))) for name in classes}
@@ -95,7 +109,7 @@ def meaning_map(rng: Random, room: int) -> Chat:
     return head + said
 
 
-def facet_map(rng: Random, room: int) -> Chat:
+def facet_map(rng: Random, room: int, fixed: bool = False) -> Chat:
     """A fresh label map over sentences: the classes of one facet, which the reader must find out, are tied to labels.
 
     In three documents of four a label is tied to a few words of its class only, which then come back often. One
@@ -105,7 +119,7 @@ def facet_map(rng: Random, room: int) -> Chat:
     classes = list(WORDS[facet])
     n = min(number_of_labels(rng), len(classes))
     chosen = rng.sample(classes, n)
-    labels = chosen if rng.random() < 0.15 else label_names(rng, n)
+    labels = chosen if rng.random() < 0.15 or fixed else label_names(rng, n)
     class_of = dict(zip(labels, chosen, strict=True))
     few = rng.choice((2, 3, 5, 8))  # eight are nearly all of a class
     narrow = {label: tuple(rng.sample(WORDS[facet][name], few)) for label, name in class_of.items()}
@@ -164,9 +178,9 @@ def rule_items(rng: Random, rule: Rule, n: int) -> list[tuple[str, bool]]:
     return found
 
 
-def rule_map(rng: Random, room: int) -> Chat:
+def rule_map(rng: Random, room: int, fixed: bool = False) -> Chat:
     """Lists of words sorted in two by a rule that nobody says: what comes first, last, at all, how many there are."""
-    yes, no = label_names(rng, 2)
+    yes, no = ("yes", "no") if fixed else label_names(rng, 2)
     items = rule_items(rng, rng.choice(RULES), max(4, round((room // 14) ** rng.uniform(0.5, 1.0))))
     head = [system(options(sorted((yes, no))))] if rng.random() < 0.5 else []
     return head + [turn for text, is_so in items for turn in (user(text), assistant(yes if is_so else no))]

@@ -1,0 +1,141 @@
+"""A user's own text as rows of token ids: documents one after the other, an end-of-text between them, cut to length.
+
+By default a token sees the end of the document before it, as in the lecture. Where `apart`, it does not.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from promptlab.errors import DataError
+from promptlab.tiny.tokenizer import BOS, EOS, Tokenizer
+from promptlab.tiny.train import Batch, next_token_loss
+
+END = "<|endoftext|>"  # cuts a text file into documents, as it does in files made for GPT-2
+
+
+def documents(files: Sequence[Path], column: str | None = None) -> list[str]:
+    """The documents of text, markdown and CSV files, in UTF-8, those that are empty or repeated left out.
+
+    A text or markdown file is one document, or as many as lines of <|endoftext|> cut it into; of a CSV file each cell
+    of `column` is one. Raises DataError for a file that cannot be read so, or if there is no text at all.
+    """
+    texts = [text.strip() for file in files for text in documents_of(Path(file), column)]
+    found = list(dict.fromkeys(text for text in texts if text))  # what is held out must not be read elsewhere
+    if not found:
+        raise DataError(f"There is no text in {', '.join(map(str, files)) or 'no files'}.")
+    return found
+
+
+def documents_of(file: Path, column: str | None) -> list[str]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8 (byte {error.start + 1}): save it as UTF-8 text.") from error
+    kind = file.suffix.lower()
+    if kind in (".txt", ".md", ".markdown", ".text"):
+        return text.split(END)
+    if kind != ".csv":
+        raise DataError(f"{file} is a {kind or 'file without an ending'}; text is read from .txt, .md and .csv.")
+    limit = csv.field_size_limit(2**31 - 1)  # a cell may be a whole document; the limit belongs to the process
+    try:
+        table = list(csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise DataError(f"{file} is no CSV: {error}.") from error
+    finally:
+        csv.field_size_limit(limit)
+    columns = [name for name in table[0] if name] if table else []
+    if column not in columns:
+        raise DataError(f"{file} has no column {column!r}; its columns are {', '.join(columns) or 'none'}.")
+    return [row[column] or "" for row in table]
+
+
+def digest(texts: Sequence[str]) -> str:
+    """The sha256 of documents in their order."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+class Stream:
+    """Documents as one endless row of token ids: all of them, then all of them in another order, and so on."""
+
+    def __init__(self, documents: Sequence[Sequence[int]], seed: int):
+        self.documents = [np.array([BOS, *ids, EOS]) for ids in documents]
+        self.seed, self.tokens = seed, sum(map(len, self.documents))
+        self.epoch = lru_cache(maxsize=2)(self._epoch)
+
+    def _epoch(self, number: int) -> NDArray[np.int64]:
+        n = len(self.documents)
+        order = Random(f"text/{self.seed}/{number}").sample(range(n), n)
+        return np.concatenate([self.documents[i] for i in order])
+
+    def rows(self, first: int, n: int, size: int, overlap: int = 1) -> Tensor:
+        """Rows first … first+n-1 of `size` tokens, (n, size), a function of the seed and these numbers.
+
+        A row begins with the last `overlap` tokens of the one before: 1 makes each token a target once an epoch.
+        """
+        stride = size - overlap
+        begin, end = first * stride, (first + n) * stride + overlap
+        epoch = begin // self.tokens
+        ids = np.concatenate([self.epoch(e) for e in range(epoch, (end - 1) // self.tokens + 1)])
+        begin -= epoch * self.tokens
+        return torch.from_numpy(np.stack([ids[i : i + size] for i in range(begin, begin + n * stride, stride)]))
+
+
+def read_apart(tokenizer: Tokenizer, texts: Sequence[str], held_out: float, seed: int) -> tuple[Stream, Stream | None]:
+    """What is trained on, and a share of the tokens that is not (None if the share is 0).
+
+    The documents are put in an order of the seed, and those at its end are held out. The one at the border is cut in
+    two, its beginning read and its end held out: so a single long document will do. Raises DataError for no such share.
+    """
+    if not 0 <= held_out < 1:
+        raise DataError(f"The share of text held out must be at least 0 and less than 1, got {held_out}.")
+    encoded = tokenizer.encode_all(texts)
+    order = Random(f"held out/{seed}").sample(encoded, len(encoded))
+    total = sum(map(len, order))
+    left = total - round(total * held_out)
+    read: list[list[int]] = []
+    held: list[list[int]] = []
+    for ids in order:
+        read += [ids[:left]] if left > 0 else []
+        held += [ids[max(left, 0) :]] if left < len(ids) else []
+        left -= len(ids)
+    if not read or (held_out and not held):
+        raise DataError(f"{total} tokens are too few to hold {held_out:.0%} of them out.")
+    return Stream(read, seed), Stream(held, seed) if held else None
+
+
+def batch_of(rows: Tensor) -> Batch:
+    """Rows (n, T+1) to predict the next token in. That a document begins where one has ended is not counted."""
+    return Batch(rows, (rows[:, 1:] != BOS).float())
+
+
+def apart(tokens: Tensor, causal: bool = True) -> tuple[Tensor, Tensor]:
+    """Positions (B, T) that restart with every document, and who may attend to whom, (B, 1, T, T), documents apart.
+
+    A document begins at <bos>, which stands nowhere else. What comes before a row's first one is a document too.
+    """
+    T = tokens.shape[1]
+    begins = tokens == BOS
+    document = begins.cumsum(1)  # (B, T)
+    at = torch.arange(T).expand_as(tokens)
+    positions = at - torch.where(begins, at, 0).cummax(1).values
+    mask = document[:, :, None] == document[:, None, :]  # (B, T, T)
+    return positions, (mask.tril() if causal else mask)[:, None]
+
+
+def next_token_loss_apart(model: nn.Module, batch: Batch) -> Tensor:
+    """`next_token_loss` where no token sees another document. It takes longer: half of the scores made are not used."""
+    return next_token_loss(model, batch, *apart(batch.tokens[:, :-1]))

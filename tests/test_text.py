@@ -1,0 +1,126 @@
+"""A user's own text as training data."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from promptlab.errors import DataError, SetupError
+from promptlab.tiny.adapt import adapt
+from promptlab.tiny.checkpoint import load, save
+from promptlab.tiny.model import Config, Transformer
+from promptlab.tiny.text import Stream, apart, batch_of, documents, next_token_loss_apart, read_apart
+from promptlab.tiny.tokenizer import BOS, EOS, Tokenizer
+from promptlab.tiny.train import next_token_loss
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.train(["some words of a text about fever and cough"] * 20, 280)
+
+
+def test_documents_are_those_of_text_markdown_and_csv_files_each_once(tmp_path):
+    (tmp_path / "a.txt").write_text("one<|endoftext|>two\n<|endoftext|>  \n", encoding="utf-8")
+    (tmp_path / "b.md").write_text("# three", encoding="utf-8")
+    (tmp_path / "c.csv").write_text('id,note\n1,"four\nlines"\n2,two\n3,\n', encoding="utf-8")
+    files = [tmp_path / name for name in ("a.txt", "b.md", "c.csv")]
+    assert documents(files, "note") == ["one", "two", "# three", "four\nlines"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.pdf", b"%PDF", ".txt, .md and .csv"),
+        ("a.txt", b"caf\xe9", "UTF-8"),
+        ("a.txt", b"  \n", "no text"),
+        ("a.csv", b"id,text\n1,x\n", "no column 'note'"),
+        ("a.csv", b"", "no column 'note'"),
+    ],
+)
+def test_a_file_that_holds_no_text_is_named(tmp_path, name, content, told):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=told):
+        documents([tmp_path / name], "note")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        documents([tmp_path / "none.txt"])
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.lists(st.integers(10, 50), max_size=9), min_size=1, max_size=6), st.integers(2, 12), st.integers(0, 9)
+)
+def test_rows_run_through_all_documents_with_their_ends_once_an_epoch(texts, size, seed):
+    stream = Stream(texts, seed)
+    whole = stream.rows(0, 3 * stream.tokens, 2, overlap=1)[:, 0].tolist()  # three epochs, token by token
+    for epoch in range(3):
+        ids = whole[epoch * stream.tokens : (epoch + 1) * stream.tokens]
+        found, one = [], []
+        for token in ids:
+            one.append(token)
+            if token == EOS:
+                assert one[0] == BOS
+                found.append(one[1:-1])
+                one = []
+        assert sorted(found) == sorted(texts)
+    rows = stream.rows(2, 3, size)
+    assert torch.equal(rows[1:, 0], rows[:-1, -1])  # a row begins with the token that the one before ended with
+    assert torch.equal(rows, Stream(texts, seed).rows(2, 3, size))
+
+
+def test_what_is_held_out_is_read_nowhere_else_and_as_much_as_asked_for(tokenizer):
+    texts = [f"text number {i} about fever" for i in range(50)]
+    read, held = read_apart(tokenizer, texts, 0.2, seed=0)
+    total = sum(map(len, tokenizer.encode_all(texts)))
+    kept = sum(len(d) - 2 for d in held.documents)
+    assert kept == round(0.2 * total)
+    assert sum(len(d) - 2 for d in read.documents) + kept == total
+    assert read_apart(tokenizer, texts, 0.0, seed=0)[1] is None
+    with pytest.raises(DataError, match="at least 0 and less than 1"):
+        read_apart(tokenizer, texts, 1.0, seed=0)
+    with pytest.raises(DataError, match="too few"):
+        read_apart(tokenizer, ["a"], 0.1, seed=0)
+
+
+def test_with_the_block_mask_a_neighbour_changes_nothing_and_without_it_something():
+    model = Transformer(Config(vocab_size=60, d_model=32, n_layers=2, n_heads=2, d_ff=64, context=64))
+    model.initialise(torch.Generator().manual_seed(0)).eval()
+    first, other, last = [BOS, 11, 12, 13, EOS], [BOS, 21, 22, 23, EOS], [BOS, 14, 15, 16, EOS]
+    with torch.no_grad():
+        read = {}
+        for name, before in (("first", first), ("other", other)):
+            tokens = torch.tensor([[*before, *last]])
+            read[name] = model(tokens)[0, 5:], model(tokens, *apart(tokens))[0, 5:]
+        alone = model(torch.tensor([last]))[0]
+    assert torch.equal(read["first"][1], read["other"][1])
+    torch.testing.assert_close(read["first"][1], alone, atol=1e-6, rtol=0)
+    assert not torch.allclose(read["first"][0], read["other"][0], atol=1e-4)
+
+
+def test_the_loss_of_documents_apart_is_that_of_each_alone():
+    model = Transformer(Config(vocab_size=60, d_model=32, n_layers=2, n_heads=2, d_ff=64, context=64))
+    model.initialise(torch.Generator().manual_seed(0))
+    texts = [[BOS, 11, 12, 13, EOS], [BOS, 14, 15, EOS]]
+    together = next_token_loss_apart(model, batch_of(torch.tensor([[*texts[0], *texts[1]]])))
+    each = sum(next_token_loss(model, batch_of(torch.tensor([text]))) for text in texts)
+    torch.testing.assert_close(together, each)
+
+
+def test_pretraining_goes_on_with_a_text_and_tells_what_was_gained_and_forgotten(tmp_path, tokenizer):
+    init = tmp_path / "init"
+    config = Config(vocab_size=len(tokenizer), d_model=32, n_layers=2, n_heads=2, d_ff=64, context=64)
+    save(init, Transformer(config).initialise(torch.Generator().manual_seed(0)), tokenizer)
+    text = tmp_path / "notes.txt"
+    text.write_text("fever and cough some words\n" * 400, encoding="utf-8")
+    options = {"lr": 5e-3, "tokens_per_step": 512, "threads": 1, "bf16": False}
+    model, told = adapt(tmp_path / "run", init, [text], steps=60, **options)
+    assert told.text_after < told.text_before / 3
+    assert told.mixture_before > 1
+    again, retold = adapt(tmp_path / "run", init, [text], steps=60, **options)  # finished: nothing is left to do
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert (retold.text_after, retold.mixture_after) == (told.text_after, told.mixture_after)
+    assert model.config == load(tmp_path / "run").model.config
+    with pytest.raises(SetupError, match="was begun with"):
+        adapt(tmp_path / "run", init, [text], steps=60, **{**options, "lr": 1e-3})
