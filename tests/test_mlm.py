@@ -140,7 +140,6 @@ def trained(tmp_path_factory):
         steps=500,
         seed=1,
         lr=5e-3,
-        warmup=50,
         tokens_per_step=512,
         held_out=0.05,
         threads=1,
@@ -247,7 +246,6 @@ def test_a_run_that_is_gone_on_with_ends_where_one_without_a_stop_does(tmp_path)
         "bf16": False,
         "quiet": True,
         "long_from": 3,
-        "warmup": 2,
         "tokens_per_step": 256,
     }
     whole = pretrain_masked(tmp_path / "whole", steps=4, decay=0.0, **options)

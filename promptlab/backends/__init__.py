@@ -36,6 +36,9 @@ EXTRAS = {  # which extra brings a package
     "aiohttp": "openai,anthropic",
     "transformers": "hf",
     "peft": "hf",
+    "accelerate": "train-hf",
+    "datasets": "train-hf",
+    "trl": "train-hf",
     "vllm": "vllm",
     "opentelemetry": "otel",
 }

@@ -112,7 +112,6 @@ def pretrain_masked(
     long_from: int | None = None,
     seed: int = 0,
     lr: float = 2e-3,
-    warmup: int = 100,
     decay: float = 0.4,
     tokens_per_step: int = TOKENS_PER_STEP,
     held_out: float = 0.1,
@@ -124,21 +123,22 @@ def pretrain_masked(
 
     It reads the user's `files` (see `text.documents`) or, without any, the synthetic mixture of the bundled model. With
     `init` it starts from that checkpoint, which may be causal. Rows have 256 tokens, and from step `long_from` on (by
-    default the last tenth, as Devlin et al., A.2) as many as the context. Of the files' text a share `held_out` is not
-    read, and tells at the end how well gaps are filled. A run that is gone on with may be given other `steps`,
-    `long_from` and `decay`; another seed, rate, start, shape or text is a SetupError.
+    default the last tenth, as Devlin et al., A.2) as many as the context; the rate warms up in the first tenth, at most
+    100 steps. Of the files' text a share `held_out` is not read, and tells at the end how well gaps are filled. A run
+    that is gone on with may be given other `steps`, `long_from` and `decay`; another seed, rate, start, shape or text
+    is a SetupError.
     """
     torch.set_num_threads(threads)
     run.mkdir(parents=True, exist_ok=True)
     texts = documents(files, column) if files else []
     config = config or Config()
-    given = {"seed": seed, "lr": lr, "warmup": warmup, "bf16": bf16, "tokens_per_step": tokens_per_step}
+    given = {"seed": seed, "lr": lr, "bf16": bf16, "tokens_per_step": tokens_per_step}
     begun = {"init": str(init)} if init else {"config": asdict(config)}
     read_from = {"text": digest(texts), "held_out": held_out} if texts else {}
     same_run(run / "mlm.json", {**given, **begun, **read_from})
     model, tokenizer = start(run, init, config, texts, seed)
     if not quiet:
-        print(f"{parameter_count(model):,} parameters, {steps * tokens_per_step / 1e6:.0f} M tokens", flush=True)
+        print(f"{parameter_count(model):,} parameters, {steps * tokens_per_step / 1e6:.1f} M tokens", flush=True)
     context = model.config.context
     reading = Reading(seed, context, steps * 9 // 10 if long_from is None else long_from, 0, tokens_per_step)
     losses: list[float] = []
@@ -169,7 +169,7 @@ def pretrain_masked(
             n = max(1, TOKENS_AT_ONCE // batch.inputs.shape[1])
             return [Masked(*(x[i : i + n] for x in batch)) for i in range(0, len(batch.inputs), n)]
 
-        recipe = Recipe(steps, lr=lr, warmup=warmup, decay=decay, bf16=bf16)
+        recipe = Recipe(steps, lr=lr, warmup=min(100, steps // 10), decay=decay, bf16=bf16)
         train(model, batch_at, masked_token_loss, recipe, state=run / "state", save_every=100, on_step=on_step)
     save(run, model, tokenizer)
     if held is not None and not quiet:

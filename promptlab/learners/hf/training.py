@@ -1,0 +1,126 @@
+"""What training with TRL has in common: a checkpoint to start from, a Recipe in TRL's words, and what comes out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from promptlab.backends import needs
+from promptlab.backends.pretrained import pretrained
+from promptlab.errors import PromptlabError, SetupError
+from promptlab.tiny.lora import EMBEDDING, LINEAR, LoRA
+from promptlab.tiny.sft import AT_ONCE, BATCH
+from promptlab.tiny.train import Recipe
+from promptlab.types import Message
+
+OnStep = Callable[[int, Mapping[str, float]], None]  # a step's number, from 0, and what TRL tells of it
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model of `transformers`, or one of PEFT around it, in evaluation mode, and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+    def save(self, folder: Path) -> None:
+        """As safetensors, with the tokenizer: all weights, or the adapter alone where there is one."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def merged(self) -> Trained:
+        """With the adapter's update added to the weights; itself where there is none."""
+        return Trained(self.model.merge_and_unload(), self.tokenizer) if hasattr(self.model, "peft_config") else self
+
+
+def begin(name: str | Path, kind: str = "AutoModelForCausalLM") -> Trained:
+    """The checkpoint that a training starts from, in float32. The trainer moves it to its device."""
+    for package in ("transformers", "peft", "accelerate", "datasets", "trl"):
+        needs(package)
+    tokenizer, model, _ = pretrained(kind, str(name), "float32", "cpu")
+    return Trained(model, tokenizer)
+
+
+def peft_config(lora: LoRA | None, **kind: Any) -> Any:
+    """A LoRA as PEFT has it: all linear layers, whatever the model calls them, or the modules that were named."""
+    if lora is None:
+        return None
+    from peft import LoraConfig
+
+    targets = "all-linear" if lora.targets == LINEAR else list(lora.targets)
+    tied = {"ensure_weight_tying": True} if EMBEDDING in lora.targets else {}
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT divides by the rank, whole or not
+        use_rslora=lora.rslora,
+        target_modules=targets,
+        **({"task_type": "CAUSAL_LM"} | tied | kind),
+    )
+
+
+def said(recipe: Recipe, seed: int, n: int, **options: Any) -> dict[str, Any]:
+    """A recipe as TRL's configs have it; `options` are entries of those configs, and come last.
+
+    Its warm-up begins at 0 and not at 1 / warmup of the rate. A step is of so many of the n examples as those of
+    `promptlab.tiny`, whatever the number of processes, as far as it divides.
+    """
+    at_once = min(AT_ONCE, n)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as accelerate and torchrun set it
+    falling = round(recipe.steps * recipe.decay)
+    return {
+        "max_steps": recipe.steps,
+        "learning_rate": recipe.lr,
+        "lr_scheduler_type": "warmup_stable_decay",
+        "lr_scheduler_kwargs": {"num_decay_steps": falling, "decay_type": "linear", "min_lr_ratio": 0.1},
+        "warmup_steps": min(recipe.warmup, recipe.steps - falling),
+        "weight_decay": recipe.weight_decay,
+        "adam_beta1": recipe.betas[0],
+        "adam_beta2": recipe.betas[1],
+        "max_grad_norm": recipe.clip,
+        "bf16": recipe.bf16,
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": max(1, min(BATCH, n) // (at_once * processes)),
+        "activation_checkpointing": False,
+        "seed": seed,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+    } | options
+
+
+def run(trainer: type, config: type, given: dict[str, Any], on_step: OnStep | None, **parts: Any) -> Trained:
+    """Train with one of TRL's trainers. Raises PromptlabError where training diverges."""
+    from datasets import disable_progress_bars
+    from transformers import PrinterCallback, TrainerCallback
+
+    class Telling(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+            if on_step is not None and logs and "loss" in logs:  # the last ones are about the whole run
+                on_step(state.global_step - 1, {name: float(value) for name, value in logs.items()})
+
+    disable_progress_bars()
+    with TemporaryDirectory() as scratch:
+        made = trainer(args=config(scratch, **given), callbacks=[Telling()], **parts)
+        made.remove_callback(PrinterCallback)
+        made.train()
+    model = made.accelerator.unwrap_model(made.model).eval()
+    if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
+        raise PromptlabError("Training diverged: the weights are not finite numbers. Lower the rate.")
+    return Trained(model, parts["processing_class"])
+
+
+def turns(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """A chat as TRL's data sets have it."""
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def refuse_without_template(name: str | Path, tokenizer: Any) -> None:
+    if tokenizer.chat_template is None:
+        raise SetupError(
+            f"{name} has no chat template, by which prompts and replies are told apart; fine-tune it first."
+        )
