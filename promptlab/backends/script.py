@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from promptlab.errors import ModelError, ReplayMiss, SetupError
+from promptlab.errors import ModelError, PromptlabError, ReplayMiss, SetupError
 from promptlab.program import Program, discard
 from promptlab.runners import run
 from promptlab.types import Backend, Reply, Request
@@ -83,7 +83,7 @@ def replay(program: Program[T], recorded: Recorded | Path, *, model: str = "") -
     """
     try:
         answers = _recorded(recorded, model)
-    except SetupError:
+    except PromptlabError:  # there is none, or no such model in it
         discard(program)
         raise
     return run(program, answers)
