@@ -13,7 +13,7 @@ from studies import called, rows_of, write_csv
 from promptlab.cli import main
 from promptlab.compare.telling import Pace
 
-COMMANDS = ["compare", "ask", "lint", "report", "models", "export", "train", "train pretrain"]
+COMMANDS = ["compare", "ask", "lint", "report", "models", "export", "train", "train pretrain", "train mlm", "train text"]
 
 
 @pytest.fixture
