@@ -219,6 +219,16 @@ def test_answers_that_cannot_be_read_count_at_their_most():
     assert budget.spent == Amount(2, 2 * (1 + 16 + 20))
 
 
+def test_what_is_not_sent_in_a_long_pause_takes_no_tokens():
+    budget = Budget(tokens=100)
+    with FakeServer(["x"], faults=[Fault.status(429, retry_after="1000")]) as server:
+        backend = model(f"openai:m@{server.url}", key="x", attempts=1, budget=budget)
+        results = run([asked(f"{i}") for i in range(9)], backend, max_in_flight=1)
+        assert {type(result).__name__ for result in results} == {"Unavailable"}
+        assert len(server.received) == 1
+    assert budget.spent.tokens == 0
+
+
 def test_what_is_cancelled_counts_at_its_most():
     budget = Budget(calls=9, tokens=1_000)
 
