@@ -248,6 +248,7 @@ def test_ending_early_ends_all_in_flight_at_once_and_closes_the_programs(how):
 def press_ctrl_c(after_s: float) -> None:
     main = threading.main_thread().ident
     assert main is not None
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell has started with & ignores it
     threading.Timer(after_s, signal.pthread_kill, [main, signal.SIGINT]).start()
 
 

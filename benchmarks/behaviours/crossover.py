@@ -17,7 +17,7 @@ from promptlab.tiny.data.chat import distinct, nonsense
 from promptlab.tiny.data.label_maps import HELD_OUT_LABELS, HELD_OUT_RULES
 from promptlab.types import Example
 
-SEEDS, SIZES = 5, (32, 100, 320, 1000)
+SEEDS, SIZES = 5, (32, 128, 512)
 
 
 def task(n_train: int, n_test: int) -> Task:
