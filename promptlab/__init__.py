@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from promptlab.backends.script import replay
     from promptlab.backends.wrappers.budget import Budget
     from promptlab.compare.runner import compare
-    from promptlab.learners import finetuned, in_context
+    from promptlab.learners.finetuned import finetuned
+    from promptlab.learners.in_context import in_context
     from promptlab.prompt import Prompt
     from promptlab.runners.mapping import amap
     from promptlab.runners.mapping import map as map

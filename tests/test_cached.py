@@ -595,6 +595,35 @@ def test_processes_may_make_the_same_file_at_the_same_time(tmp_path: Path):
     assert [len(Record(tmp_path / f"calls.db-{i}")) for i in range(20)] == [1] * 20
 
 
+FORKED = """
+import os, sys
+from promptlab import ask, run
+from promptlab.backends.wrappers.cached import Cached
+from promptlab.testing import Script
+
+async def asked(question):
+    return (await ask(question)).text
+
+cached = Cached(Script(lambda request: "a"), sys.argv[1], identity={"name": "test"})
+run(asked("before"), cached)
+connection = cached.record._db
+children = []
+for i in range(2):
+    children += [os.fork()]
+    if children[-1] == 0:
+        run([asked(f"{i} {j}") for j in range(50)], cached)
+        os._exit(cached.record._db is connection)
+run([asked(f"parent {j}") for j in range(50)], cached)
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children], len(cached.record))
+"""
+
+
+def test_forked_processes_open_the_file_anew(tmp_path: Path):
+    command = [sys.executable, "-c", FORKED, str(tmp_path / "calls.db")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[0, 0] 151\n", "")
+
+
 # ---- replay
 
 

@@ -13,7 +13,8 @@ from studies import called, rows_of, write_csv
 from promptlab.cli import main
 from promptlab.compare.telling import Pace
 
-COMMANDS = ["compare", "ask", "lint", "report", "models", "export", "train", "train pretrain", "train mlm", "train text"]
+TRAIN = ("pretrain", "mlm", "text", "sft", "head", "lora", "reward", "dpo", "rlhf")
+COMMANDS = ["compare", "ask", "lint", "report", "models", "export", "train", *(f"train {command}" for command in TRAIN)]
 
 
 @pytest.fixture
@@ -279,7 +280,8 @@ def test_default_arms_that_the_model_cannot_do_are_left_out_and_named(promptlab,
     assert {row["arm"] for row in rows_of(Path("run"))} == {"majority", "tfidf", "few-shot", "few-shot-nearest"}
     [line] = [line for line in err.splitlines() if "Left out, since the model cannot do them" in line]
     assert "few-shot-calibrated (calibration needs log-probabilities, which Asked does not give)" in line
-    assert "head, sft (Asked cannot be fine-tuned here; tiny can)." in line
+    assert "head (Asked cannot be fine-tuned here; tiny can)" in line
+    assert "sft (Asked cannot be fine-tuned here; tiny and hf can)." in line
     assert promptlab("compare --resume run --jobs 1")[0] == 0
 
 

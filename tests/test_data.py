@@ -25,9 +25,8 @@ from promptlab.tiny.data.label_maps import (
     word_map,
 )
 from promptlab.tiny.data.mixture import MIXTURE
-from promptlab.tiny.data.stream import ANSWER_WEIGHT, OTHER_WEIGHT, documents, rows
+from promptlab.tiny.data.stream import ANSWER_WEIGHT, OTHER_WEIGHT, Reading, documents, rows
 from promptlab.tiny.data.world import TEMPLATES, WORDS, sentence
-from promptlab.tiny.pretrain import pretraining_batch
 from promptlab.tiny.probe import label_map_question
 from promptlab.tiny.tokenizer import BOS, EOS
 
@@ -49,10 +48,10 @@ def test_a_row_is_a_function_of_its_seed_and_number(tiny_tokenizer):
     assert len({row.tobytes() for row in ids}) == 8
 
 
-def test_steps_of_a_run_have_rows_of_their_own(tiny_tokenizer, random_model):
+def test_steps_of_a_run_have_rows_of_their_own(tiny_tokenizer):
     def rows_of(step):
-        batches = pretraining_batch(tiny_tokenizer, random_model.config, 0, step, long_from=2)
-        return [row.numpy().tobytes() for batch in batches for row in batch.tokens]
+        ids, _ = Reading(0, 1024, long_from=2, early=1, later=2).rows(tiny_tokenizer, step)
+        return [row.tobytes() for row in ids]
 
     steps = [rows_of(step) for step in (0, 1, 2)]
     assert rows_of(1) == steps[1]

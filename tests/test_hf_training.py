@@ -117,7 +117,7 @@ def test_the_reward_rises(random_folder, algorithm):
     assert sum(seen[-64:]) / 64 > sum(seen[:64]) / 64 + 2
 
 
-def test_what_cannot_be_learnt_from_is_counted_as_by_tiny(random_folder):
+def test_what_cannot_be_learnt_from_is_counted_as_by_tiny(random_folder, tmp_path):
     chat = [Message("user", "hi")]
     with pytest.raises(DataError, match="1 of 2 answers leave no room"):
         sft(random_folder, [[*chat, Message("assistant", "a")], [*chat, Message("assistant", "1" * 300)]])
@@ -128,4 +128,19 @@ def test_what_cannot_be_learnt_from_is_counted_as_by_tiny(random_folder):
     with pytest.raises(DataError, match="1 of 1 prompts leave no room"):
         rlhf(random_folder, [[Message("user", "long " * 999)]], lambda prompt, text: 0.0)
     with pytest.raises(SetupError, match="cannot be loaded"):
-        sft("nowhere/at-all", chats_of(1))
+        sft(tmp_path / "nowhere", chats_of(1))
+
+
+@pytest.mark.parametrize("method", ["sft", "lora", "dpo"])
+def test_a_study_fine_tunes_them_as_it_does_the_bundled_model(random_folder, method):
+    from studies import a_task
+
+    from promptlab import finetuned, run
+
+    base = HF(str(random_folder), dtype="float32", device="cpu")
+    task = a_task(6, 2)
+    solver = finetuned(base, method)(task, task.train, 0)
+    [answer] = run([solver.program(task.test[0].input)], solver.backend)
+    assert answer.value in task.labels
+    assert solver.backend.identity["weights"] != base.identity["weights"]
+    assert (solver.trained_parameters < 12_000) == (method == "lora")

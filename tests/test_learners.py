@@ -17,9 +17,10 @@ from studies import a_task
 
 from promptlab import Answer, Example, Message, Task, attempt, finetuned, in_context, run, traced
 from promptlab.backends.tiny import Tiny
-from promptlab.errors import ContextOverflow, SetupError
+from promptlab.errors import ContextOverflow, PromptlabError, SetupError
 from promptlab.learners import ARMS, DEFAULT_ARMS, Solver, arms_named
 from promptlab.learners.baselines import Majority, TfidfLogistic
+from promptlab.learners.finetuned import pairs_of
 from promptlab.learners.lengths import end_of
 from promptlab.strategies import chain_of_thought, self_consistency
 from promptlab.testing import Script
@@ -154,10 +155,12 @@ def test_settings_that_mean_nothing_are_refused(random_tiny):
         in_context(random_tiny, "best")
     with pytest.raises(SetupError, match="calibration needs log-probabilities"):
         in_context(Script(), calibrated=True)
-    with pytest.raises(SetupError, match="known are sft, head"):
-        finetuned(random_tiny, "lora")
-    with pytest.raises(SetupError, match="cannot be fine-tuned here; tiny can"):
+    with pytest.raises(SetupError, match="known are sft, lora, dpo, head"):
+        finetuned(random_tiny, "qlora")
+    with pytest.raises(SetupError, match="cannot be fine-tuned here; tiny and hf can"):
         finetuned(Script())
+    with pytest.raises(SetupError, match="cannot be fine-tuned here; tiny can"):
+        finetuned(Script(), "head")
     for make in (lambda: in_context("tiny"), lambda: finetuned("tiny"), lambda: Solver(None, "tiny")):
         with pytest.raises(SetupError, match=r"runs on a backend, got str\. Pass model\('tiny'\)"):
             make()
@@ -170,7 +173,7 @@ def test_settings_that_mean_nothing_are_refused(random_tiny):
 # ---- fine-tuning
 
 
-@pytest.mark.parametrize("method", ["sft", "head"])
+@pytest.mark.parametrize("method", ["sft", "lora", "dpo", "head"])
 def test_fine_tuning_learns_what_is_trivially_separable(random_tiny, method):
     words = {"yes": "apple", "no": "bolt"}
     train, test = ([Example(" ".join([words[y]] * n), y) for n in many for y in words] for many in ((1, 3, 5), (2, 4)))
@@ -179,18 +182,34 @@ def test_fine_tuning_learns_what_is_trivially_separable(random_tiny, method):
     found = answers(finetuned(random_tiny, method), task, len(train))
     assert [a.value for a in found] == [e.target for e in task.test]
     assert all(torch.equal(w, before[name]) for name, w in random_tiny.model.state_dict().items())  # a copy learned
-    if method == "sft":
+    if method != "head":
         assert [a.generated.value for a in found] == [e.target for e in task.test]
 
 
-@pytest.mark.parametrize("method", ["sft", "head"])
+@pytest.mark.parametrize("method", ["sft", "lora", "dpo", "head"])
 def test_training_that_diverges_is_an_error_not_an_answer(random_tiny, method):
     broken = copy.deepcopy(random_tiny.model)
     with torch.no_grad():
         next(broken.parameters()).fill_(float("nan"))
     task = a_task()
-    with pytest.raises(FloatingPointError, match="training diverged"):
+    with pytest.raises(PromptlabError, match="Training stopped in step 1: the loss is nan"):
         finetuned(Tiny.of(broken, random_tiny.tokenizer), method)(task, task.train[:2], 0)
+
+
+def test_only_what_lora_trains_is_counted(random_tiny):
+    task = a_task()
+    lora, sft = (finetuned(random_tiny, method)(task, task.train[:2], 0) for method in ("lora", "sft"))
+    assert lora.trained_parameters == 8 * 2 * (4 * (32 + 32) + 3 * (32 + 64))  # rank, layers, in + out of each
+    assert lora.trained_parameters < sft.trained_parameters
+
+
+def test_every_label_is_preferred_to_others_at_most_three_of_them():
+    chats = [[Message("user", "a"), Message("assistant", "1")], [Message("user", "b"), Message("assistant", "2")]]
+    found = pairs_of(chats, ["1", "2", "3", "4", "5", "6"], seed=0)
+    assert [pair.chosen for pair in found] == ["1"] * 3 + ["2"] * 3
+    assert all(pair.chosen != pair.rejected for pair in found)
+    assert len({pair.rejected for pair in found[:3]}) == 3
+    assert [pair.rejected for pair in pairs_of(chats, ["1", "2"], seed=0)] == ["2", "1"]
 
 
 def test_a_heads_answer_took_the_tokens_it_read(random_tiny):

@@ -181,6 +181,28 @@ def test_an_incomplete_folder_says_what_it_lacks(tmp_path):
         checkpoint.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hidden_size": 64}, r"of another shape \(model\.embed_tokens\.weight is \(512, 32\) instead of \(512, 64\)"),
+        ({"num_hidden_layers": 3}, r"it lacks 9 weights \(model\.layers\.2"),
+        ({"num_hidden_layers": 1}, r"it has 9 others \(model\.layers\.1"),
+    ],
+)
+def test_weights_of_another_model_are_told_by_name(changes, words, random_folder, tmp_path):
+    with pytest.raises(SetupError, match=f"holds another model: .*{words}"):
+        checkpoint.load(rewritten(random_folder, tmp_path, **changes))
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_half_a_file_is_named(file, random_folder, tmp_path):
+    folder = rewritten(random_folder, tmp_path)
+    whole = (folder / file).read_bytes()
+    (folder / file).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SetupError, match=file):
+        checkpoint.load(folder)
+
+
 def test_the_bundled_checkpoint_loads():
     model, tokenizer, _ = checkpoint.load()
     assert model.config.vocab_size == len(tokenizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from inspect import signature
 from typing import Any
@@ -11,13 +12,14 @@ from promptlab.backends.pretrained import (
     adapted,
     context_of,
     described,
+    digest_of,
     pretrained,
     refuse_what_looks_ahead,
     together,
     weights_of,
 )
 from promptlab.backends.templates import MAX_NEW_TOKENS, Job, decode, encode, jobs_of, pieces, seed_of
-from promptlab.errors import ModelError
+from promptlab.errors import ModelError, SetupError
 from promptlab.options import check
 from promptlab.types import Message, Reply, Request, Token, Usage
 
@@ -43,7 +45,7 @@ class HF:
     def __init__(
         self, name: str, *, adapter: str | None = None, dtype: str = "auto", device: str = "auto", seed: int = 0
     ) -> None:
-        self.name, self.adapter, self.seed = name, adapter, seed
+        self.name, self.adapter, self.seed, self.in_memory = name, adapter, seed, False
         self.tokenizer, self.model, self.device = pretrained(
             "AutoModelForCausalLM", name, dtype, device, padding_side="left"
         )
@@ -57,7 +59,18 @@ class HF:
     def __repr__(self) -> str:
         return f"hf:{self.name}" + (f" with {self.adapter}" if self.adapter else "")
 
+    def of(self, model: Any) -> HF:
+        """This backend with a model that was trained from its own, at its precision and on its device."""
+        new = copy(self)
+        for known in ("identity", "context_tokens"):
+            vars(new).pop(known, None)
+        new.model, new.in_memory = model.to(dtype=self.model.dtype, device=self.device).eval(), True
+        new.model.generation_config = self.model.generation_config
+        return new
+
     def __reduce__(self) -> tuple[Any, ...]:
+        if self.in_memory:
+            raise SetupError("a model made in memory cannot be sent to another process; save it and load it by name.")
         return _load, (self.name, self.adapter, str(self.model.dtype).removeprefix("torch."), self.device, self.seed)
 
     @cached_property
@@ -66,7 +79,7 @@ class HF:
         return {
             "kind": "hf",
             "name": self.name,
-            "weights": weights_of(self.name, self.model),
+            "weights": digest_of(self.model) if self.in_memory else weights_of(self.name, self.model),
             "adapter": weights_of(self.adapter) if self.adapter else None,
             "dtype": str(self.model.dtype),
             "device": self.device,

@@ -76,6 +76,17 @@ def weights_of(name: str, model: Any = None) -> str:
     return found.hexdigest()
 
 
+def digest_of(model: Any) -> str:
+    """The hash of weights that are in memory only."""
+    import torch
+
+    found = hashlib.sha256()
+    for name, weight in model.state_dict().items():
+        found.update(name.encode())
+        found.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
 def described(name: str, model: Any, device: str) -> str:
     """What a model is, for reports."""
     parameters = sum(p.numel() for p in model.parameters())

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from promptlab.commands import tuning
 from promptlab.commands.options import Quiet, Seed
 
-app = typer.Typer(no_args_is_help=True, help="Train the bundled model.")
+app = typer.Typer(no_args_is_help=True, help="Train the bundled model, or fine-tune one of Hugging Face's.")
 
 
 @app.command(epilog="Example: `promptlab train pretrain runs/nano --preset nano --minutes 10`")
@@ -152,3 +153,6 @@ def continue_on_text(
     )
     print(f"perplexity of the text held out: {told.text_before:.1f} before, {told.text_after:.1f} after")
     print(f"perplexity of what it was pretrained on: {told.mixture_before:.2f} before, {told.mixture_after:.2f} after")
+
+
+tuning.add_to(app)

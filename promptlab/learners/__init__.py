@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from promptlab.errors import SetupError
 from promptlab.learners.baselines import Majority, TfidfLogistic
-from promptlab.learners.finetuned import finetuned
+from promptlab.learners.finetuned import chats_of, finetuned
 from promptlab.learners.in_context import in_context
 from promptlab.learners.nli import zero_shot_nli
 from promptlab.learners.solver import Learner, Solver
@@ -21,6 +21,7 @@ __all__ = [
     "Learner",
     "Solver",
     "arms_named",
+    "chats_of",
     "default_arms",
     "finetuned",
     "in_context",
@@ -40,6 +41,8 @@ ARMS: dict[str, Callable[[Backend], Learner]] = {
     "nli": zero_shot_nli,
     "head": lambda base: finetuned(base, "head"),
     "sft": lambda base: finetuned(base, "sft"),
+    "lora": lambda base: finetuned(base, "lora"),
+    "dpo": lambda base: finetuned(base, "dpo"),
 }
 DEFAULT_ARMS = ("majority", "tfidf", "few-shot", "few-shot-nearest", "few-shot-calibrated", "head", "sft")
 NLI_ARMS = ("majority", "tfidf", "nli")  # for a base model that only tells what entails what

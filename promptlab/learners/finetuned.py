@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from random import Random
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from promptlab.errors import SetupError
 from promptlab.learners.in_context import in_both_ways, reply_tokens
@@ -19,14 +20,22 @@ from promptlab.types import Answer, Backend, Example, Message
 if TYPE_CHECKING:
     from torch import nn
 
+    from promptlab.backends.hf import HF
     from promptlab.backends.tiny import Tiny
+    from promptlab.tiny.pairs import Pair
 
+Chats = Sequence[Sequence[Message]]  # each ends in the reply
 M = TypeVar("M", bound="nn.Module")
 
 METHODS = {
     "sft": "all weights, next-token prediction on the label",
+    "lora": "LoRA adapters, next-token prediction on the label",
+    "dpo": "all weights, the label preferred to others (DPO with a term of next-token prediction)",
     "head": "all weights and a classification head, softmax(W h + b)",
 }
+DPO_RATE = 2e-4  # higher than that of preferences among long replies: a label is one or two tokens
+OF_HF = ("sft", "lora", "dpo")
+MOST_PAIRS = 3  # of an example with every other label, by DPO
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,9 @@ class FineTuned:
         check_backend(self.base, "finetuned")
         if self.method not in METHODS:
             raise SetupError(f"finetuned(method={self.method!r}): known are {', '.join(METHODS)}.")
-        if not hasattr(self.base, "model") or not hasattr(self.base, "tokenizer"):
-            raise SetupError(f"{name_of(self.base)} cannot be fine-tuned here; tiny can.")
+        if not trainable(self.base, self.method):
+            can = "tiny can" if self.method not in OF_HF else "tiny and hf can"
+            raise SetupError(f"{name_of(self.base)} cannot be fine-tuned here; {can}.")
 
     @property
     def description(self) -> str:
@@ -52,32 +62,109 @@ class FineTuned:
     def __call__(self, task: Task, examples: Sequence[Example], seed: int) -> Solver:
         if not examples:
             raise ValueError(f"{self.method} needs at least one labelled example")
-        return (tune_head if self.method == "head" else tune_sft)(self.base, task, examples, seed)
+        if self.method == "head":
+            return tune_head(self.base, task, examples, seed)
+        return tune_replies(self.base, self.method, task, examples, seed)
 
 
-def tune_sft(base: Backend, task: Task, examples: Sequence[Example], seed: int) -> Solver:
+def trainable(base: Any, method: str) -> bool:
+    """Whether there is a way to train a backend so."""
+    if not hasattr(base, "model") or not hasattr(base, "tokenizer"):
+        return False  # and nothing heavy was imported to find that out
+    from promptlab.backends import needs
+    from promptlab.backends.hf import HF
+    from promptlab.backends.tiny import Tiny
+
+    if isinstance(base, HF) and method in OF_HF:
+        needs("trl")
+        if base.adapter:
+            raise SetupError(f"{name_of(base)}: an adapter is not trained on; merge it into a checkpoint first.")
+        return True
+    return isinstance(base, Tiny)
+
+
+def tune_replies(base: Any, method: str, task: Task, examples: Sequence[Example], seed: int) -> Solver:
     """Train a copy of the base model to reply to a bare text with its label, then ask it so.
 
     Which labels there are is learnt, not said: a prompt without that list is what makes a fine-tuned model cheap to
     ask. A text too long for the context is cut at its beginning, in training and when asked; an instruction stays.
     """
     from promptlab.backends.tiny import Tiny
-    from promptlab.tiny.model import parameter_count
-    from promptlab.tiny.sft import sft
 
-    assert isinstance(base, Tiny)
     prompt = replace(task.prompt, says_format=False)
     cut = cutter(base, prompt)
-    chats = [[*prompt.render(cut(e.input)), Message("assistant", str(e.target))] for e in examples]
-    trained = Tiny.of(finite(sft(base.model, base.tokenizer, chats, seed)), base.tokenizer)
+    chats = chats_of(base, prompt, examples)
+    pairs = pairs_of(chats, task.labels, seed) if method == "dpo" else []
+    tuned = (tuned_tiny if isinstance(base, Tiny) else tuned_hf)(base, method, chats, pairs, seed)
 
     async def program(question: str) -> Answer:
-        return await in_both_ways(cut(question), prompt, trained)
+        return await in_both_ways(cut(question), prompt, tuned.backend)
 
-    return Solver(program, trained, parameter_count(trained.model))
+    return Solver(program, tuned.backend, tuned.parameters)
 
 
-def cutter(base: Tiny, prompt: Prompt) -> Callable[[str], str]:
+def chats_of(base: Tiny | HF, prompt: Prompt, examples: Sequence[Example]) -> list[list[Message]]:
+    """What is learnt from: each text as it will be asked, and its label as the reply."""
+    cut = cutter(base, prompt)
+    return [[*prompt.render(cut(e.input)), Message("assistant", str(e.target))] for e in examples]
+
+
+class Tuned(NamedTuple):
+    """A backend of a trained model, and how many numbers were trained."""
+
+    backend: Backend
+    parameters: int
+
+
+def tuned_tiny(base: Tiny, method: str, chats: Chats, pairs: Sequence[Pair], seed: int) -> Tuned:
+    from promptlab.backends.tiny import Tiny
+    from promptlab.tiny.dpo import dpo
+    from promptlab.tiny.lora import add_lora, merge, recipe_for
+    from promptlab.tiny.model import parameter_count
+    from promptlab.tiny.sft import sft, steps_for
+    from promptlab.tiny.train import Recipe
+
+    model, tokenizer = base.model, base.tokenizer
+    if method == "lora":
+        trained = sft(add_lora(model, seed=seed), tokenizer, chats, seed, recipe_for(len(chats)))
+        return Tuned(Tiny.of(finite(merge(trained)), tokenizer), parameter_count(trained))
+    if method == "dpo":
+        recipe = Recipe(steps_for(len(pairs)), lr=DPO_RATE, warmup=10, weight_decay=0.0)
+        trained = dpo(model, tokenizer, pairs, sft_weight=1.0, seed=seed, recipe=recipe)
+    else:
+        trained = sft(model, tokenizer, chats, seed)
+    return Tuned(Tiny.of(finite(trained), tokenizer), parameter_count(trained))
+
+
+def tuned_hf(base: HF, method: str, chats: Chats, pairs: Sequence[Pair], seed: int) -> Tuned:
+    from promptlab.learners.hf.preferences import dpo
+    from promptlab.learners.hf.sft import sft
+    from promptlab.tiny.lora import LoRA
+    from promptlab.tiny.model import parameter_count
+
+    options: dict[str, Any] = {"use_cpu": base.device == "cpu"}
+    if method == "dpo":
+        trained = dpo(base.name, pairs, sft_weight=1.0, seed=seed, **options)
+    else:
+        trained = sft(base.name, chats, lora=LoRA() if method == "lora" else None, seed=seed, **options)
+    return Tuned(base.of(trained.model), parameter_count(trained.model))
+
+
+def pairs_of(chats: Chats, labels: Sequence[str], seed: int) -> list[Pair]:
+    """Each chat's reply before other labels, of which there are `MOST_PAIRS` where there are more."""
+    from promptlab.tiny.pairs import Pair
+
+    if len(labels) < 2:
+        raise ValueError("dpo needs at least two labels to prefer one of")
+    found = []
+    for i, (*prompt, reply) in enumerate(chats):
+        others = [label for label in labels if label != reply.content]
+        some = Random(f"pairs/{seed}/{i}").sample(others, min(MOST_PAIRS, len(others)))
+        found += [Pair(prompt, reply.content, other) for other in some]
+    return found
+
+
+def cutter(base: Tiny | HF, prompt: Prompt) -> Callable[[str], str]:
     """What is left of a text so that its prompt and the reply fit the context."""
     room = base.context_tokens - (reply_tokens(prompt) or 256)
 
@@ -116,5 +203,8 @@ def finite(trained: M) -> M:
 
 
 def finetuned(base: Backend, method: str = "sft") -> FineTuned:
-    """A learner that trains a copy of `base` on the examples it gets: "sft" or "head". `base` must be tiny."""
+    """A learner that trains a copy of `base`, tiny or hf, on the examples it gets: "sft", "lora", "dpo" or "head".
+
+    "head" is of tiny only. A model of hf is read again from its name, in float32, and trained by TRL and PEFT.
+    """
     return FineTuned(base, method)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from promptlab.errors import SetupError
 from promptlab.tiny.model import Config, Transformer
@@ -33,7 +36,7 @@ def load(folder: Path | str = BUNDLED) -> Checkpoint:
     missing = [n for n in ("config.json", "model.safetensors", "tokenizer.json") if not (folder / n).is_file()]
     if missing:
         raise SetupError(f"{folder} is not a checkpoint of the bundled kind: it lacks {', '.join(missing)}.")
-    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    raw = read_json(folder / "config.json")
     if odd := unlike(raw):
         raise SetupError(f"{folder / 'config.json'} {odd}, which the bundled kind of model is not; load it with hf:.")
     config = Config(
@@ -48,9 +51,44 @@ def load(folder: Path | str = BUNDLED) -> Checkpoint:
         causal=raw.get("is_causal", True),
     )
     model = Transformer(config)
-    weights = {name: w.float() for name, w in load_file(folder / "model.safetensors").items()}
-    model.load_state_dict(weights)
-    return Checkpoint(model.eval(), Tokenizer.load(folder / "tokenizer.json"), sha256_of(folder / "model.safetensors"))
+    model.load_state_dict(weights_like(model.state_dict(), folder / "model.safetensors"))
+    read_json(folder / "tokenizer.json")  # a broken one is refused by name
+    tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    if len(tokenizer) > config.vocab_size:
+        raise SetupError(f"{folder} has a tokenizer of {len(tokenizer)} tokens and a model of {config.vocab_size}.")
+    return Checkpoint(model.eval(), tokenizer, sha256_of(folder / "model.safetensors"))
+
+
+def weights_like(expected: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """The weights in a file, in float32, if they are of the names and shapes expected.
+
+    Raises SetupError where the file is no safetensors, or tells what of it is missing, odd or of another shape.
+    """
+    try:
+        found = {name: w.float() for name, w in load_file(file).items()}
+    except (OSError, SafetensorError) as error:
+        raise SetupError(f"{file} is no readable safetensors file: {error}") from error
+    missing, odd = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    other = [name for name in sorted(expected.keys() & found.keys()) if expected[name].shape != found[name].shape]
+    differences = [f"it lacks {len(missing)} weights ({missing[0]})"] if missing else []
+    differences += [f"it has {len(odd)} others ({odd[0]})"] if odd else []
+    if other:
+        shapes = f"{tuple(found[other[0]].shape)} instead of {tuple(expected[other[0]].shape)}"
+        differences.append(f"{len(other)} are of another shape ({other[0]} is {shapes})")
+    if differences:
+        raise SetupError(f"{file} holds another model: {', '.join(differences)}.")
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises SetupError where it cannot be read, or is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SetupError(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise SetupError(f"{path} holds no JSON object.")
+    return found
 
 
 def rope(raw: dict[str, Any]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def dpo(
     rows = pair_rows(tokenizer, pairs, base.config.context)
     reference = reference_of(base, rows)
     model = copy.deepcopy(base)
-    recipe = recipe or Recipe(steps_for(len(rows), epochs=4), lr=1e-4, warmup=10, weight_decay=0.0)
+    recipe = recipe or recipe_for(len(rows))
     batch_of = epochs(len(rows), min(BATCH, len(rows)), recipe.steps, seed)
     seen: list[tuple[Tensor, Tensor]] = []
 
@@ -123,6 +123,11 @@ def dpo(
 
     train(model, batch_at, loss, recipe, on_step=report)
     return model
+
+
+def recipe_for(n: int) -> Recipe:
+    """What suits n pairs."""
+    return Recipe(steps_for(n, epochs=4), lr=1e-4, warmup=10, weight_decay=0.0)
 
 
 def check(kind: str, beta: float, smoothing: float) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from promptlab.tiny.model import Transformer
-from promptlab.tiny.sft import BATCH, alike, epochs, steps_for
+from promptlab.tiny.sft import BATCH, alike, epochs, recipe_for
 from promptlab.tiny.tokenizer import PAD, Tokenizer
 from promptlab.tiny.train import Batch, Recipe, train
 from promptlab.types import Message
@@ -70,11 +70,12 @@ def train_head(
     seed: int = 0,
     frozen: bool = False,
     recipe: Recipe | None = None,
+    on_step: Callable[[int, float], None] | None = None,
 ) -> Classifier:
     """A copy of `base` with a head, both trained on the labelled texts; with `frozen` only the head is."""
     classifier = Classifier(copy.deepcopy(base), labels)
     classifier.body.requires_grad_(not frozen)
-    recipe = recipe or Recipe(steps_for(len(texts)), lr=5e-4, warmup=10, weight_decay=0.01)
+    recipe = recipe or recipe_for(len(texts))
     index = {label: i for i, label in enumerate(labels)}
     batch_of = epochs(len(texts), min(BATCH, len(texts)), recipe.steps, seed)
 
@@ -85,5 +86,5 @@ def train_head(
     def batch_at(step: int) -> list[Batch]:
         return [batch_of_some(few) for few in alike(batch_of(step), lambda i: len(texts[i]))]
 
-    train(classifier, batch_at, label_loss, recipe)
+    train(classifier, batch_at, label_loss, recipe, on_step=on_step)
     return classifier

@@ -11,7 +11,7 @@ import copy
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,8 @@ from torch.nn.utils import parametrize
 
 from promptlab.errors import SetupError
 from promptlab.tiny.model import Transformer
+from promptlab.tiny.sft import recipe_for as of_all_weights
+from promptlab.tiny.train import Recipe
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
@@ -69,6 +71,11 @@ class Adapter(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         return weight + self.lora.scale * (self.B @ self.A)
+
+
+def recipe_for(n: int) -> Recipe:
+    """What suits SFT of adapters on n examples: ten times the rate of all weights, and no decay."""
+    return replace(of_all_weights(n), lr=10 * of_all_weights(n).lr, weight_decay=0.0)
 
 
 def add_lora(base: Transformer, lora: LoRA | None = None, seed: int = 0) -> Transformer:

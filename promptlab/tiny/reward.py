@@ -107,7 +107,7 @@ def reward_model(
     if margins is not None and len(margins) != len(pairs):
         raise DataError(f"there are {len(margins)} margins for {len(pairs)} pairs.")
     model = RewardModel(copy.deepcopy(base))
-    recipe = recipe or Recipe(steps_for(len(rows), epochs=4), lr=3e-4, warmup=10, weight_decay=0.01)
+    recipe = recipe or recipe_for(len(rows))
     batch_of = epochs(len(rows), min(BATCH, len(rows)), recipe.steps, seed)
     seen: list[Tensor] = []
 
@@ -130,6 +130,11 @@ def reward_model(
 
     train(model, batch_at, loss, recipe, on_step=report)
     return model
+
+
+def recipe_for(n: int) -> Recipe:
+    """What suits n pairs."""
+    return Recipe(steps_for(n, epochs=4), lr=3e-4, warmup=10, weight_decay=0.01)
 
 
 def share_right(margins: Iterable[float]) -> float:

@@ -256,7 +256,7 @@ def rlhf(
     or a reward is not a finite number.
     """
     ppo = ppo or PPO()
-    recipe = recipe or Recipe(20 * ppo.steps, lr=1e-4, warmup=5, weight_decay=0.0)
+    recipe = recipe or recipe_for(ppo)
     if recipe.steps % ppo.steps:
         raise SetupError(f"rlhf: {recipe.steps} steps are no whole number of iterations of {ppo.steps} steps.")
     refuse_prompts([len(tokenizer.chat(prompt)) for prompt in prompts], base.config.context)
@@ -293,6 +293,11 @@ def rlhf(
 
     train(policy, batch_at, loss, recipe, state=state, save_every=ppo.steps, on_step=report)
     return policy.body
+
+
+def recipe_for(ppo: PPO, iterations: int = 20) -> Recipe:
+    """So many iterations at a rate that suits the bundled model."""
+    return Recipe(iterations * ppo.steps, lr=1e-4, warmup=5, weight_decay=0.0)
 
 
 def refuse_prompts(prompts: Sequence[int], context: int) -> None:

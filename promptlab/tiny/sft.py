@@ -50,6 +50,11 @@ def steps_for(n: int, epochs: int = 12) -> int:
     return min(160, max(60, epochs * n // BATCH))
 
 
+def recipe_for(n: int) -> Recipe:
+    """What suits n examples, by SFT or with a head."""
+    return Recipe(steps_for(n), lr=5e-4, warmup=10, weight_decay=0.01)
+
+
 def refuse_long(answers: Sequence[int], context: int) -> None:
     """Raises DataError, with counts, where answers of so many tokens leave no room for a prompt."""
     if long := [i for i, n in enumerate(answers) if n >= context]:
@@ -65,6 +70,7 @@ def sft(
     chats: Sequence[Sequence[Message]],
     seed: int = 0,
     recipe: Recipe | None = None,
+    on_step: Callable[[int, float], None] | None = None,
 ) -> Transformer:
     """A copy of `base` trained to say each chat's last message, and then to stop. Prompts are masked from the loss.
 
@@ -81,12 +87,12 @@ def sft(
         ids = tokenizer.chat(prompt)[len(answer) - base.config.context :]
         rows.append(ids + answer)
         starts.append(len(ids))
-    recipe = recipe or Recipe(steps_for(len(rows)), lr=5e-4, warmup=10, weight_decay=0.01)
+    recipe = recipe or recipe_for(len(rows))
     batch_of = epochs(len(rows), min(BATCH, len(rows)), recipe.steps, seed)
 
     def batch_at(step: int) -> list[Batch]:
         some = alike(batch_of(step), lambda i: len(rows[i]))
         return [padded([rows[i] for i in few], [starts[i] for i in few]) for few in some]
 
-    train(model, batch_at, next_token_loss, recipe)
+    train(model, batch_at, next_token_loss, recipe, on_step=on_step)
     return model

@@ -73,28 +73,29 @@ class Cached(Wrapper):
         told = [dumped(request_json(request)) for request in requests]
         keys = [Key(self._who, digest(each)) for each in told]
         asked = {key: (request, each) for key, request, each in zip(keys, requests, told, strict=True)}
-        kept: dict[Key, Reply | ModelError] = {}
         replies: dict[Key, Reply | ModelError] = {}
         failed: set[Key] = set()
-        while todo := {key: each for key, each in asked.items() if key not in replies}:
-            there, own, others = self._sorted(todo)
-            kept |= there
-            replies |= there
+        todo = asked
+        while todo:
+            kept, own, others = self._sorted(todo)
             if own:
                 replies |= await self._led(own, inner)
+            if kept:
+                self._note(kept, asked)
+                replies |= kept
             for key, flight in others.items():
                 reply = await inner.result(flight)
                 if reply is not None and (is_kept(reply) or key in failed):
                     replies[key] = reply
                 elif reply is not None:  # another chance; then what failed for two others has failed here too
                     failed.add(key)
-        self._note(kept, asked)
+            todo = {key: asked[key] for key in others if key not in replies}
         return [replies[key] for key in keys]
 
     def _note(self, kept: Mapping[Key, Reply | ModelError], asked: Mapping[Key, Asked]) -> None:
         """What the cache answered, beside what was sent."""
         ledger = getattr(self.backend, "ledger", None)
-        if kept and ledger is not None:
+        if ledger is not None:
             programs = [asked[key][0].program for key in kept]
             calls = ledger.begin(ledger.model(self._identity), [asked[key][1] for key in kept], "kept", programs)
             ledger.end(calls, list(kept.values()), 0.0)

@@ -97,8 +97,8 @@ def examples_from(
     Raises DataError: a column that is not there, or rows from which nothing can be learned.
     """
     texts = _text_columns(table, text)
-    label = _column(table, label, "label")
-    groups = _column(table, group, "group") if group is not None else None
+    label = column_named(table, label, "label")
+    groups = column_named(table, group, "group") if group is not None else None
     if label in texts:
         raise DataError(f'"{label}" is asked for as text and as label. Name two columns.')
     name = name if name is not None else _stem(table.path)
@@ -135,10 +135,11 @@ def _text_columns(table: Table, text: str | Sequence[str]) -> tuple[str, ...]:
         text = (text,) if text in table.columns else text.split("+")
     if not text:
         raise DataError("No text column asked for. Name at least one.")
-    return tuple(_column(table, column.strip(), "text") for column in text)
+    return tuple(column_named(table, column.strip(), "text") for column in text)
 
 
-def _column(table: Table, name: str, role: str) -> str:
+def column_named(table: Table, name: str, role: str) -> str:
+    """The name, if the table has a column of it; else a DataError that tells those there are, and what is near."""
     if name in table.columns:
         return name
     # Without a header row the names are data, so at most a few words of them are repeated.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from promptlab.backends.pretrained import context_of
+from promptlab.backends import needs
+from promptlab.backends.pretrained import context_of, pretrained
 from promptlab.backends.templates import encode, plain
-from promptlab.errors import DataError
+from promptlab.errors import DataError, SetupError
 from promptlab.learners.hf.training import (
     OnStep,
     Trained,
@@ -25,6 +26,16 @@ from promptlab.tiny.pairs import Chat, Pair, faulty, refuse_faulty
 from promptlab.tiny.sft import steps_for
 from promptlab.tiny.train import Recipe
 from promptlab.types import Message
+
+
+def dpo_recipe_for(n: int, lora: LoRA | None = None) -> Recipe:
+    """What suits n pairs and models of billions of parameters; small ones want a higher rate."""
+    return Recipe(steps_for(n, epochs=4), lr=1e-5 if lora else 1e-6, warmup=10, weight_decay=0.0)
+
+
+def reward_recipe_for(n: int, lora: LoRA | None = None) -> Recipe:
+    """What suits n pairs and models of billions of parameters; small ones want a higher rate."""
+    return Recipe(steps_for(n, epochs=4), lr=1e-4 if lora else 1e-5, warmup=10, weight_decay=0.01)
 
 
 def dpo(
@@ -48,14 +59,11 @@ def dpo(
     """
     check(kind, beta, smoothing)
     begun = prepared(base, pairs)
-    from trl import DPOConfig, DPOTrainer
-
-    recipe = recipe or Recipe(steps_for(len(pairs), epochs=4), lr=1e-5 if lora else 1e-6, warmup=10, weight_decay=0.0)
+    recipe = recipe or dpo_recipe_for(len(pairs), lora)
     term = {"loss_type": [kind, "sft"], "loss_weights": [1.0, sft_weight]} if sft_weight else {"loss_type": [kind]}
     given = {"beta": beta, "label_smoothing": smoothing, "max_length": None, **term, **options}
     return run(
-        DPOTrainer,
-        DPOConfig,
+        "DPO",
         said(recipe, seed, len(pairs), **given),
         on_step,
         model=begun.model,
@@ -86,7 +94,6 @@ def reward_model(
     begun = prepared(base, pairs)
     import torch
     from transformers import AutoModelForSequenceClassification
-    from trl import RewardConfig, RewardTrainer
     from trl.trainer.reward_trainer import suppress_seqcls_warning
 
     kind: Any = AutoModelForSequenceClassification
@@ -94,11 +101,10 @@ def reward_model(
         model = kind.from_pretrained(str(base), num_labels=1, dtype="float32", use_safetensors=True)
     with torch.no_grad():
         model.score.weight.zero_()
-    recipe = recipe or Recipe(steps_for(len(pairs), epochs=4), lr=1e-4 if lora else 1e-5, warmup=10, weight_decay=0.01)
+    recipe = recipe or reward_recipe_for(len(pairs), lora)
     given = {"center_rewards_coefficient": centre, "max_length": None, **options}
     return run(
-        RewardTrainer,
-        RewardConfig,
+        "Reward",
         said(recipe, seed, len(pairs), **given),
         on_step,
         model=model,
@@ -108,16 +114,32 @@ def reward_model(
     )
 
 
+def load_reward(folder: str | Path) -> Trained:
+    """A reward model from the folder that `Trained.save` put it in."""
+    for package in ("transformers", "peft", "trl"):
+        needs(package)
+    tokenizer, model, _ = pretrained("AutoModelForSequenceClassification", str(folder), "float32", "cpu")
+    if model.config.num_labels != 1:
+        raise SetupError(f"{folder} is no reward model: it has {model.config.num_labels} scores and not one.")
+    return Trained(model, tokenizer)
+
+
 def prepared(base: str | Path, pairs: Sequence[Pair]) -> Trained:
     """The checkpoint, once it is clear that the pairs can be learnt from with it."""
     begun = begin(base)
     refuse_without_template(base, begun.tokenizer)
+    refuse_faulty(pairs, faults_of(begun, pairs))
+    return begun
+
+
+def faults_of(base: Trained | str | Path, pairs: Sequence[Pair]) -> Mapping[str, list[int]]:
+    """See `promptlab.tiny.pairs.faults`."""
+    begun = base if isinstance(base, Trained) else begin(base)
 
     def length(prompt: Chat, reply: str) -> int:
         return len(encode(begun.tokenizer, prompt)) + len(plain(begun.tokenizer, reply)) + 1
 
-    refuse_faulty(pairs, faulty(pairs, length, context_of(begun.model)))
-    return begun
+    return faulty(pairs, length, context_of(begun.model))
 
 
 def dataset(pairs: Sequence[Pair], margins: Sequence[float] | None = None) -> Any:

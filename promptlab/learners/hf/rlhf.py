@@ -57,15 +57,13 @@ def rlhf(
         )
     begun = begin(base)
     refuse_without_template(base, begun.tokenizer)
-    import trl
     from datasets import Dataset
 
     refuse_prompts([len(encode(begun.tokenizer, prompt)) for prompt in prompts], context_of(begun.model))
-    recipe = recipe or Recipe(20 * ppo.steps, lr=1e-5 if lora else 1e-6, warmup=5, weight_decay=0.0)
+    recipe = recipe or recipe_for(ppo, lora=lora)
     given = said(recipe, seed, ppo.rollouts // ppo.minibatches, **written(ppo, group), **options)
     return run(
-        getattr(trl, f"{algorithm.upper()}Trainer"),
-        getattr(trl, f"{algorithm.upper()}Config"),
+        algorithm.upper(),
         given,
         on_step,
         model=begun.model,
@@ -75,6 +73,11 @@ def rlhf(
         train_dataset=Dataset.from_list([{"prompt": turns(prompt)} for prompt in prompts]),
         peft_config=peft_config(lora),
     )
+
+
+def recipe_for(ppo: PPO, iterations: int = 20, lora: LoRA | None = None) -> Recipe:
+    """So many iterations at a rate that suits models of billions of parameters; small ones want a higher one."""
+    return Recipe(iterations * ppo.steps, lr=1e-5 if lora else 1e-6, warmup=5, weight_decay=0.0)
 
 
 def written(ppo: PPO, group: int) -> dict[str, Any]:

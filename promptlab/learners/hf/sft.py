@@ -18,6 +18,11 @@ from promptlab.types import Message
 UNCOUNTED = -100  # the label of a token that the loss leaves out
 
 
+def recipe_for(n: int, lora: LoRA | None = None) -> Recipe:
+    """What suits n examples and models of billions of parameters; small ones want a higher rate."""
+    return Recipe(steps_for(n), lr=2e-4 if lora else 2e-5, warmup=10, weight_decay=0.01)
+
+
 def sft(
     base: str | Path,
     chats: Sequence[Sequence[Message]],
@@ -34,7 +39,6 @@ def sft(
     """
     begun = begin(base)
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
 
     if not chats:
         raise DataError("sft needs at least one chat to learn from.")
@@ -48,10 +52,9 @@ def sft(
         {"input_ids": prompt + answer, "labels": [UNCOUNTED] * len(prompt) + answer}
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
-    recipe = recipe or Recipe(steps_for(len(rows)), lr=2e-4 if lora else 2e-5, warmup=10, weight_decay=0.01)
+    recipe = recipe or recipe_for(len(rows), lora)
     return run(
-        SFTTrainer,
-        SFTConfig,
+        "SFT",
         said(recipe, seed, len(rows), **{"max_length": None, **options}),
         on_step,
         model=begun.model,

@@ -28,7 +28,14 @@ class Trained:
     tokenizer: Any
 
     def save(self, folder: Path) -> None:
-        """As safetensors, with the tokenizer: all weights, or the adapter alone where there is one."""
+        """As safetensors, with the tokenizer: all weights, or the adapter alone where there is one.
+
+        Of several processes the first one writes.
+        """
+        from accelerate import PartialState
+
+        if not PartialState().is_main_process:
+            return
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
@@ -68,6 +75,8 @@ def said(recipe: Recipe, seed: int, n: int, **options: Any) -> dict[str, Any]:
     Its warm-up begins at 0 and not at 1 / warmup of the rate. A step is of so many of the n examples as those of
     `promptlab.tiny`, whatever the number of processes, as far as it divides.
     """
+    import torch
+
     at_once = min(AT_ONCE, n)
     processes = int(os.environ.get("WORLD_SIZE", "1"))  # as accelerate and torchrun set it
     falling = round(recipe.steps * recipe.decay)
@@ -85,6 +94,7 @@ def said(recipe: Recipe, seed: int, n: int, **options: Any) -> dict[str, Any]:
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": max(1, min(BATCH, n) // (at_once * processes)),
         "activation_checkpointing": False,
+        "dataloader_pin_memory": torch.cuda.is_available(),
         "seed": seed,
         "logging_steps": 1,
         "save_strategy": "no",
@@ -93,19 +103,23 @@ def said(recipe: Recipe, seed: int, n: int, **options: Any) -> dict[str, Any]:
     } | options
 
 
-def run(trainer: type, config: type, given: dict[str, Any], on_step: OnStep | None, **parts: Any) -> Trained:
-    """Train with one of TRL's trainers. Raises PromptlabError where training diverges."""
+def run(kind: str, given: dict[str, Any], on_step: OnStep | None, **parts: Any) -> Trained:
+    """Train as TRL does for a kind, "SFT" or "DPO" for instance. Raises PromptlabError where training diverges."""
+    import trl
     from datasets import disable_progress_bars
     from transformers import PrinterCallback, TrainerCallback
 
     class Telling(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-            if on_step is not None and logs and "loss" in logs:  # the last ones are about the whole run
+            if (
+                on_step is not None and state.is_world_process_zero and logs and "loss" in logs
+            ):  # the last ones are about the whole run
                 on_step(state.global_step - 1, {name: float(value) for name, value in logs.items()})
 
     disable_progress_bars()
     with TemporaryDirectory() as scratch:
-        made = trainer(args=config(scratch, **given), callbacks=[Telling()], **parts)
+        config = getattr(trl, f"{kind}Config")(scratch, **given)
+        made = getattr(trl, f"{kind}Trainer")(args=config, callbacks=[Telling()], **parts)
         made.remove_callback(PrinterCallback)
         made.train()
     model = made.accelerator.unwrap_model(made.model).eval()

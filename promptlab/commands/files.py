@@ -1,0 +1,78 @@
+"""What the files given to `promptlab train` hold: labelled texts, preferences, prompts and rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from promptlab.compare.data.tables import column_named, read_table
+from promptlab.errors import DataError, SetupError
+from promptlab.prompt import Prompt
+from promptlab.types import Example, Message
+
+if TYPE_CHECKING:
+    from promptlab.tiny.pairs import Pair
+
+
+class Labelled(NamedTuple):
+    """Labelled texts, how they are asked, and warnings about their rows."""
+
+    examples: tuple[Example, ...]
+    labels: tuple[str, ...]
+    prompt: Prompt
+    warnings: list[str]
+
+
+def read_labelled(file: Path, text: str, label: str, instruction: str = "") -> Labelled:
+    """A file of labelled texts, all of it to learn from, and the prompt that the arm "sft" of a study asks with."""
+    from promptlab.compare.study import Arguments, read_source
+
+    source = read_source(Arguments(str(file), text=text, label=label), str(file))
+    labels = tuple(sorted({str(example.target) for example in source.examples}))
+    prompt = Prompt(instruction, Literal[labels], says_format=False)
+    return Labelled(source.examples, labels, prompt, list(source.warnings))
+
+
+def read_pairs(file: Path) -> list[Pair]:
+    """Preferences: columns prompt, chosen and rejected, of a JSONL or CSV file."""
+    from promptlab.tiny.pairs import Pair
+
+    table = read_table(file)
+    names = [column_named(table, name, "preference") for name in ("prompt", "chosen", "rejected")]
+    rows = [[row[name] or "" for name in names] for row in table.rows]
+    return [Pair([Message("user", prompt)], chosen, rejected) for prompt, chosen, rejected in rows]
+
+
+def without(pairs: Sequence[Pair], found: Mapping[str, list[int]]) -> tuple[list[Pair], list[str]]:
+    """The pairs that can be learnt from, and a line on every kind that cannot."""
+    left_out = {i for places in found.values() for i in places}
+    told = [
+        f"{len(places):,} pair(s) {kind} left out (first: number {places[0] + 1})." for kind, places in found.items()
+    ]
+    return [pair for i, pair in enumerate(pairs) if i not in left_out], told
+
+
+def read_prompts(file: Path, name: str) -> list[list[Message]]:
+    """Prompts: a column of a JSONL or CSV file."""
+    table = read_table(file)
+    found = [(row[column_named(table, name, "prompt")] or "").strip() for row in table.rows]
+    if empty := found.count(""):
+        raise DataError(f"{empty} of {len(found)} prompts in {file.name} are empty.")
+    return [[Message("user", prompt)] for prompt in found]
+
+
+def reward_function(name: str) -> Callable[[Any, str], float]:
+    """The function of a prompt and a reply that "module:function" names."""
+    from promptlab.backends import load_attribute
+
+    found = load_attribute(name)
+    if not callable(found):
+        raise SetupError(f"--reward {name} is a {type(found).__name__}, not a function of a prompt and a reply.")
+    return found  # type: ignore[no-any-return]
+
+
+def empty_folder(folder: Path) -> Path:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SetupError(f"{folder} exists and is no empty folder: choose another one.")
+    return folder

@@ -1,0 +1,132 @@
+"""`promptlab train sft|head|lora|dpo|reward|rlhf`: what they read, what they leave behind, what they refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from studies import write_csv
+from test_cli import promptlab  # noqa: F401  the fixture
+from test_preferences import some_pairs
+
+from promptlab import Message, model
+from promptlab.errors import SetupError
+from promptlab.tiny.checkpoint import load
+from promptlab.tiny.heads import load_head
+from promptlab.tiny.lora import adapters, load_adapter
+
+QUICK = ("--steps", "2", "--out", "out")
+
+
+@pytest.fixture
+def typed(promptlab, random_folder, tmp_path):  # noqa: F811
+    """Types `promptlab train …` with the random model, beside its data files."""
+    write_csv(tmp_path / "fruit.csv")
+    wishes = [{"prompt": p.prompt[0].content, "chosen": p.chosen, "rejected": p.rejected} for p in some_pairs(6)]
+    write(tmp_path / "wishes.jsonl", wishes)
+    write(tmp_path / "prompts.jsonl", [{"prompt": f"say {i}"} for i in range(4)])
+    (tmp_path / "rewards.py").write_text("def shortness(prompt, text):\n    return -len(text)\n\nlimit = 3\n")
+
+    def train(command: str, *more: str, kind: str = "tiny") -> tuple[int, str, str]:
+        return promptlab(f"train {command}", *more, "--model", f"{kind}:{random_folder}")
+
+    return train
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def differs(folder: str, from_: Path) -> bool:
+    one, other = load(folder).model.state_dict(), load(from_).model.state_dict()
+    return any(not torch.equal(weight, other[name]) for name, weight in one.items())
+
+
+@pytest.mark.parametrize("command", ["sft fruit.csv", "dpo wishes.jsonl --kind ipo --sft-weight 0.5"])
+def test_what_is_trained_is_a_model_to_ask(typed, random_folder, command):
+    code, said, progress = typed(command, *QUICK)
+    assert (code, said) == (0, "tiny:out\n")
+    assert "2 of 2: loss" in progress
+    assert model("tiny:out").count_tokens([Message("user", "a")]) > 0
+    assert differs("out", random_folder)
+
+
+def test_adapters_are_left_beside_their_sum_with_the_model(typed, random_folder):
+    code, said, _ = typed("lora fruit.csv --rank 3", *QUICK)
+    assert (code, said) == (0, "tiny:out/merged\n")
+    adapted = load_adapter(load(random_folder).model, Path("out"))
+    assert {adapter.lora.rank for _, adapter in adapters(adapted)} == {3}
+    assert differs("out/merged", random_folder)
+
+
+def test_a_head_comes_back_with_its_labels(typed):
+    code, _, _ = typed("head fruit.csv --quiet", *QUICK)
+    assert code == 0
+    classifier, tokenizer = load_head("out", "classifier")
+    assert classifier.labels == ("no", "yes")
+    assert classifier.head.weight.any()
+    assert len(classifier.log_probabilities(tokenizer, ["a plum"])[0]) == 2
+    with pytest.raises(SetupError, match="out holds a classifier, not a reward model"):
+        load_head("out", "reward model")
+
+
+def test_a_reward_model_is_what_rlhf_takes(typed, random_folder):
+    assert typed("reward wishes.jsonl --steps 2 --out judge")[0] == 0
+    reward, tokenizer = load_head("judge", "reward model")
+    assert len(set(reward.rewards(tokenizer, [(p.prompt, p.chosen) for p in some_pairs(3)]))) == 3
+    small = ("--rollouts", "8", "--max-tokens", "4", "--iterations", "1", "--lr", "1e-3")
+    for i, judge in enumerate(("judge", "rewards:shortness")):
+        code, said, told = typed("rlhf prompts.jsonl", "--reward", judge, "--out", f"policy{i}", *small)
+        assert (code, said) == (0, f"tiny:policy{i}\n")
+        assert "1 of 1: reward" in told
+        assert differs(f"policy{i}", random_folder)
+
+
+def test_pairs_that_teach_nothing_are_counted_and_left_out_when_asked(typed, tmp_path):
+    rows = [json.loads(line) for line in (tmp_path / "wishes.jsonl").read_text().splitlines()]
+    same, empty = {**rows[0], "rejected": rows[0]["chosen"]}, {**rows[0], "chosen": " "}
+    write(tmp_path / "some.jsonl", [*rows, same, empty, same])
+    code, _, err = typed("dpo some.jsonl", *QUICK)
+    assert code == 2
+    assert "3 of 9 pairs cannot be learnt from" in err
+    code, _, err = typed("dpo some.jsonl --skip", *QUICK)
+    assert code == 0
+    assert "2 pair(s) whose replies are identical left out (first: number 7)." in err
+    assert "1 pair(s) with an empty reply left out (first: number 8)." in err
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("sft nothing.csv --out out", "No file nothing.csv"),
+        ("sft fruit.csv --text nose --out out", 'has no text column "nose"'),
+        ("dpo fruit.csv --out out", 'has no preference column "prompt"'),
+        ("dpo wishes.jsonl --kind kto --out out", "known are sigmoid, ipo, hinge, robust"),
+        ("sft fruit.csv --out .", ". exists and is no empty folder"),
+        ("rlhf prompts.jsonl --reward nowhere:at_all --out out", "the module nowhere is not installed"),
+        ("rlhf prompts.jsonl --reward rewards:limit --out out", "is a int, not a function"),
+        ("rlhf prompts.jsonl --reward rewards:shortness --algorithm grpo --out out", "--algorithm is ppo"),
+    ],
+)
+def test_wrong_use_is_one_line(typed, command, said):
+    code, _, err = typed(command)
+    assert code in (1, 2)
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_a_head_is_of_tiny_only(typed):
+    code, _, err = typed("head fruit.csv --out out", kind="hf")
+    assert (code, "--model is tiny." in err) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["sft fruit.csv", "lora fruit.csv", "dpo wishes.jsonl", "reward wishes.jsonl"])
+def test_checkpoints_of_hugging_faces_are_trained_by_the_same_commands(typed, command):
+    pytest.importorskip("trl", reason="TRL is not installed")
+    code, said, progress = typed(command, *QUICK, "--lr", "1e-3", kind="hf")
+    assert (code, said) == (0, {"sft": "hf:out\n", "dpo": "hf:out\n"}.get(command.split()[0], "out\n"))
+    assert "2 of 2: loss" in progress
+    adapter = command.startswith("lora")
+    assert Path("out", "adapter_model.safetensors" if adapter else "model.safetensors").exists()
