@@ -28,6 +28,9 @@ def pretrain(
     lr: Annotated[float | None, typer.Option(help="The highest learning rate; the preset's if left out.")] = None,
     decay: Annotated[float, typer.Option(help="The share of the steps in which the rate falls.")] = 0.4,
     init: Annotated[Path | None, typer.Option(help="Go on from this checkpoint's weights instead of nothing.")] = None,
+    new_vocabulary: Annotated[
+        bool, typer.Option("--new-vocabulary", help="With --init: learn a tokenizer for what is read now.")
+    ] = False,
     without: Annotated[
         list[str] | None, typer.Option(help="A twin without it: repetition, scratchpads, or a family.")
     ] = None,
@@ -58,6 +61,7 @@ def pretrain(
         run,
         preset=preset,
         init=init,
+        new_vocabulary=new_vocabulary,
         steps=steps,
         minutes=minutes,
         early=early,

@@ -34,7 +34,7 @@ class Preset:
 
 PRESETS = {
     "nano": Preset(Config(vocab_size=1024, n_layers=4, d_ff=320, context=512), 4000, 3e-3, 4096),
-    "organism": Preset(Config(), 3200, 2e-3),
+    "organism": Preset(Config(), 6400, 2e-3, 4096),
     "small": Preset(Config(d_model=768, n_layers=12, n_heads=12, d_ff=2048), 26_000, 6e-4, 65_536),
     "medium": Preset(Config(d_model=1024, n_layers=24, n_heads=16, d_ff=2752), 46_000, 3e-4, 131_072),
     "large": Preset(Config(d_model=1280, n_layers=36, n_heads=20, d_ff=3456), 54_000, 2.5e-4, 262_144),

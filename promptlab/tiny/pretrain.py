@@ -24,6 +24,7 @@ from promptlab.tiny.presets import TOKENS_AT_ONCE
 from promptlab.tiny.probe import label_map_accuracy
 from promptlab.tiny.tokenizer import Tokenizer
 from promptlab.tiny.train import Batch, Recipe, next_token_loss, train
+from promptlab.tiny.vocabulary import with_vocabulary
 
 EARLY, LATER, LONG = 0.15, 0.55, 0.65  # shares of the steps: see Plan
 FIRST_KEPT = 100  # the step of the first checkpoint that is kept; then twice as many each
@@ -93,14 +94,20 @@ def planned(run: Path, asked: Plan | None, made: Callable[[], Plan]) -> Plan:
     return plan
 
 
-def start(run: Path, init: Path | None, config: Config, seed: int) -> tuple[Transformer, Tokenizer]:
+def start(
+    run: Path, init: Path | None, config: Config, seed: int, new_vocabulary: bool = False
+) -> tuple[Transformer, Tokenizer]:
     """The model and the tokenizer a run starts from; the tokenizer is kept with the run from its first step."""
     kept = run / "tokenizer.json"
     if init is not None:
         model, tokenizer, _ = load(init)
-    else:
-        tokenizer = Tokenizer.load(kept) if kept.exists() else learn_tokenizer(seed, config.vocab_size)
-        model = Transformer(config).initialise(torch.Generator().manual_seed(seed))
+    if init is None or new_vocabulary:
+        learnt = Tokenizer.load(kept) if kept.exists() else learn_tokenizer(seed, config.vocab_size)
+        if init is None:
+            model = Transformer(config).initialise(torch.Generator().manual_seed(seed))
+        else:
+            model = with_vocabulary(model, tokenizer, learnt)
+        tokenizer = learnt
     if parallel.rank() == 0:
         tokenizer.save(kept)
     parallel.wait()
@@ -112,6 +119,7 @@ def pretrain(
     *,
     preset: str = "organism",
     init: Path | None = None,
+    new_vocabulary: bool = False,
     steps: int | None = None,
     minutes: float | None = None,
     early: int | None = None,
@@ -128,8 +136,8 @@ def pretrain(
 ) -> Transformer:
     """Pretrain from nothing, or go on with the run in the folder `run`; the finished model is saved in it too.
 
-    With `init`, the run starts from the weights and the tokenizer of that checkpoint: continued pretraining. With
-    `minutes`, there are as many steps as that time takes by a measurement beforehand. `early`, `later` and `long_from`
+    With `init`, the run starts from the weights and the tokenizer of that checkpoint: continued pretraining; with
+    `new_vocabulary` its tokenizer is made anew from the mixture (`promptlab.tiny.vocabulary`). With `minutes`, there are as many steps as that time takes by a measurement beforehand. `early`, `later` and `long_from`
     are a Plan's; what is not given of them and of the preset's `steps` and `lr` is as there. `without` and
     `fixed_labels` make an ablated twin (`mixture.ablated`).
     A run that is gone on with may be given other steps and `decay`, which change only what is yet to come; another
@@ -144,10 +152,10 @@ def pretrain(
     rate = size.lr if lr is None else lr
     run.mkdir(parents=True, exist_ok=True)
     said = {"seed": seed, "lr": rate, "init": str(init) if init else None, "bf16": bf16}
-    twin = {"preset": preset, "without": sorted(without), "fixed_labels": fixed_labels}
-    absent = {"preset": "organism", "without": [], "fixed_labels": False}
+    twin = {"preset": preset, "without": sorted(without), "fixed_labels": fixed_labels, "new_vocabulary": new_vocabulary}
+    absent = {"preset": "organism", "without": [], "fixed_labels": False, "new_vocabulary": False}
     same_run(run / "pretrain.json", {**said, **twin}, absent)
-    model, tokenizer = start(run, init, size.config, seed)
+    model, tokenizer = start(run, init, size.config, seed, new_vocabulary)
     asked = None if steps is None else Plan.of(steps, early, later, long_from)
     plan = planned(run, asked, lambda: Plan.of(steps_in(preset, minutes, bf16), early, later, long_from))
     reading = Reading(
