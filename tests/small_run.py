@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+
 import torch
 
 from promptlab.tiny.model import Config, Transformer
@@ -20,3 +24,9 @@ def batch_of(step: int, rows: int = 4, length: int = 16) -> Batch:
     tokens = torch.randint(0, CONFIG.vocab_size, (rows, length + 1), generator=generator)
     weights = torch.randint(0, 3, (rows, length), generator=generator) / 2
     return Batch(tokens, weights)
+
+
+def asleep(folder: Path) -> None:
+    """A process that leaves its number in a folder and does nothing for long."""
+    (folder / str(os.getpid())).touch()
+    time.sleep(600)

@@ -1,7 +1,12 @@
 """Pretraining through its one function and its one command."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +192,22 @@ def test_the_estimate_of_operations_is_that_of_the_model(tiny_tokenizer: Tokeniz
         next_token_loss(model, presets.Batch(tokens, torch.ones(2, 256))).backward()
     expected = presets.flops_per_token(config, presets.parameters_of(config), 256) * tokens[:, 1:].numel()
     assert counter.get_total_flops() == pytest.approx(expected, rel=0.15)
+
+
+def test_processes_end_when_the_one_that_waits_for_them_is_killed(tmp_path: Path) -> None:
+    """Also where a shell has started it in the background, with SIGINT ignored."""
+    begin = "import pathlib, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); import small_run; "
+    begin += "from promptlab.tiny import parallel; parallel.run_in(2, small_run.asleep, pathlib.Path(sys.argv[1]))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    waiting = subprocess.Popen([sys.executable, "-c", begin, tmp_path], env=environment, stderr=subprocess.DEVNULL)
+    until(lambda: len(list(tmp_path.iterdir())) == 2)
+    waiting.kill()
+    waiting.wait()
+    until(lambda: not any(Path(f"/proc/{file.name}/mem").exists() for file in tmp_path.iterdir()))
+
+
+def until(condition: Callable[[], bool], at_most_s: float = 120) -> None:
+    end = time.monotonic() + at_most_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)

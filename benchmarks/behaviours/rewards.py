@@ -15,8 +15,8 @@ from promptlab.tiny.reward import RewardModel, reward_accuracy, reward_model
 from promptlab.tiny.rlhf import PPO, Iteration, Reward, rlhf
 from promptlab.tiny.train import Recipe
 
-BETAS = (0.5, 0.1, 0.02, 0.0)
-ITERATIONS = 40
+BETAS = (0.3, 0.05, 0.0)
+ITERATIONS, FEW = 32, 6  # of a run, and of one that is only to be seen working
 LAST = 5  # iterations at the end that a run's figures are means over
 
 
@@ -69,8 +69,9 @@ def measure(tiny: Tiny, n: int) -> Rows:
     pairs = preferred(tiny, 200, 40_000_000)
     small = reward_model(tiny.model, tiny.tokenizer, pairs).whiten(tiny.model, tiny.tokenizer, PROMPTS * 6)
     right = reward_accuracy(small, tiny.tokenizer, preferred(tiny, n, 10_000_000))
-    by_proxy = {beta: trained(tiny, small, beta, ITERATIONS) for beta in BETAS}
-    by_gold = {beta: trained(tiny, gold, beta, ITERATIONS) for beta in BETAS}
+    iterations = ITERATIONS if n >= 300 else FEW
+    by_proxy = {beta: trained(tiny, small, beta, iterations) for beta in BETAS}
+    by_gold = {beta: trained(tiny, gold, beta, iterations) for beta in BETAS}
     start = draws(tiny, n, 50_000_000)
     rows = [
         row("reward model of 200 pairs: accuracy on held-out pairs", right, "accuracy", n=n),
@@ -80,7 +81,7 @@ def measure(tiny: Tiny, n: int) -> Rows:
     ]
     hacked, honest = fall(by_proxy[0.0]), fall(by_gold[0.0])
     rows += [
-        row("reward model, β 0: gold lost after its highest", hacked, "reward", n=ITERATIONS, target=0.05),
-        row("gold reward, β 0: gold lost after its highest", honest, "reward", n=ITERATIONS, target=0.02, at_most=True),
+        row("reward model, β 0: gold lost after its highest", hacked, "reward", n=iterations, target=0.05),
+        row("gold reward, β 0: gold lost after its highest", honest, "reward", n=iterations, target=0.02, at_most=True),
     ]
     return rows

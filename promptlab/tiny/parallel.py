@@ -7,6 +7,7 @@ Everything here is a no-op in a process that is alone. `torchrun --nproc-per-nod
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,8 @@ def joined(where: str | None = None, rank: int = -1, processes: int = -1) -> Ite
 
 
 def run_joined(rank: int, where: str, processes: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    # it is sent where the process that waits for this one has died; shells have it ignored in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with joined(where, rank, processes):
         function(*arguments)
 
