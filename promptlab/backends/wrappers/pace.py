@@ -6,10 +6,10 @@ import math
 from collections import deque
 
 START = 4.0  # calls in flight before anything is known
-CUT = 0.8  # of calls in flight
-RATE_CUT = 0.9  # of calls a second: what was too much is known better
+CUT = 0.8
 COOLDOWN_S = 15.0
-NEAR = 0.95  # of the rate that was refused: from there on slowly
+STEP_S = (15.0, 30.0)
+NEAR, PAST = 0.95, 1.02  # of the rate that was refused: between them slowly
 BURST_S = 0.5
 MINUTE_S = 60.0
 A_RATE_S = 5.0  # who is told to come back after so long did not come beside too many, but too fast
@@ -25,10 +25,11 @@ class Pace:
 
     What differs: calls a second too are limited once a refusal came that calls in flight do not explain, there being
     no more than half of those that went well before, or a long wait being told. What was too much is what went through
-    in the minute before it, for a window may be used up at any speed; at first the rate is what a bucket would have let
-    through, then nine tenths of what was too much. It grows by 5 % in 5 s, except near what was last refused, where it
-    grows by 1 % in 15 s, or in 30, 60, 120 if that is refused again. After a pause calls come one by one, so that few
-    are lost where it was too short. Reckoning is in calls, so that it holds for tokens on the average only.
+    in the minute before it, for a window of a minute can be used up at any speed; but no more than a fifth is taken at
+    once. The first rate is what a bucket would have let through, every other .95 of what was too much. It grows by 5 %
+    in 5 s, but up to 1.02 of what was last refused by 1 % in 15 s, or in 30 if that was refused before. After a pause
+    calls come one by one, so that few are lost where it was too short. Reckoning is in calls, so that it holds for
+    tokens on the average only.
     """
 
     def __init__(self, start: float = START) -> None:
@@ -41,7 +42,7 @@ class Pace:
         self._busy = False  # calls waited for the rate in this round
         self._most = 1  # in flight at a time, and all went well
         self._cut_at = self._narrowed_at = self._rate_at = -math.inf
-        self._step_s = COOLDOWN_S
+        self._step_s = STEP_S[0]
         self._next_at = -math.inf
         self._in_a_row = 0
         self._sent: deque[float] = deque()  # when calls were sent, for two minutes
@@ -76,7 +77,7 @@ class Pace:
             self._grow(now)
 
     def _grow(self, now: float) -> None:
-        near = NEAR * 0.999 <= self.rate / self.refused_at <= 2 - NEAR
+        near = NEAR * 0.999 <= self.rate / self.refused_at <= PAST
         if now - self._cut_at < COOLDOWN_S or now - self._rate_at < (self._step_s if near else 5.0):
             return
         if self._busy and self.rate < self.refused_at * NEAR:
@@ -123,9 +124,9 @@ class Pace:
         went, elapsed_s = self._went(sent_at)
         if self.rate < math.inf:
             again = abs(self.rate - self.refused_at) < 0.06 * self.refused_at
-            self._step_s = min(120.0, self._step_s * 2) if again else COOLDOWN_S
-            self.refused_at = min(self.rate, went / MINUTE_S) if went >= SEEN else self.rate
-            self.rate = max(1 / MINUTE_S, self.refused_at * RATE_CUT)
+            self._step_s = STEP_S[again]
+            self.refused_at = max(self.rate * CUT, min(self.rate, went / MINUTE_S))
+            self.rate = max(1 / MINUTE_S, self.refused_at * NEAR)
         elif went >= SEEN:
             self.refused_at = went / MINUTE_S
             self.rate = went / (MINUTE_S + elapsed_s)
