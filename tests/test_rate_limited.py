@@ -89,15 +89,15 @@ def test_limits_told_in_headers_are_used_up_and_not_overstepped(binding, windows
     assert limits.refused < 0.01 * limits.arrived
 
 
-@pytest.mark.parametrize("programs", [1, 50])
+@pytest.mark.parametrize("programs", [1, 300])
 @pytest.mark.parametrize("windows", [False, True], ids=["bucket", "windows"])
 @pytest.mark.parametrize("retry_after", [False, True])
 def test_limits_that_nobody_tells_are_learned_from_refusals(windows, programs, retry_after):
     given = {"rpm": 300, "input_tpm": 1_000_000}
     limits = RateLimits(**given, windows=windows, headers=False, retry_after=retry_after)
     counted = pressed(limits, "rpm", programs, learning=3)
-    assert counted >= 0.9 * 300 * 7
-    assert limits.refused < 0.03 * limits.arrived
+    assert counted >= 0.95 * 300 * 7
+    assert limits.refused < 0.01 * limits.arrived
 
 
 def test_calls_in_flight_are_learned_from_refusals():

@@ -23,6 +23,7 @@ from promptlab.backends.wrappers.retrying import Retrying
 from promptlab.backends.wrappers.traced import Traced
 from promptlab.errors import DataError, ModelError, SetupError
 from promptlab.jsonable import dumped, request_json
+from promptlab.program import Exchange
 from promptlab.strategies import self_consistency
 from promptlab.testing import FakeServer, Fault, Script
 from promptlab.trace import page
@@ -221,6 +222,15 @@ def test_what_the_cache_answered_is_in_the_tree_and_costs_nothing(tmp_path: Path
         "10",
         "$0.2500",
     )
+
+
+@pytest.mark.parametrize(
+    ("usd", "shown"),
+    [(0.0, "$0"), (0.000023, "$0.000023"), (0.00107, "$0.0011"), (0.25, "$0.2500"), (12_000, "$12,000.0000")],
+)
+def test_a_cost_is_shown_however_small_it_is(usd: float, shown: str):
+    exchange = Exchange(Request((Message("user", "q"),)), Reply("x", usage=Usage(10, 0, 5, cost_usd=usd)))
+    assert totals(read(page([exchange])))["Dollars"] == shown
 
 
 def test_a_call_that_was_cut_off_says_so(tmp_path: Path):

@@ -52,6 +52,7 @@ def model(
     attempts: int = 6,
     on_unsupported: str = "error",
     offline: bool = False,
+    spans: bool | str = False,
     **options: Any,
 ) -> Backend:
     """The backend a spec names: "tiny", "openai:NAME", "openai:NAME@URL", or your own as "package.module:Class/name".
@@ -60,18 +61,19 @@ def model(
     `options` are its keyword arguments. A hosted model is asked no faster than its provider takes it, and up to
     `attempts` times where it is unavailable. With `cache` answers are kept in that file, and every call is noted there;
     `offline` then sends nothing, and raises ReplayMiss for what is not there. `budget` is what may be spent, alone or
-    together with others that are given the same Budget.
+    together with others that are given the same Budget. With `spans` every call is a span of OpenTelemetry, with
+    spans="content" prompts and replies are in it.
 
     A request for what the backend cannot do raises Unsupported before it is sent; with `on_unsupported="emulate"` stop
     strings and schemas are seen to here, with "warn" what it cannot do is left out with a warning. Raises SetupError
     for an unknown name, a module that cannot be imported, or an option that cannot be kept to.
     """
     backend = unasked(spec, **options) if offline else made(spec, **options)
-    if attempts == 6 and cache is None and budget is None and not offline and backend.batched:
+    if attempts == 6 and cache is None and budget is None and not offline and not spans and backend.batched:
         return as_wished(backend, on_unsupported)
     from promptlab.backends.wrappers.stack import stacked
 
-    stack = stacked(backend, cache=cache, budget=budget, attempts=attempts, offline=offline)
+    stack = stacked(backend, cache=cache, budget=budget, attempts=attempts, offline=offline, spans=spans)
     return as_wished(stack, on_unsupported)
 
 

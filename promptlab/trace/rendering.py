@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -179,7 +180,10 @@ def _seconds(x: float) -> str:
 
 
 def _usd(usage: Usage) -> str:
-    return "not known" if usage.cost_usd is None else f"${usage.cost_usd:,.4f}" if usage.cost_usd else "$0"
+    if not usage.cost_usd:
+        return "$0" if usage.cost_usd is not None else "not known"
+    places = max(4, 1 - math.floor(math.log10(usage.cost_usd)))  # two figures of the smallest cost too
+    return f"${usage.cost_usd:,.{places}f}"
 
 
 def _tokens(usage: Usage) -> str:

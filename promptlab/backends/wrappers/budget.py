@@ -24,6 +24,7 @@ INSERT OR IGNORE INTO spent VALUES (1, 0, 0, 0);
 """
 TABLES = ("spent", "held")
 WORDS = {"calls": "{:,} calls", "tokens": "{:,} tokens", "nano_usd": "${:,.6f}"}
+SINGULAR = {"1 calls": "1 call", "1 tokens": "1 token"}
 
 
 class Amount(NamedTuple):
@@ -206,7 +207,8 @@ class Budget:
 
     @staticmethod
     def _amount(name: str, value: int) -> str:
-        return WORDS[name].format(value / NANO if name == "nano_usd" else value)
+        said = WORDS[name].format(value / NANO if name == "nano_usd" else value)
+        return SINGULAR.get(said, said)
 
 
 def _is_limit(given: Any, name: str) -> bool:

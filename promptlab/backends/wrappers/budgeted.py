@@ -24,7 +24,8 @@ class Budgeted(Wrapper):
     counted where the backend can), and the most it may write. So with a budget of tokens or money every request says
     `max_tokens`, unless the backend has a limit of its own. What is not used is given back; a request waits where
     that could make room for it. A call that was cut off, cancelled, whose answer cannot be read, or whose fate is not
-    known counts at its most.
+    known counts at its most. Lines of batch jobs are reserved at the full price, as they may come to be asked live,
+    and settled at theirs.
 
     Put it inside Retrying, which so pays for each try, and inside Cached, which pays for none. Budgets nest:
     Budgeted(Budgeted(model, one_part), the_whole). Raises SetupError for a budget in money and a model without a price.

@@ -225,7 +225,7 @@ class Limits:
         if not refused:
             self._pace.overloaded(ticket.sent_at, now)
         elif not ticket.explained:
-            learned_s = self._pace.refused(ticket.sent_at, ticket.beside, now)
+            learned_s = self._pace.refused(ticket.sent_at, ticket.beside, pause_s, now)
             pause_s = learned_s if pause_s is None else pause_s
         if pause_s:
             self._paused_until = max(self._paused_until, now + pause_s)

@@ -28,8 +28,9 @@ class Spanned(Wrapper):
     batch have a span each, all as long as the batch. Texts to score are a "text_completion".
 
     Neither prompts nor replies are in a span, nor what an error says, unless `content` is True. Without an SDK that
-    collects them spans are nothing, and cost next to nothing. Put it around all that asks again (Retrying), whose tries
-    it counts as one, and inside Cached: what comes from there is no call. Raises SetupError without opentelemetry-api.
+    collects them spans are nothing, and cost next to nothing. `model(…, spans=True)`, or spans="content", puts it where
+    it belongs: around all that asks again (Retrying), whose tries it counts as one, and inside Cached, as what comes
+    from there is no call. Raises SetupError without opentelemetry-api.
     """
 
     def __init__(self, backend: Backend, content: bool = False) -> None:
