@@ -126,7 +126,7 @@ def as_text(found: dict[str, Any]) -> str:
 
 
 def two_at_a_time(of: Callable[[str], T], names: Sequence[str]) -> Iterator[T]:
-    """What a function of this module's caller gives for each name, in order, from two processes."""
+    """What a function that can be pickled gives for each name, in order, from two processes."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as two:
         yield from two.map(of, names)
 

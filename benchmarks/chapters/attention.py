@@ -21,11 +21,13 @@ much of their attention all heads spend there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 import torch
 from behaviours.figures import Rows
 from harness import row
+from matplotlib.axes import Axes
 from torch import Tensor
 
 from chapters.shown import Shown, close, panels, stated
@@ -90,30 +92,36 @@ def induction(maps: Tensor, period: int) -> Tensor:
 
 def measure(tiny: Tiny, quick: bool) -> Shown:
     texts = [twice(tiny, Random(f"lecture/attention/{i}"), 6) for i in range(4 if quick else 32)]
-    scores = torch.stack([induction(attention_maps(tiny.model, tokens), period) for tokens, period in texts])
-    score = scores.mean(0)  # (L, H)
+    score = torch.stack([induction(attention_maps(tiny.model, tokens), period) for tokens, period in texts]).mean(0)
     layer, head = divmod(int(score.argmax()), score.shape[1])
     tokens, period = twice(tiny, Random("lecture/attention/picture"), 3)
-    figure, (left, right) = panels(5.6, 3.6, height=4.8)
-    shown = attention_maps(tiny.model, tokens)[layer, 0, head]
     names = ["<bos>", "<user>", *(tiny.tokenizer.decode([t]).strip() or "␣" for t in tokens[0, 2:].tolist())]
-    left.imshow(shown, cmap="Blues", vmin=0, vmax=1)
-    left.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-    left.set_yticks(range(len(names)), names, fontsize=8)
-    left.axhline(1.5 + period, color="#bbbbbb", lw=0.8)
-    left.axvline(1.5 + period, color="#bbbbbb", lw=0.8)
-    left.set(title=f"Layer {layer + 1}, head {head + 1}", xlabel="looked at", ylabel="looks (below: second copy)")
-    image = right.imshow(score, cmap="Blues", vmin=0, vmax=1)
+    figure, (left, right) = panels(5.6, 3.6, height=4.8)
+    draw_map(left, attention_maps(tiny.model, tokens)[layer, 0, head], names, period)
+    left.set_title(f"Layer {layer + 1}, head {head + 1}")
+    draw_scores(right, score)
+    note = f"layer {layer + 1}, head {head + 1}; the mean head {float(score.mean()):.2f}"
+    best = row("repeated text: best induction head", float(score.max()), "attention", n=len(texts), note=note)
+    return Shown([best], figure)
+
+
+def draw_map(axes: Axes, weights: Tensor, names: Sequence[str], period: int) -> None:
+    """Who looks at whom, (T, T), with lines where the second copy begins."""
+    axes.imshow(weights, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.axhline(1.5 + period, color="#bbbbbb", lw=0.8)
+    axes.axvline(1.5 + period, color="#bbbbbb", lw=0.8)
+    axes.set(xlabel="looked at", ylabel="looks (below the line: second copy)")
+
+
+def draw_scores(axes: Axes, score: Tensor) -> None:
+    """A number for every head, (L, H)."""
+    axes.imshow(score, cmap="Blues", vmin=0, vmax=1)
     for at, value in enumerate(score.flatten().tolist()):
         y, x = divmod(at, score.shape[1])
-        right.text(
-            x, y, f"{value:.2f}", ha="center", va="center", fontsize=8, color="white" if value > 0.5 else "black"
-        )
-    right.set_xticks(range(score.shape[1]), range(1, score.shape[1] + 1))
-    right.set_yticks(range(score.shape[0]), range(1, score.shape[0] + 1))
-    right.set(title="Attention to what came next before", xlabel="head", ylabel="layer")
-    figure.colorbar(image, ax=right, shrink=0.7)
-    note = f"layer {layer + 1}, head {head + 1}; the mean head {float(score.mean()):.2f}"
-    return Shown(
-        [row("repeated text: best induction head", float(score.max()), "attention", n=len(texts), note=note)], figure
-    )
+        ink = "white" if value > 0.5 else "black"
+        axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=8, color=ink)
+    axes.set_xticks(range(score.shape[1]), range(1, score.shape[1] + 1))
+    axes.set_yticks(range(score.shape[0]), range(1, score.shape[0] + 1))
+    axes.set(title="Attention to what came next before", xlabel="head", ylabel="layer")

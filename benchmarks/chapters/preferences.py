@@ -23,7 +23,9 @@ from __future__ import annotations
 import math
 
 import torch
+from behaviours.figures import Rows
 from harness import row
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from chapters.advice import polite_over_blunt, taught
@@ -31,7 +33,7 @@ from chapters.saying import Saying
 from chapters.shown import BLUE, GREEN, GREY, ORANGE, Shown, panels, stated
 from promptlab.backends.tiny import Tiny
 from promptlab.compare.statistics import wilson
-from promptlab.tiny.dpo import DPOStep, dpo, measured, preference_losses
+from promptlab.tiny.dpo import DPOStep, Preferences, dpo, measured, preference_losses
 from promptlab.tiny.pairs import Row, log_likelihoods, pair_batch
 from promptlab.tiny.train import Recipe
 
@@ -64,38 +66,46 @@ def worked() -> Shown:
 
 
 def measure(tiny: Tiny, quick: bool) -> Shown:
-    start = taught(tiny, quick)
+    start, pairs = taught(tiny, quick), polite_over_blunt(128, seed=0)
     held_out = polite_over_blunt(60 if quick else 300, seed=1)
-    n, steps = len(held_out), 24 if quick else 80
-    recipe = Recipe(steps, lr=2e-4, warmup=5, weight_decay=0.0)
-    figure, (losses, margins, ratios) = panels(3.4, 3.4, 4.2)
-    rows = []
-    for name, weight, style in (("DPO", 0.0, "-"), ("DPO + SFT", 1.0, "--")):
-        told: list[DPOStep] = []
+    recipe = Recipe(20 if quick else 80, lr=2e-4, warmup=5, weight_decay=0.0)
+    told: dict[str, list[DPOStep]] = {}
+    rows: Rows = []
+    for name, weight in (("DPO", 0.0), ("DPO + SFT", 1.0)):
+        steps = told[name] = []
         model = dpo(
-            start.model, start.tokenizer, polite_over_blunt(128, seed=0), beta=BETA, sft_weight=weight, recipe=recipe,
-            on_step=told.append,
-        )  # fmt: skip
-        found = measured(model, start.model, start.tokenizer, held_out)
-        low, high = wilson(found.accuracy, n)
-        rows += [
-            row(f"{name}: held-out pairs ranked right", found.accuracy, "accuracy", low=low, high=high, n=n),
-            row(f"{name}: β · margin", BETA * found.margin, "nats", n=n),
-            row(f"{name}: log π(chosen), after - before", found.chosen_ratio, "nats", n=n,
-                note=f"rejected {found.rejected_ratio:+.2f}"),
-        ]  # fmt: skip
-        if not weight:
-            first = told[0].loss
-            losses.plot([step.loss for step in told], color=BLUE)
-        margins.plot([BETA * step.pairs.margin for step in told], color=BLUE, ls=style, label=name)
-        ratios.plot([step.pairs.chosen_ratio for step in told], color=GREEN, ls=style, label=f"chosen, {name}")
-        ratios.plot([step.pairs.rejected_ratio for step in told], color=ORANGE, ls=style, label=f"rejected, {name}")
+            start.model, start.tokenizer, pairs, beta=BETA, sft_weight=weight, recipe=recipe, on_step=steps.append
+        )
+        rows += stands(name, measured(model, start.model, start.tokenizer, held_out), len(held_out))
+    first = stated("first loss of the bundled model: ln 2", told["DPO"][0].loss, "nats", "0.693147")
+    return Shown([first, *rows], drawn(told))
+
+
+def stands(name: str, found: Preferences, n: int) -> Rows:
+    """How a trained model stands to n pairs."""
+    low, high = wilson(found.accuracy, n)
+    note = f"rejected {found.rejected_ratio:+.2f}"
+    return [
+        row(f"{name}: held-out pairs ranked right", found.accuracy, "accuracy", low=low, high=high, n=n),
+        row(f"{name}: β · margin", BETA * found.margin, "nats", n=n),
+        row(f"{name}: log π(chosen), after - before", found.chosen_ratio, "nats", n=n, note=note),
+    ]
+
+
+def drawn(told: dict[str, list[DPOStep]]) -> Figure:
+    """Loss, margin and log-ratios by step."""
+    figure, (losses, margins, ratios) = panels(3.4, 3.4, 4.2)
+    losses.plot([step.loss for step in told["DPO"]], color=BLUE)
     losses.axhline(math.log(2), color=GREY, ls=":", lw=1)
-    losses.text(steps - 1, math.log(2), "ln 2", color=GREY, ha="right", va="bottom", fontsize=9)
+    losses.text(len(told["DPO"]) - 1, math.log(2), "ln 2", color=GREY, ha="right", va="bottom", fontsize=9)
     losses.set(title="DPO's loss", xlabel="step", ylabel="nats a pair", ylim=(0, None))
+    for (name, steps), style in zip(told.items(), ("-", "--"), strict=True):
+        margins.plot([BETA * step.pairs.margin for step in steps], color=BLUE, ls=style, label=name)
+        ratios.plot([step.pairs.chosen_ratio for step in steps], color=GREEN, ls=style, label=f"chosen, {name}")
+        ratios.plot([step.pairs.rejected_ratio for step in steps], color=ORANGE, ls=style, label=f"rejected, {name}")
     margins.set(title="Margin of implicit rewards", xlabel="step", ylabel="β (r⁺ − r⁻)")
     margins.legend(frameon=False, fontsize=9)
     ratios.axhline(0, color=GREY, ls=":", lw=1)
     ratios.set(title="Log-ratio to the reference", xlabel="step", ylabel="nats a reply")
     ratios.legend(frameon=False, fontsize=8)
-    return Shown([stated("first loss of the bundled model: ln 2", first, "nats", "0.693147"), *rows], figure)
+    return figure

@@ -25,6 +25,7 @@ import torch
 from behaviours.preferences import PROMPTS
 from behaviours.rewards import end, fall, gold, smoothed
 from harness import row
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from chapters.advice import polite_over_blunt, taught
@@ -96,6 +97,11 @@ def measure(tiny: Tiny, quick: bool) -> Shown:
         kl, really = end(told, "kl"), end(told, "gold")
         note = f"KL {kl:.1f} nats, gold {really:.2f}, gold lost after its highest {fall(told):.2f}"
         rows.append(row(f"PPO, β {beta:g}: reward model's reward", end(told, "reward"), "reward", n=32 * 5, note=note))
+    return Shown(rows, drawn(runs))
+
+
+def drawn(runs: dict[float, list[Iteration]]) -> Figure:
+    """The toy's policy by β, where runs of each β end, and how two of them came there."""
     figure, (toy, frontier, hacked) = panels(3.2, 3.9, 4.6)
     shown = (float("inf"), 2.0, 1.0, 0.5, 0.2)
     toy.bar(range(len(shown)), [float(tilted(beta)[0]) for beta in shown], color=BLUE, width=0.6)
@@ -106,7 +112,7 @@ def measure(tiny: Tiny, quick: bool) -> Shown:
         ends = [end(told, of) for told in runs.values()]
         frontier.plot(far, ends, color=colour, marker="o", ms=4, label=name)
         if of == "reward":
-            for beta, at in zip(betas, zip(far, ends, strict=True), strict=True):
+            for beta, at in zip(runs, zip(far, ends, strict=True), strict=True):
                 frontier.annotate(f"β {beta:g}", at, (0, 6), textcoords="offset points", fontsize=8, ha="center")
     frontier.set(title="KL and reward at the end", xlabel="KL to the reference, nats a reply", ylabel="reward")
     frontier.margins(0.12)
@@ -117,4 +123,4 @@ def measure(tiny: Tiny, quick: bool) -> Shown:
     hacked.axhline(0, color=GREY, lw=0.6)
     hacked.set(title="Without the KL term, and with it", xlabel="iteration (mean of 5)", ylabel="reward")
     hacked.legend(frameon=False, fontsize=8)
-    return Shown(rows, figure)
+    return figure

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 from collections import Counter
 from random import Random
+from typing import Any
 
 from behaviours.figures import share
 from harness import row
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from chapters.shown import BLUE, GREY, ORANGE, Shown, panels, stated
@@ -55,20 +57,19 @@ def measure(tiny: Tiny, quick: bool) -> Shown:
     ]
     voted = run([self_consistency(p.question, n=most, max_tokens=LONGEST) for p in several], tiny)
     greedy = run([chain_of_thought(p.question, max_tokens=LONGEST) for p in several], tiny)
-    sizes = [k for k in (1, 2, 4, 8, 16) if k <= most]
-    by_size = [
-        share(f"{k} chain{'s' * (k > 1)} vote on products held back",
-              [majority(v.trace[:k]).value == p.answer for v, p in zip(voted, several, strict=True)])
-        for k in sizes
-    ]  # fmt: skip
-    one = share("a greedy chain on the same", [a.value == p.answer for a, p in zip(greedy, several, strict=True)])
+    by_size = {}
+    for k in (k for k in (1, 2, 4, 8, 16) if k <= most):
+        right = [majority(v.trace[:k]).value == p.answer for v, p in zip(voted, several, strict=True)]
+        by_size[k] = share(f"products held back, votes of {k}", right)
+    one = share("the same, a greedy chain", [a.value == p.answer for a, p in zip(greedy, several, strict=True)])
     votes = Counter(str(a.value) if a.value is not None else NONE for a in of_lecture.trace)
-    rows = [
-        row("23 × 47: share of chains that come to 1081", votes["1081"] / votes.total(), "share", n=votes.total(),
-            note=f"the vote: {of_lecture.value}"),
-        *by_size,
-        one,
-    ]  # fmt: skip
+    right_ones, note = votes["1081"] / votes.total(), f"the vote: {of_lecture.value}"
+    first = row("23 × 47: share of chains that come to 1081", right_ones, "share", n=votes.total(), note=note)
+    return Shown([first, *by_size.values(), one], drawn(votes, by_size, one))
+
+
+def drawn(votes: Counter[str], by_size: dict[int, dict[str, Any]], one: dict[str, Any]) -> Figure:
+    """The votes for 23 × 47, and right answers by the number of chains that vote."""
     figure, (left, right) = panels(4.6, 4.0)
     top = votes.most_common(8)[::-1]
     colours = [BLUE if name == "1081" else GREY for name, _ in top]
@@ -76,13 +77,12 @@ def measure(tiny: Tiny, quick: bool) -> Shown:
     left.set_yticks(range(len(top)), [name if len(name) < 14 else f"{name[:12]}…" for name, _ in top], fontsize=9)
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set(title=f"{votes.total()} chains for 23 × 47", xlabel="votes (blue is right)")
-    low = [found["value"] - found["low"] for found in by_size]
-    high = [found["high"] - found["value"] for found in by_size]
-    right.errorbar(
-        range(len(sizes)), [found["value"] for found in by_size], [low, high], color=BLUE, marker="o", ms=4, capsize=3
-    )
+    found = list(by_size.values())
+    shares = [each["value"] for each in found]
+    interval = [[each["value"] - each["low"] for each in found], [each["high"] - each["value"] for each in found]]
+    right.errorbar(range(len(found)), shares, interval, color=BLUE, marker="o", ms=4, capsize=3)
     right.axhline(one["value"], color=ORANGE, ls="--", lw=1)
     right.text(0, one["value"] + 0.01, "one greedy chain", color=ORANGE, va="bottom", fontsize=9)
-    right.set_xticks(range(len(sizes)), sizes)
-    right.set(title=f"{n} products never taught", xlabel="chains that vote", ylabel="right", ylim=(0, 1.02))
-    return Shown(rows, figure)
+    right.set_xticks(range(len(found)), list(by_size))
+    right.set(title=f"{one['n']} products never taught", xlabel="chains that vote", ylabel="right", ylim=(0, 1.02))
+    return figure
