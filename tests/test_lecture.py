@@ -14,7 +14,7 @@ LECTURE = BENCHMARKS / "lecture.ipynb"
 
 def test_the_notebook_runs_every_stated_figure_holds_and_every_chapter_has_its_picture():
     book = nbformat.read(LECTURE, as_version=4)
-    NotebookClient(book, timeout=900, resources={"metadata": {"path": str(BENCHMARKS)}}).execute()
+    NotebookClient(book, timeout=900, startup_timeout=300, resources={"metadata": {"path": str(BENCHMARKS)}}).execute()
     shown = {
         cell.id: "".join(output.data["text/html"] for output in cell.outputs if output.output_type == "execute_result")
         for cell in book.cells

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from random import Random
 
 from promptlab.backends.tiny import Tiny
@@ -12,6 +13,7 @@ from promptlab.tiny.sft import sft
 from promptlab.tiny.train import Recipe
 
 
+@lru_cache(maxsize=1)  # the last chapters all begin with it
 def taught(tiny: Tiny, quick: bool) -> Tiny:
     """The model after supervised fine-tuning on advice of both manners: what preferences are learnt from."""
     chats = [advising(Random(f"lecture/advice/{i}"), 0) for i in range(480)]

@@ -63,7 +63,7 @@ def reports(n_train: int, n_test: int) -> tuple[list[Example], list[Example]]:
 def measure(tiny: Tiny, quick: bool) -> Shown:
     train, test = reports(96, 100)
     labels = sorted({str(e.target) for e in train})
-    steps = 40 if quick else 120
+    steps = 30 if quick else 120
     figure, (left, right) = panels(4.6, 4.0)
     rows = []
     for name, frozen, lr, colour in WAYS:

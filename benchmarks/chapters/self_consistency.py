@@ -80,9 +80,9 @@ def drawn(votes: Counter[str], by_size: dict[int, dict[str, Any]], one: dict[str
     found = list(by_size.values())
     shares = [each["value"] for each in found]
     interval = [[each["value"] - each["low"] for each in found], [each["high"] - each["value"] for each in found]]
-    right.errorbar(range(len(found)), shares, interval, color=BLUE, marker="o", ms=4, capsize=3)
-    right.axhline(one["value"], color=ORANGE, ls="--", lw=1)
-    right.text(0, one["value"] + 0.01, "one greedy chain", color=ORANGE, va="bottom", fontsize=9)
+    right.errorbar(range(len(found)), shares, interval, color=BLUE, marker="o", ms=4, capsize=3, label="vote")
+    right.axhline(one["value"], color=ORANGE, ls="--", lw=1, label="one greedy chain")
+    right.legend(frameon=False, fontsize=9)
     right.set_xticks(range(len(found)), list(by_size))
     right.set(title=f"{one['n']} products never taught", xlabel="chains that vote", ylabel="right", ylim=(0, 1.02))
     return figure
