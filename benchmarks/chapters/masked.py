@@ -25,7 +25,7 @@ from chapters.saying import saying
 from chapters.shown import BLUE, GREY, ORANGE, Shown, panels, smooth, stated
 from promptlab.backends.tiny import Tiny
 from promptlab.tiny.data.style import ADVICE, phrased
-from promptlab.tiny.fill_mask import Filling, fill_mask
+from promptlab.tiny.fill_mask import fill_mask
 from promptlab.tiny.mlm import Masked, generator_of, hide, masked_token_loss
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.sft import padded
@@ -44,11 +44,10 @@ def worked() -> Shown:
     many = torch.full((64, 1024), 100)
     inputs, _, asked = hide(many, 1024, generator_of(0, 0))
     share = float((inputs == MASK)[asked].float().mean())
+    loss = float(masked_token_loss(model, batch))
     return Shown(
         [
-            stated(
-                "one of four tokens hidden, p = 0.70: loss", float(masked_token_loss(model, batch)), "nats", "0.357"
-            ),
+            stated("one of four tokens hidden, p = 0.70: loss", loss, "nats", "0.357"),
             stated("tokens chosen, of 65,536", float(asked.float().mean()), "share", "0.15"),
             stated("of these hidden behind the mask", share, "share", "0.8"),
         ]
@@ -71,10 +70,6 @@ def learnt(model: Transformer, tiny: Tiny, steps: int, lr: float) -> tuple[Trans
     return model, losses
 
 
-def fillings(model: Transformer, tiny: Tiny) -> list[Filling]:
-    return fill_mask(model, tiny.tokenizer, GAP, k=6)
-
-
 def of_word(model: Transformer, tiny: Tiny) -> float:
     """The probability of what fits the gap."""
     everything = fill_mask(model, tiny.tokenizer, GAP, k=len(tiny.tokenizer))
@@ -93,7 +88,7 @@ def measure(tiny: Tiny, quick: bool) -> Shown:
     left.plot(smooth(from_nothing), color=ORANGE, label="from random weights")
     left.set(title="Loss at hidden tokens", xlabel="step", ylabel="nats a token (mean of 5 steps)", ylim=(0, None))
     left.legend(frameon=False, fontsize=9)
-    best = fillings(model, tiny)[::-1]
+    best = fill_mask(model, tiny.tokenizer, GAP, k=6)[::-1]
     names = [token if token in SPECIAL else token.replace(" ", "␣") for token, _ in best]
     right.barh(range(len(best)), [p for _, p in best], color=[BLUE if FITS in n else GREY for n in names])
     right.set_yticks(range(len(best)), names)
