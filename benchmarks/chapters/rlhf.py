@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from chapters.advice import polite_over_blunt, taught
-from chapters.shown import BLUE, GREY, ORANGE, Shown, close, panels, stated
+from chapters.shown import BLUE, ORANGE, Shown, close, panels, stated
 from promptlab.backends.tiny import Tiny
 from promptlab.tiny.reward import RewardModel, reward_accuracy, reward_model
 from promptlab.tiny.rlhf import PPO, Iteration, k1, k3, rlhf
@@ -120,7 +120,6 @@ def drawn(runs: dict[float, list[Iteration]]) -> Figure:
     for beta, style in ((0.0, "-"), (0.1, "--")):
         for of, name, colour in SIDES:
             hacked.plot(smoothed(runs[beta], of), color=colour, ls=style, label=f"{name}, β {beta:g}")
-    hacked.axhline(0, color=GREY, lw=0.6)
     hacked.set(title="Without the KL term, and with it", xlabel="iteration (mean of 5)", ylabel="reward")
     hacked.legend(frameon=False, fontsize=8)
     return figure
