@@ -11,13 +11,17 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from promptlab.compare.provenance import versions
+
+T = TypeVar("T")
 
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(__file__).parents[2] / "shared" / "data" / "labelled"  # where it is at hand; never part of the repo
@@ -109,18 +113,30 @@ def row(
     return {**found, "note": note} if note else found
 
 
+def as_text(found: dict[str, Any]) -> str:
+    """A row as a line."""
+    number = found["value"]
+    value = "not measured" if number is None else f"{number:.3g}" if abs(number) < 1000 else f"{number:,.0f}"
+    interval = "" if found["low"] is None else f" [{found['low']:.3f}, {found['high']:.3f}]"
+    verdict = {True: "ok", False: "MISSED", None: ""}[found["ok"]]
+    target = "" if found["target"] is None else f" target {found['target']}"
+    return (
+        f"{found['name']:44} {value} {found['unit']}{interval} n={found['n']}{target} {verdict} {found.get('note', '')}"
+    )
+
+
+def two_at_a_time(of: Callable[[str], T], names: Sequence[str]) -> Iterator[T]:
+    """What a function that can be pickled gives for each name, in order, from two processes."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as two:
+        yield from two.map(of, names)
+
+
 def finish(
     rows: Sequence[dict[str, Any]], given: argparse.Namespace, name: str = "", packages: Sequence[str] = ()
 ) -> None:
     """Print the rows, write them where --json says, and, after a full run, into results/ with how they were made."""
     for each in rows:
-        value = "not measured" if each["value"] is None else f"{each['value']:.3g}"
-        interval = "" if each["low"] is None else f" [{each['low']:.3f}, {each['high']:.3f}]"
-        verdict = {True: "ok", False: "MISSED", None: ""}[each["ok"]]
-        target = "" if each["target"] is None else f" target {each['target']}"
-        print(
-            f"{each['name']:44} {value} {each['unit']}{interval} n={each['n']}{target} {verdict} {each.get('note', '')}"
-        )
+        print(as_text(each))
     if given.json:
         given.json.write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8")
     if not given.quick:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 from behaviours.figures import Rows
-from harness import finish, parser
+from harness import finish, parser, two_at_a_time
 
 # the longest first, so that the two processes end together
 BEHAVIOURS = ("rewards", "crossover", "search", "chains", "phrasings", "preferences", "tools", "label_maps")
@@ -47,12 +46,10 @@ def main() -> None:
     n = 40 if given.quick else 300
     chosen = [name for name in BEHAVIOURS if name in given.only.split(",")]
     path = str(given.model) if given.model else None
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as two:
-        several = [two.submit(measured, name, path, n) for name in chosen]
-        found: dict[str, Rows] = {}
-        for each in several:
-            name, found[name], seconds = each.result()
-            print(f"{name}: {seconds:.0f} s", flush=True)
+    found: dict[str, Rows] = {}
+    for name, rows, seconds in two_at_a_time(partial(measured, path=path, n=n), chosen):
+        found[name] = rows
+        print(f"{name}: {seconds:.0f} s", flush=True)
     finish([row for name in reversed(chosen) for row in found[name]], given)
 
 
