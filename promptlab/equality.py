@@ -45,7 +45,7 @@ def number_of(value: Any) -> Fraction | None:
         return None
     if not isinstance(value, str):
         return Fraction(repr(value)) if isinstance(value, float) and math.isfinite(value) else _whole(value)
-    bare = LATEX_FRACTION.sub(r"\1/\2", MONEY.sub("", value)).strip(AROUND.replace(".", "")).rstrip(".")
+    bare = LATEX_FRACTION.sub(r"\1/\2", MONEY.sub("", value)).lstrip(AROUND.replace(".", "")).rstrip(AROUND)
     bare = re.sub(r"\s*/\s*", "/", bare)
     bare = re.sub(r"^([-+−])\s+", r"\1", bare)
     return fraction(bare) if NUMBER.fullmatch(bare) else None

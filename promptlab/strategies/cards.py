@@ -57,6 +57,6 @@ def hyper_parameters(strategy: Callable[..., Any]) -> list[tuple[str, str]]:
 
 
 def told(default: Any) -> str:
-    """A default in a word: a function by its name, a long text by how it begins."""
-    name = getattr(default, "__name__", None)
-    return str(name) if name else textwrap.shorten(repr(default), 60, placeholder=" …")
+    """A default in a word: a function by its name, what is long by its type."""
+    written = str(getattr(default, "__name__", repr(default)))
+    return written if len(written) <= 60 else f"{type(default).__name__}(…)"

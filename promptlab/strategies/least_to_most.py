@@ -16,7 +16,9 @@ DECOMPOSE = (
     'Write them one a line, the simplest first, or "none".'
 )
 LAST = "{}\nEnd with: The answer is …"
-SUB_QUESTION = re.compile(r"^\s*(?:[-*•]|\(?\d+[.):]|Q\d*:)?\s*(?P<question>\S.*\?)\s*[\"”*_]*\s*$", re.MULTILINE)
+SUB_QUESTION = re.compile(
+    r"^\s*(?:[-*•]|\(?\d+[.):]|Q\d*:)?\s*[\"“*_]*(?P<question>\w.*\?)\s*[\"”*_]*\s*$", re.MULTILINE
+)
 
 
 async def least_to_most(question: str, prompt: Prompt = Prompt(), *, most: int = 8, **options: Any) -> Answer:
