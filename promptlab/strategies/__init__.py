@@ -24,9 +24,11 @@ from promptlab.strategies.zero_shot_cot import zero_shot_cot
 from promptlab.types import Answer, Backend
 
 __all__ = [
+    "CONCLUDING",
     "STRATEGIES",
     "chain_of_thought",
     "entailed_label",
+    "every",
     "few_shot",
     "least_to_most",
     "likeliest_label",
@@ -54,6 +56,16 @@ STRATEGIES: dict[str, Callable[..., Program[Answer]]] = {
     "universal-self-consistency": universal_self_consistency,
     "semantic-consistency": semantic_consistency,
 }
+
+
+# Those whose replies end in "The answer is …", so that demonstrations should.
+CONCLUDING = (chain_of_thought, least_to_most, self_consistency, universal_self_consistency)
+
+
+def every() -> dict[str, Callable[..., Any]]:
+    """All strategies by the name of their card: those of the table, and those that need more than a question."""
+    named = {name.replace("_", "-"): globals()[name] for name in __all__ if name.islower()}
+    return {**STRATEGIES, **{name: each for name, each in named.items() if each not in (every, sampling_on)}}
 
 
 def sampling_on(backend: Backend, strategy: Callable[..., Any], seed: int) -> dict[str, Any]:
