@@ -30,6 +30,7 @@ bench: $(VENV)/ready  ## the committed figures, measured again
 	$(RUN)python benchmarks/pacing.py
 	OMP_NUM_THREADS=1 $(firstword $(wildcard $(VENV)-vllm/bin/python) $(BIN)/python) benchmarks/backends.py  # vLLM's too, where it is
 	$(RUN)python benchmarks/in_context.py
+	$(RUN)python benchmarks/live.py
 	$(RUN)python benchmarks/study.py
 	$(RUN)python benchmarks/real_data.py
 

@@ -14,17 +14,8 @@ from promptlab.cli import main
 from promptlab.compare.telling import Pace
 
 TRAIN = ("pretrain", "mlm", "text", "sft", "head", "lora", "reward", "dpo", "rlhf")
-COMMANDS = ["compare", "ask", "lint", "report", "models", "card", "export", "train", *(f"train {each}" for each in TRAIN)]
-    "compare",
-    "ask",
-    "lint",
-    "report",
-    "models",
-    "card",
-    "export",
-    "train",
-    *(f"train {command}" for command in TRAIN),
-]
+COMMANDS = ["compare", "ask", "lint", "report", "models", "card", "export", "train"]
+COMMANDS += [f"train {command}" for command in TRAIN]
 
 
 @pytest.fixture

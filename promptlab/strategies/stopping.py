@@ -50,7 +50,7 @@ def beta(p: float = 0.95) -> Stop:
 def ahead(a: int, b: int) -> float:
     """P(θ > ½) for θ ~ Beta(a + 1, b + 1): that of at most a heads in a + b + 1 tosses of a coin."""
     tosses = a + b + 1
-    return sum(comb(tosses, j) for j in range(a + 1)) / 2**tosses
+    return sum(comb(tosses, j) for j in range(a + 1)) / (1 << tosses)
 
 
 def window(width: int = 5) -> Stop:
