@@ -32,6 +32,7 @@ bench: $(VENV)/ready $(VENV)-peers/ready  ## the committed figures, measured aga
 	OMP_NUM_THREADS=1 $(firstword $(wildcard $(VENV)-vllm/bin/python) $(BIN)/python) benchmarks/backends.py  # vLLM's too, where it is
 	$(RUN)python benchmarks/in_context.py
 	$(RUN)python benchmarks/lecture.py
+	$(RUN)python benchmarks/live.py
 	$(RUN)python benchmarks/study.py
 	$(RUN)python benchmarks/real_data.py
 

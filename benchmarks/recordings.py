@@ -14,6 +14,7 @@ from harness import finish, parser
 
 RECORDINGS = (
     "game24",
+    "game24_samples",
     "crosswords",
     "gsm8k",
     "bbh",

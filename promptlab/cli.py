@@ -198,7 +198,8 @@ def ask(
         raise PromptlabError(f"{model} failed: {reason(error)}") from error
     if as_json:
         votes = None if answer.votes is None else dict(answer.votes)
-        said = {"value": answer.value, "text": answer.text, "why": answer.why, "votes": votes, "margin": answer.margin}
+        said = {"value": answer.value, "text": answer.text, "why": answer.why, "found": answer.found, "votes": votes}
+        said |= {"share": answer.share, "margin": answer.margin, "entropy": answer.entropy, "tied": answer.tied}
         print(json.dumps(said, ensure_ascii=False))
         return
     print(answer.value if answer.value is not None else f"no answer: {answer.why}")
@@ -315,9 +316,25 @@ def models(seed: Seed = 0, quiet: Quiet = False) -> None:
     for i, (name, can) in enumerate(table()):
         print(f"{'models:' if i == 0 else '':11} {name:22} {', '.join(sorted(can))}")
     print(f"{'':11} package.module:Class/name")
-    print("strategies: " + ", ".join(STRATEGIES))
+    print("strategies: " + ", ".join(STRATEGIES) + "   (`promptlab card NAME` tells of one)")
     starred = [f"{name}*" if name in DEFAULT_ARMS else name for name in ARMS]
     print(f"arms:       {', '.join(starred)}   (* by default)")
+
+
+@app.command(epilog="Example: `promptlab card self-consistency`")
+def card(
+    name: Annotated[str, typer.Argument(help="A strategy of the library: self-consistency, few-shot, react, …")],
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """A strategy on a page: source, prompt, stop, parse, ties, cost, what pins it, and what it takes."""
+    from promptlab.strategies import every
+    from promptlab.strategies.cards import card as made
+
+    strategies = every()
+    if name not in strategies:
+        raise SetupError(f"Unknown strategy {name!r}. Known: {', '.join(strategies)}.")
+    print(made(name, strategies[name]))
 
 
 @app.command(epilog="Example: `promptlab export --to hf runs/exported`")

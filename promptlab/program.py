@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import CORO_CREATED, getcoroutinelocals, getcoroutinestate, iscoroutine
 from typing import Any, Generic, NamedTuple, TypeAlias, TypedDict, TypeVar, Unpack, get_args, overload
 
@@ -80,6 +80,7 @@ class Gather(Effect[list[Any]]):
 
     programs: tuple[Program[Any], ...]
     until: Until | None = field(default=None)
+    at_once: int | None = None
 
 
 async def ask(prompt: Prompted, **options: Unpack[Options]) -> Reply:
@@ -124,29 +125,33 @@ async def call(calls: Iterable[ToolCall], tools: Iterable[Tool | Callable[..., A
 
 
 @overload
-def gather(programs: Iterable[Program[T]], /, *, until: Until | None = None) -> Program[list[T]]: ...
+def gather(
+    programs: Iterable[Program[T]], /, *, until: Until | None = None, at_once: int | None = None
+) -> Program[list[T]]: ...
 @overload
-def gather(*programs: Program[T], until: Until | None = None) -> Program[list[T]]: ...
-def gather(*programs: Any, until: Until | None = None) -> Program[list[Any]]:
+def gather(*programs: Program[T], until: Until | None = None, at_once: int | None = None) -> Program[list[T]]: ...
+def gather(*programs: Any, until: Until | None = None, at_once: int | None = None) -> Program[list[Any]]:
     """Runs programs together; their results, in order. Takes one iterable of programs, or the programs themselves.
 
     `until` is asked about the results so far, in the programs' order and so independent of timing, beginning with
     none of them. It answers True, decided; False, not yet; or how many more results it takes at least before it could
     be decided, 0 being decided (False asks for one more). The results that decided are returned. What is in flight is
-    cancelled then; an in-process engine is asked in the smallest batches that could decide.
+    cancelled then; an in-process engine is asked in the smallest batches that could decide. On a hosted model all
+    start at once, or, with `at_once`, as many as could decide and at least so many ahead of the results: 1 asks for
+    least, more wait less.
 
     An exception of a program is raised here when it is that program's turn: those before it still finish, those
     after it are closed. So which of two failures is raised does not depend on timing either.
     """
     several = programs[0] if len(programs) == 1 and not iscoroutine(programs[0]) else programs
     # An iterable is read now: when this is awaited, the variables of a generator may have moved on.
-    made: Any = _gathered(as_programs(several), until)
+    made: Any = _gathered(as_programs(several), until, at_once)
     made.__qualname__ = "gather"  # what Python's own warnings call it
     return made  # type: ignore[no-any-return]
 
 
-async def _gathered(programs: tuple[Program[Any], ...], until: Until | None) -> list[Any]:
-    return await Gather(programs, until)
+async def _gathered(programs: tuple[Program[Any], ...], until: Until | None, at_once: int | None) -> list[Any]:
+    return await Gather(programs, until, at_once)
 
 
 async def attempt(program: Program[T]) -> T | ModelError:
@@ -194,7 +199,7 @@ def _passing_on(program: Program[T], exchanges: list[Exchange]) -> Generator[Any
         if isinstance(effect, Gather):
             children = [[] for _ in effect.programs]
             inner = zip(effect.programs, children, strict=True)
-            effect = Gather(tuple(_noting(child, noted) for child, noted in inner), effect.until)
+            effect = replace(effect, programs=tuple(_noting(child, noted) for child, noted in inner))
         try:
             answer = yield effect
             if isinstance(effect, Requests):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -123,6 +124,16 @@ class Reply:
     opaque: Any = field(default=None, hash=False, repr=False)
 
     @property
+    def logprob(self) -> float | None:
+        """The log-probability of the reply in nats; None where its tokens are not known."""
+        return sum(token.logprob for token in self.tokens) if self.tokens else None
+
+    @property
+    def confidence(self) -> float | None:
+        """The geometric mean of the tokens' probabilities; None where they are not known."""
+        return None if self.logprob is None else math.exp(self.logprob / len(self.tokens))
+
+    @property
     def message(self) -> Message:
         """The reply as the assistant's turn of the chat."""
         return Message("assistant", self.text, self.calls, opaque=self.opaque)
@@ -132,18 +143,30 @@ class Reply:
 class Answer:
     """What a strategy concluded. `value` None is "no answer", and `why` says the reason.
 
-    `text` is what the value was read from; where none could be read, all that the model said.
-    `votes` counts the values voted for, most voted first; `margin` is the winner's lead as a share of all votes;
-    `scores` holds the log-probability of each label where labels were scored, and `generated` what the model then
-    says when asked freely; `shots` is how many demonstrations the prompt held, `left_out` how many did not fit.
-    `trace` is how the answer came about: a chain's reasoning, the answers voted among.
+    `text` is what the value was read from; where none could be read, all that the model said. `found` is where in the
+    reply the value stood, or what else it comes from. `logprob` is the log-probability of the whole reply (nats), and
+    `confidence` a number from 0 to 1, where they are known: where a model was asked for log-probabilities, the latter
+    is the probability of a token of the reply, as their geometric mean. `votes` is how often each value was voted for,
+    or with what weight, the winner first. Of all votes `share` is the winner's and `margin` its lead; `entropy` (nats)
+    is that of the votes, `tied` holds the values with as many votes as the winner, and `sampled` how many paths were
+    begun: those that were cancelled in flight, and may yet be on a bill, are among them, so on a hosted model it may
+    depend on timing. `scores` holds the log-probability of each label where labels were scored, and `generated` what
+    the model then says when asked freely; `shots` is how many demonstrations the prompt held, `left_out` how many did
+    not fit. `trace` is how the answer came about: a chain's reasoning, the answers voted among.
     """
 
     value: Any = None
     text: str | None = None
     why: str | None = None
-    votes: Mapping[Any, int] | None = None
+    found: str = ""
+    logprob: float | None = None
+    confidence: float | None = None
+    votes: Mapping[Any, float] | None = None
+    share: float | None = None
     margin: float | None = None
+    entropy: float | None = None
+    tied: tuple[Any, ...] = ()
+    sampled: int = field(default=0, compare=False)
     scores: Mapping[str, float] | None = None
     generated: Answer | None = None
     shots: int = 0

@@ -14,7 +14,8 @@ from promptlab.cli import main
 from promptlab.compare.telling import Pace
 
 TRAIN = ("pretrain", "mlm", "text", "sft", "head", "lora", "reward", "dpo", "rlhf")
-COMMANDS = ["compare", "ask", "lint", "report", "models", "export", "train", *(f"train {command}" for command in TRAIN)]
+COMMANDS = ["compare", "ask", "lint", "report", "models", "card", "export", "train"]
+COMMANDS += [f"train {command}" for command in TRAIN]
 
 
 @pytest.fixture
@@ -59,6 +60,7 @@ def test_every_command_has_help_with_an_example_that_is_that_command(promptlab, 
         ("compare x.csv --resume run", "Give either a file to study or --resume"),
         ("compare x.csv", "No file"),
         ("ask", "Missing argument"),
+        ("card guess", "Unknown strategy 'guess'. Known: zero-shot"),
         ("ask hello --strategy guess", "Unknown strategy 'guess'. Known: zero-shot"),
         ("ask hello --model tinny", 'Did you mean "tiny"?'),
         ("ask hello --n 5", "--n is how many paths are sampled, and zero-shot samples none: leave it out."),

@@ -17,6 +17,8 @@ FLOORS = {
     "runners": 1,
     "options": 1,
     "jsonable": 1,
+    "extraction": 1,
+    "equality": 1,
     "prompt": 1,
     "tool": 1,
     "task": 1,

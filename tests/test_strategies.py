@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -186,6 +186,7 @@ def test_answers_that_cannot_be_hashed_vote_too():
     assert list(answer.votes.values()) == [2, 1]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["a", "b", "c", None]), max_size=12))
 def test_the_majority_is_the_first_of_the_most_frequent(values):
     answer = majority([Answer(v, v) for v in values])
@@ -223,6 +224,7 @@ def test_demonstrations_are_in_what_is_scored():
 log_p = st.lists(st.floats(-15, 0), min_size=3, max_size=3)
 
 
+@settings(deadline=None)
 @given(log_p, log_p, log_p, log_p)
 def test_calibration_is_the_formula_of_zhao_et_al(asked, na, mask, empty):
     answer = run(

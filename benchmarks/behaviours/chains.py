@@ -11,8 +11,8 @@ from typing import Any
 from behaviours.figures import Rows, difference, share, value
 from promptlab import ask, run
 from promptlab.backends.tiny import Tiny
+from promptlab.extraction import ANSWER_IS
 from promptlab.program import Program
-from promptlab.prompt import ANSWER_IS
 from promptlab.strategies import chain_of_thought, self_consistency, zero_shot
 from promptlab.strategies.chain_of_thought import triggered
 from promptlab.tiny.data.chat import assistant, user

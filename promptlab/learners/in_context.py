@@ -14,7 +14,7 @@ from promptlab.options import name_of
 from promptlab.program import Program, gather
 from promptlab.prompt import Prompt
 from promptlab.runners import check_backend
-from promptlab.strategies import chain_of_thought, likeliest_label, sampling_on, self_consistency, zero_shot
+from promptlab.strategies import CONCLUDING, likeliest_label, sampling_on, zero_shot
 from promptlab.strategies.chain_of_thought import triggered
 from promptlab.strategies.shots import MOST_NEAREST, Chosen, Selector, at_random, balanced, concluded, fitting, nearest
 from promptlab.task import Task
@@ -111,7 +111,7 @@ class InContext:
 
     def _prompt(self, task: Task, shots: Sequence[Example]) -> Prompt:
         """The task's prompt with demonstrations, which end in "The answer is …" for strategies that look for it."""
-        reads_conclusions = getattr(self.strategy, "func", self.strategy) in (chain_of_thought, self_consistency)
+        reads_conclusions = getattr(self.strategy, "func", self.strategy) in CONCLUDING
         return task.prompt.with_shots(concluded(shots, task.prompt) if reads_conclusions else shots)
 
     def _answer(self, question: str, prompt: Prompt, seed: int) -> Program[Answer]:

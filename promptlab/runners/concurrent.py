@@ -101,13 +101,15 @@ class Driver:
     async def gather(self, node: Node, round: int, effect: Gather) -> list[Any]:
         """Children are awaited in their order: the outcome is that of the prefix that decides.
 
-        On a hosted model all start at once; on a batched one, as in step, the fewest that could decide.
+        On a hosted model all start at once, or `at_once` ahead; on a batched one, as in step, the fewest that could
+        decide.
         """
         tasks: list[asyncio.Task[Any]] = []
         try:
             prefix = Prefix(len(effect.programs), effect.until)
+            ahead = 0 if self.model.batched else prefix.n if effect.at_once is None else effect.at_once
             while not prefix.decided:
-                wanted = prefix.due if self.model.batched else prefix.n
+                wanted = min(prefix.n, max(prefix.due, len(prefix.results) + ahead))
                 for i in range(len(tasks), wanted):
                     child = Node(effect.programs[i], (*node.branch, round, i), root=node.root, name=node.name)
                     tasks.append(asyncio.create_task(self.live(child)))

@@ -17,6 +17,13 @@ async def entailed_label(question: str, labels: Sequence[str], hypothesis: str =
     `hypothesis` is a sentence with a label in place of {}. Differs: the entailment of all labels is compared before the
     softmax, as the zero-shot-classification pipeline of `transformers` does, and there is no "none of them". Raises
     SetupError for fewer than two labels or a hypothesis without {}.
+
+    Prompt: the question as the premise, and the hypothesis once for each label.
+    Stop: nothing is generated.
+    Parse: nothing is read: each label's entailment is in `scores`.
+    Ties: the label that comes first.
+    Cost: 1 scoring call of as many hypotheses as labels, 1 wave.
+    Pinned by: tests/test_nli_and_mask.py
     """
     if len(labels) < 2 or "{}" not in hypothesis:
         raise SetupError(f"entailed_label takes two labels or more, and a hypothesis with {{}}; got {hypothesis!r}.")

@@ -20,6 +20,13 @@ async def likeliest_label(question: str, prompt: Prompt, calibrated: bool = Fals
     each label's probability is divided by the one it has when the question says nothing, averaged over three such
     questions. Differs: the quotients are divided by their sum, not put through a softmax; the argmax is the same.
     Raises SetupError for a prompt without labels.
+
+    Prompt: `prompt` as it is, its demonstrations, the question; with `calibrated` three more without a question.
+    Stop: nothing is generated.
+    Parse: nothing is read: each label's log-probability is in `scores`.
+    Ties: the label that comes first in the prompt's output.
+    Cost: 1 scoring call of as many continuations as labels, or 4 with `calibrated`, in 1 wave.
+    Pinned by: tests/test_strategies.py
     """
     if not prompt.labels:
         raise SetupError(f"likeliest_label needs labels to choose from; this prompt's output is {prompt.output!r}.")

@@ -7,7 +7,8 @@ from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
-from promptlab.prompt import ANSWER_IS, Prompt
+from promptlab.extraction import ANSWER_IS
+from promptlab.prompt import Prompt
 from promptlab.types import Example
 
 

@@ -22,6 +22,14 @@ async def structured(question: str | Mapping[str, str], prompt: Prompt, native: 
     of both, if that does not help either; Truncated, Refused and ContextOverflow come as they are. Raises SetupError
     for an output that is no pydantic model, Unsupported for one that a provider cannot be held to (Anthropic: a dict
     of any keys), which `native=False` can do.
+
+    Prompt: what is wanted and the schema in words, the demonstrations as JSON, the question; with `native` the provider
+        is given the schema too.
+    Stop: the model's own end, or `max_tokens`.
+    Parse: the outermost {…} as the pydantic model, mended where it is not quite JSON.
+    Ties: none, as there is one reply that counts.
+    Cost: 1 call, or 2 where the first reply is not the model's JSON.
+    Pinned by: tests/contracts/test_structured_output.py
     """
     if not hasattr(prompt.output, "model_json_schema"):
         raise SetupError(f"structured needs a pydantic model as the prompt's output, got {prompt.output!r}.")

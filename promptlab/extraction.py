@@ -1,0 +1,217 @@
+"""Reading an answer from what a model wrote: one rule, said aloud, and how each answer was found or why it was not.
+
+No model is asked here. What is read is data, never an error: a text without an answer has none, and a reason.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal, NamedTuple
+
+DIGITS = r"(?:\d+(?:,\d{2,3})*,\d{3}(?!\d)|\d+)(?:\.\d+)?|\.\d+"
+NUMBER = re.compile(
+    r"(?:(?<!\w)[-+−])?"
+    rf"(?:(?<![\d/])\d[\d,]*/[1-9]\d*(?![\d/.])|(?:{DIGITS})(?:[eE][-+]?\d{{1,3}}(?!\d))?)"  # 1/2 is one number
+)
+LONGEST_NUMBER = 4000  # characters; Python itself refuses to read whole numbers of more than 4,300 digits
+ANSWER_IS = re.compile(r"\banswer(?:\s+is\b\s*:?|[*_]*\s*:)[*_]*\s*", re.IGNORECASE)
+SENTENCE = re.compile(r"[.!?;](?:\s|$)|\n")  # where one ends
+EMPHASIS = " \t*_`\"'“”‘’"
+AROUND = EMPHASIS + ".,;:!()[]"  # what may stand around a label said by itself
+NONE_NAMED = "the reply names none of the labels"
+YES_NO = {"yes": True, "true": True, "no": False, "false": False}
+# An "A" that begins a sentence, and any "I", is a word unless what follows makes it the subject: "A is right".
+A_WORD = re.compile(
+    r"(?:(?<![^\s\"“(])(?<![^.!?:;\n\"“(]\s)A|(?<!\w)I)\s+(?!(?:is|was|are|because|since|and|or|seems|fits|as)\b)[a-z]"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Where in a reply the answer is, and which number counts where there are several.
+
+    What follows a `marker` counts: of several markers the last or the `first`, up to the next one, its first sentence
+    before the rest. In what follows, or without a marker in all of the reply, the last \\boxed{…} counts alone. A
+    reply with neither is read as a whole, unless an announcement is `required`.
+    """
+
+    marker: re.Pattern[str] = ANSWER_IS
+    of_markers: Literal["first", "last"] = "last"
+    of_numbers: Literal["first", "last"] = "last"
+    required: bool = False
+
+
+class Found(NamedTuple):
+    """A value and where in the text it stood; or None, and `why`."""
+
+    value: Any
+    where: str = ""
+    why: str | None = None
+
+
+def nothing(why: str) -> Found:
+    return Found(None, "", why)
+
+
+def announced(text: str, rule: Rule) -> tuple[str, str] | None:
+    """What a reply announces as its answer, and by what; None where it announces none."""
+    marked = list(rule.marker.finditer(text))
+    by = ""
+    if marked:
+        at = 0 if rule.of_markers == "first" else len(marked) - 1
+        end = marked[at + 1].start() if at + 1 < len(marked) else len(text)
+        by = (
+            f"after the {rule.of_markers} “{marked[at][0].strip()}”"
+            if len(marked) > 1
+            else (f"after “{marked[at][0].strip()}”")
+        )
+        text = text[marked[at].end() : end]
+    if (inside := boxed(text)) is not None:
+        return inside, "in a box"
+    return (text, by) if marked else None
+
+
+def boxed(text: str) -> str | None:
+    """What the last \\boxed{…} holds, braces balanced; None where there is none, or it does not end."""
+    start = text.rfind("\\boxed{")
+    depth = 0
+    for i in range(start + len("\\boxed"), len(text) if start >= 0 else 0):
+        depth += {"{": 1, "}": -1}.get(text[i], 0)
+        if depth == 0:
+            return text[start + len("\\boxed{") : i]
+    return None
+
+
+def read_label(said: str, labels: Sequence[str]) -> Found:
+    """The one label the text says: as all of it, else as a line by itself, else as the only one among its words.
+
+    By itself a label may be in quotes or emphasis, and in another case if that leaves no doubt. Nothing is read from
+    a text that names several labels, or one only to deny it.
+    """
+    if said in labels:
+        return Found(said, "all of it")
+    if (label := by_itself(said, labels)) is not None:
+        return Found(label, "all of it")
+    lines = {label for line in said.splitlines() if (label := by_itself(line, labels))}
+    if len(lines) == 1:
+        return Found(lines.pop(), "a line by itself")
+    named, denied = among_words(said, labels)
+    if len(named) == 1 and not denied:
+        return Found(named.pop(), "the only label named")
+    if denied:
+        return nothing("the reply says what the label is not")
+    return nothing(f"the reply names {len(named)} labels" if named else NONE_NAMED)
+
+
+def by_itself(said: str, labels: Sequence[str]) -> str | None:
+    """The label the text is, but for case and for what stands around it; None if it is none, or could be two."""
+    for bare in (said.strip(), said.strip().strip(AROUND)):
+        if bare in labels:
+            return bare
+        alike = [label for label in labels if label.casefold() == bare.casefold()]
+        if len(alike) == 1:
+            return alike[0]
+    return None
+
+
+def among_words(said: str, labels: Sequence[str]) -> tuple[set[str], bool]:
+    """The labels named in the text, and whether one is named after a "not".
+
+    Longer labels go first ("weak evidence" is not "weak"), parts of words, numbers and compounds are not names
+    ("10", "1.5", "-1", "non-smoker"), and a label of one letter counts only as it is written and where it is no word.
+    """
+    named: set[str] = set()
+    denied = False
+    longest_first = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True) if label)
+    name = re.compile(
+        r"(?P<denied>\b(?:not|never|neither|nor)\s+|n[’']t\s+)?(?:\b(?:an?|the)\s+)??"
+        rf"(?<!\w)(?<![\w][-’'])(?<!\d[.,])(?!(?<=[-−])\d)(?P<label>{longest_first})(?!\w|[-’']\w|[.,]\d)",
+        re.IGNORECASE,
+    )
+    for match in name.finditer(said):
+        written = match["label"]
+        alike = [label for label in labels if label.casefold() == written.casefold()]
+        same = [label for label in alike if label == written]
+        if len(written) == 1 and A_WORD.match(said, match.start("label")):
+            continue
+        if len(written) > 1 or same or not written.isalpha():
+            named.update(same or alike)
+            denied = denied or match["denied"] is not None
+    return named, denied
+
+
+def read_choice(said: str, choices: Mapping[str, str]) -> Found:
+    """The letter of the option that the text chooses, by its letter ("B", "(B)") or else by what the option says."""
+    letter = read_label(said, [form for key in choices for form in (f"({key})", key)])
+    if letter.why is None:
+        return Found(letter.value.strip("()"), letter.where)
+    text = read_label(said, list(dict.fromkeys(choices.values())))
+    if text.why is not None:
+        return letter if text.why == NONE_NAMED else text
+    keys = [key for key, option in choices.items() if option == text.value]
+    return Found(keys[0], f"{text.where}, by its text") if len(keys) == 1 else nothing("several options say the same")
+
+
+def read_bool(said: str) -> Found:
+    """A yes, true, no or false that the text begins with, else the only one it names."""
+    opening = re.match(r"\W*(yes|no|true|false)\b", said, re.IGNORECASE)
+    if opening:
+        return Found(YES_NO[opening[1].lower()], "the first word")
+    label = read_label(said, tuple(YES_NO))
+    return label if label.why else Found(YES_NO[label.value], label.where)
+
+
+def read_number(said: str, kind: type, which: Literal["first", "last"] = "last") -> Found:
+    """The last number of the text, or its first; a whole one where an int is wanted.
+
+    1,200 and 1/2 are numbers; currency, percent signs and units around one are not part of it.
+    """
+    written = [match[0] for match in NUMBER.finditer(said)]
+    if not written:
+        return nothing("no number in the reply")
+    number = written[0 if which == "first" else -1]
+    exactly = fraction(number)
+    if exactly is None:
+        return nothing(f"{number[:20]} is too large a number")
+    where = "the only number" if len(written) == 1 else f"the {which} of {len(written)} numbers"
+    if kind is float:
+        return Found(float(exactly), where)
+    if exactly.denominator != 1:
+        return nothing(f"{number} is not a whole number")
+    return Found(int(exactly), where)
+
+
+def fraction(number: str) -> Fraction | None:
+    """A number as NUMBER finds it, exactly; None if no float is as large."""
+    plain = number.replace(",", "").replace("−", "-")
+    if len(plain) > LONGEST_NUMBER:
+        return None
+    exactly = Fraction(plain)
+    try:
+        return exactly if math.isfinite(float(exactly)) else None
+    except OverflowError:
+        return None
+
+
+def read_json(said: str, model: Any) -> Found:
+    """The outermost {...} of the text as the pydantic model, mended where it is not quite JSON."""
+    start, end = said.find("{"), said.rfind("}")
+    if start < 0 or end < start:
+        return nothing("no JSON object in the reply")
+    written = said[start : end + 1]
+    try:
+        return Found(model.model_validate_json(written), "the outermost {…}")
+    except ValueError as error:  # pydantic's ValidationError is one
+        unfit = error
+    with suppress(ValueError, RecursionError):
+        from json_repair import repair_json
+
+        return Found(model.model_validate_json(repair_json(written)), "the outermost {…}, mended")
+    faults = [(".".join(map(str, e["loc"])), e["msg"]) for e in getattr(unfit, "errors", list)()]
+    told = "; ".join(f"{at}: {what}" if at else what for at, what in faults[:3]) or str(unfit)
+    return nothing(f"the JSON does not fit {model.__name__}: {told}")

@@ -1,0 +1,165 @@
+"""Reading answers, where they were found, and when two are the same."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from promptlab import Prompt
+from promptlab.equality import agreement, as_number, as_text, exactly, number_of
+from promptlab.extraction import Rule, boxed, read_choice, read_number
+
+LETTERS = Prompt(output=Literal["A", "B", "C"])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reply", "value", "found"),
+    [
+        (Prompt(output=int), "I add. The answer is 7. Or 8?", 7, "after “answer is”, the only number"),
+        (Prompt(output=int), "the answer is 6, no, the answer is 7", 7, "after the last “answer is”, the only number"),
+        (Prompt(output=int), "3 + 4 = 7", 7, "the last of 3 numbers"),
+        (Prompt(output=int), "so \\boxed{7}, and not 8", 7, "in a box, the only number"),
+        (Prompt(output=int), "The answer is \\boxed{7}. I used 3 steps.", 7, "in a box, the only number"),
+        (Prompt(output=bool), "Yes, it is", True, "the first word"),
+        (LETTERS, "B", "B", "all of it"),
+        (LETTERS, "Either.\n(B)\n", "B", "a line by itself"),
+        (LETTERS, "I choose B.", "B", "the only label named"),
+    ],
+)
+def test_an_answer_says_where_it_was_found(prompt, reply, value, found):
+    answer = prompt.parse(reply)
+    assert (answer.value, answer.found, answer.why) == (value, found, None)
+
+
+@pytest.mark.parametrize(
+    ("rule", "value"),
+    [
+        (Rule(), 4),
+        (Rule(of_markers="first"), 2),
+        (Rule(of_markers="first", of_numbers="first"), 1),
+        (Rule(of_numbers="first"), 3),
+        (Rule(marker=re.compile("####")), 4),
+        (Rule(marker=re.compile("####"), of_numbers="first"), 1),
+        (Rule(marker=re.compile("####"), required=True), None),
+    ],
+)
+def test_which_marker_and_which_number_count_is_said_by_the_rule(rule, value):
+    assert Prompt(output=int, rule=rule).parse("The answer is 1 or 2. No: the answer is 3 or 4").value == value
+
+
+@pytest.mark.parametrize("reply", ["Answer: unclear", "A man walks in.", "“A man”, it says", "I do not know", "Abc"])
+def test_a_letter_that_is_a_word_or_part_of_one_is_no_choice(reply):
+    assert Prompt(output=Literal["A", "B", "I"]).parse(reply).value is None
+
+
+@pytest.mark.parametrize("reply", ["A is right", "A", "(A)", "Answer: A", "It can only be A here", "A because of it"])
+def test_a_letter_that_is_said_as_one_is_a_choice(reply):
+    assert Prompt(output=Literal["A", "B", "I"]).parse(reply).value == "A"
+
+
+def test_options_are_chosen_by_letter_or_else_by_what_they_say():
+    options = {"A": "red", "B": "blue"}
+    assert read_choice("It is (B), red herrings aside", options).value == "B"
+    assert read_choice("I pick blue", options) == ("B", "the only label named, by its text", None)
+    assert read_choice("reddish", options).why == "the reply names none of the labels"
+    assert read_choice("not blue", options).why == "the reply says what the label is not"
+
+
+def test_zero_is_an_answer():
+    assert Prompt(output=int).parse("The answer is 0.").value == 0
+    assert Prompt(output=float).parse("0.0").why is None
+
+
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [
+        ("\\boxed{7}", "7"),
+        ("\\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
+        ("\\boxed{1} then \\boxed{2}", "2"),
+        ("\\boxed{}", ""),
+        ("\\boxed{7", None),
+        ("7", None),
+    ],
+)
+def test_a_box_is_read_with_its_braces_balanced(text, inside):
+    assert boxed(text) == inside
+
+
+def test_an_empty_box_is_no_answer():
+    assert Prompt().parse("\\boxed{}").value is None
+
+
+# ---- numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1/2", 0.5),
+        ("on 5/12/2020", 2020),
+        ("1,2,3", 3),
+        ("65,960", 65960),
+        ("1,00,000", 100000),
+        ("−3", -3),
+        ("5-3", 3),
+        ("1e5", 100000),
+        ("1e-400", 0),
+        ("0." + "3" * 1000, 1 / 3),
+        ("2/0", 0),
+    ],
+)
+def test_numbers_as_people_write_them(text, value):
+    assert read_number(text, float).value == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "1e999", "1e99999999999", "9" * 4200 + "/3"])
+def test_numbers_too_large_for_a_float_are_refused_in_no_time(text):
+    number = read_number(text, float)
+    assert number.value is None or number.value < 1e308
+
+
+EIGHTEEN = [18, 18.0, "18", "18.00", "$18", "18 %", "1,800/100", "1,800 / 100", "**18**.", "\\$18", "+18", "€ 18.0"]
+
+
+@pytest.mark.parametrize("form", EIGHTEEN)
+def test_forms_of_one_number_are_equal_as_numbers(form):
+    assert as_number(form) == as_number("18") == Fraction(18)
+    assert agreement(form, "18") == (form == "18", True)
+
+
+@pytest.mark.parametrize("form", ["18 or 19", "18 eggs", "x = 18", "", "eighteen", True, None, float("inf"), "1/0"])
+def test_what_is_more_than_a_number_is_none(form):
+    assert number_of(form) is None
+
+
+def test_fractions_in_latex_are_numbers():
+    assert number_of("\\frac{1}{2}") == number_of("0.5") == number_of(0.5)
+
+
+def test_texts_are_equal_as_words():
+    assert as_text("The New-York  city.") == as_text("new york City")
+    assert as_text("18.0") == as_text(18)
+    assert as_text("The The") == as_text("the the") != as_text("a")
+    assert exactly("New York") != exactly("new york")
+
+
+@settings(deadline=None)
+@given(st.integers(), st.integers(1, 10**6))
+def test_a_fraction_written_out_is_that_fraction(a, b):
+    assert number_of(f"{a}/{b}") == Fraction(a, b)
+    assert as_number(f"{a:,}") == a
+    assert agreement(None, a) == (False, False)
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="0123456789,./-+eE$% (){}\\x", max_size=40))
+def test_no_text_is_an_error(text):
+    for value in (read_number(text, float).value, read_number(text, int).value):
+        assert value is None or as_number(value) == number_of(value)
+    assert hash(as_number(text)) == hash(as_number(text))
+    boxed(text)
