@@ -1,0 +1,177 @@
+"""Python programs in a sandbox of the operating system's: no network, few files, hard limits, a fresh one each time.
+
+Two ways, and the better one that this machine has is taken: Linux namespaces (the program sees the Python library, read
+only, and an empty /tmp; it is alone), or Landlock (it can open the Python library and nothing else, and write nowhere).
+In both it is one process that can start no other and open no socket (seccomp), without environment, as nobody or
+without privileges, its memory, processor time, files and output limited (setrlimit), and ended when its time is up.
+
+What this does not keep out: whoever finds a hole in the kernel; what processors leak from one process to another; with
+Landlock alone, the names and sizes of the host's files. The processor is shared: a program may use one core for its time.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from promptlab.errors import PromptlabError, SetupError
+
+Isolation = Literal["namespaces", "landlock"]
+WAYS: tuple[Isolation, ...] = ("namespaces", "landlock")
+START = "import sys; sys.path.append({root!r}); from promptlab.tools.sandbox.jail import main; main()"
+ROOT = str(Path(__file__).parents[3])
+SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
+PACKAGES = "/packages"  # where they are in the sandbox
+SLACK_S = 10.0  # for a process that is slow to start or to end
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that a program may take. Its memory is address space, the interpreter's own 20 MB included."""
+
+    wall_s: float = 5.0
+    memory_bytes: int = 512 * 2**20
+    scratch_bytes: int = 32 * 2**20
+    output_bytes: int = 64 * 2**10
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a program printed, how it ended, and `cut` if it printed more than was kept.
+
+    `code` is 0 where all went well, 1 after an exception, -9 if it was killed by signal 9.
+    """
+
+    stdout: str
+    stderr: str
+    code: int
+    timed_out: bool = False
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """Where programs run; each in a sandbox of its own. `packages` names installed ones that they may import.
+
+    `isolation` is the better one of WAYS that works here, found out by running an empty program; one given is insisted
+    on. Raises SetupError, saying what is missing, where none does: nothing is ever run without.
+    """
+
+    limits: Limits = Limits()
+    packages: Sequence[str] = ()
+    isolation: Isolation | None = None
+
+    def __post_init__(self) -> None:
+        if sys.platform != "linux":
+            raise SetupError(f"Programs are run in a sandbox of Linux's; this is {sys.platform}. There is no other way.")
+        _packages(self.packages)
+        missing = {}
+        for way in (self.isolation,) if self.isolation else WAYS:
+            object.__setattr__(self, "isolation", way)
+            try:
+                if self.run("").code == 0:
+                    return
+                missing[way] = "Python does not start in it"
+            except SetupError as refused:
+                missing[way] = str(refused)
+        said = "; ".join(f"{way}: {why}" for way, why in missing.items())
+        raise SetupError(f"There is no way to isolate programs here, and none is run without. {said}.")
+
+    def run(self, program: str) -> Ran:
+        """Runs a program to its end, or to that of its time. Fit for any thread; it waits."""
+        ours, theirs = socket.socketpair()
+        outputs = [os.memfd_create("stdout"), os.memfd_create("stderr")]
+        python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+        try:
+            with ours, theirs:
+                process = subprocess.Popen(
+                    [python, "-I", "-S", "-c", START.format(root=ROOT)],
+                    stdin=theirs,
+                    stdout=outputs[0],
+                    stderr=outputs[1],
+                    env={},
+                    cwd="/",
+                    start_new_session=True,
+                )
+                theirs.close()
+                outcome = _told(process, ours, self._orders(program, python))
+            if "refused" in outcome:
+                raise SetupError(outcome["refused"])
+            out, err = (_start_of(file, self.limits.output_bytes) for file in outputs)
+            cut = any(os.fstat(file).st_size > self.limits.output_bytes for file in outputs)
+            return Ran(out, err, outcome["code"], outcome["timed_out"], cut)
+        finally:
+            for file in outputs:
+                os.close(file)
+
+    def _orders(self, program: str, python: str) -> dict[str, Any]:
+        packages = _packages(self.packages)
+        if self.isolation == "landlock":  # there are no other paths than the host's
+            packages = {folder: folder for folder in dict.fromkeys(map(os.path.dirname, packages.values()))}
+        return {
+            "program": program,
+            "python": python,
+            "isolation": self.isolation,
+            "shown": _library(python) | packages,
+            "packages": os.pathsep.join(packages) if self.isolation == "landlock" else PACKAGES if packages else "",
+            "wall_s": self.limits.wall_s,
+            "memory_bytes": self.limits.memory_bytes,
+            "scratch_bytes": self.limits.scratch_bytes,
+        }
+
+
+def _told(process: subprocess.Popen[bytes], channel: socket.socket, orders: dict[str, Any]) -> dict[str, Any]:
+    """Gives the watching process its orders, and waits for what it tells of the program."""
+    try:
+        channel.settimeout(orders["wall_s"] + SLACK_S)
+        channel.sendall(json.dumps(orders).encode())
+        channel.shutdown(socket.SHUT_WR)
+        said = b"".join(iter(lambda: channel.recv(65536), b""))
+        outcome: dict[str, Any] = json.loads(said)
+        return outcome
+    except (OSError, ValueError) as error:
+        raise PromptlabError(f"The process that watches over a program was lost ({error}).") from error
+    finally:  # also after Ctrl-C: told to stop, it ends the program and itself
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(SLACK_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _start_of(file: int, most_bytes: int) -> str:
+    return os.pread(file, most_bytes, 0).decode("utf-8", errors="replace")
+
+
+def _library(python: str) -> dict[str, str]:
+    """The interpreter, its library and the system's: path inside -> path here."""
+    paths = [python, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), *SYSTEM_LIBRARIES]
+    shared = sysconfig.get_config_var("INSTSONAME")
+    if shared and sysconfig.get_config_var("Py_ENABLE_SHARED"):
+        paths.append(os.path.join(sysconfig.get_config_var("LIBDIR"), shared))
+    return {path: path for path in paths if os.path.exists(path)}
+
+
+def _packages(names: Sequence[str]) -> dict[str, str]:
+    """Installed packages, and the libraries that some bring in a folder beside them. Raises SetupError."""
+    found = {}
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise SetupError(f"Programs are to import {name}, which is not installed: pip install {name}")
+        path = os.path.dirname(spec.origin) if spec.submodule_search_locations else spec.origin
+        found[f"{PACKAGES}/{os.path.basename(path)}"] = path
+        if os.path.isdir(f"{path}.libs"):
+            found[f"{PACKAGES}/{name}.libs"] = f"{path}.libs"
+    return found
