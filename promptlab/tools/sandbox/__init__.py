@@ -14,11 +14,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import sysconfig
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +28,15 @@ from promptlab.errors import PromptlabError, SetupError
 
 Isolation = Literal["namespaces", "landlock"]
 WAYS: tuple[Isolation, ...] = ("namespaces", "landlock")
-START = "import sys; sys.path.append({root!r}); from promptlab.tools.sandbox.jail import main; main()"
-ROOT = str(Path(__file__).parents[3])
+# What runs there must be small and start fast: the packages on its way are taken for empty ones.
+START = """import sys, types
+for name, path in ("promptlab", {package!r}), ("promptlab.tools", {package!r} + "/tools"), \\
+        ("promptlab.tools.sandbox", {package!r} + "/tools/sandbox"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [path]
+from promptlab.tools.sandbox.jail import main
+main()
+"""
 SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 PACKAGES = "/packages"  # where they are in the sandbox
 SLACK_S = 10.0  # for a process that is slow to start or to end
@@ -59,7 +66,6 @@ class Ran:
     cut: bool = False
 
 
-@dataclass(frozen=True)
 class Sandbox:
     """Where programs run; each in a sandbox of its own. `packages` names installed ones that they may import.
 
@@ -67,17 +73,28 @@ class Sandbox:
     on. Raises SetupError, saying what is missing, where none does: nothing is ever run without.
     """
 
-    limits: Limits = Limits()
-    packages: Sequence[str] = ()
-    isolation: Isolation | None = None
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self, limits: Limits = Limits(), packages: Sequence[str] = (), isolation: Isolation | None = None
+    ) -> None:
         if sys.platform != "linux":
-            raise SetupError(f"Programs are run in a sandbox of Linux's; this is {sys.platform}. There is no other way.")
-        _packages(self.packages)
+            raise SetupError(f"Programs are isolated by means of Linux, and this is {sys.platform}: none is run here.")
+        self.limits, self.packages = limits, _packages(packages)
+        self._python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            process = subprocess.Popen(
+                [self._python, "-I", "-S", "-c", START.format(package=str(Path(__file__).parents[2]))],
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={},
+                cwd="/",
+                start_new_session=True,
+            )
+        self.close = weakref.finalize(self, _end, self._control, process)
         missing = {}
-        for way in (self.isolation,) if self.isolation else WAYS:
-            object.__setattr__(self, "isolation", way)
+        for way in (isolation,) if isolation else WAYS:
+            self.isolation: Isolation = way
             try:
                 if self.run("").code == 0:
                     return
@@ -91,38 +108,34 @@ class Sandbox:
         """Runs a program to its end, or to that of its time. Fit for any thread; it waits."""
         ours, theirs = socket.socketpair()
         outputs = [os.memfd_create("stdout"), os.memfd_create("stderr")]
-        python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
         try:
-            with ours, theirs:
-                process = subprocess.Popen(
-                    [python, "-I", "-S", "-c", START.format(root=ROOT)],
-                    stdin=theirs,
-                    stdout=outputs[0],
-                    stderr=outputs[1],
-                    env={},
-                    cwd="/",
-                    start_new_session=True,
-                )
-                theirs.close()
-                outcome = _told(process, ours, self._orders(program, python))
-            if "refused" in outcome:
+            with ours:
+                with theirs:
+                    socket.send_fds(self._control, [b"."], [theirs.fileno(), *outputs])
+                ours.settimeout(self.limits.wall_s + SLACK_S)
+                ours.sendall(json.dumps(self._orders(program)).encode())
+                ours.shutdown(socket.SHUT_WR)
+                outcome = json.loads(b"".join(iter(lambda: ours.recv(65536), b"")))
+            if outcome["refused"]:
                 raise SetupError(outcome["refused"])
             out, err = (_start_of(file, self.limits.output_bytes) for file in outputs)
             cut = any(os.fstat(file).st_size > self.limits.output_bytes for file in outputs)
             return Ran(out, err, outcome["code"], outcome["timed_out"], cut)
+        except (OSError, json.JSONDecodeError) as error:
+            raise PromptlabError(f"The process that watches over a program was lost ({error}).") from error
         finally:
             for file in outputs:
                 os.close(file)
 
-    def _orders(self, program: str, python: str) -> dict[str, Any]:
-        packages = _packages(self.packages)
+    def _orders(self, program: str) -> dict[str, Any]:
+        packages = self.packages
         if self.isolation == "landlock":  # there are no other paths than the host's
             packages = {folder: folder for folder in dict.fromkeys(map(os.path.dirname, packages.values()))}
         return {
             "program": program,
-            "python": python,
+            "python": self._python,
             "isolation": self.isolation,
-            "shown": _library(python) | packages,
+            "shown": _library(self._python) | packages,
             "packages": os.pathsep.join(packages) if self.isolation == "landlock" else PACKAGES if packages else "",
             "wall_s": self.limits.wall_s,
             "memory_bytes": self.limits.memory_bytes,
@@ -130,24 +143,9 @@ class Sandbox:
         }
 
 
-def _told(process: subprocess.Popen[bytes], channel: socket.socket, orders: dict[str, Any]) -> dict[str, Any]:
-    """Gives the watching process its orders, and waits for what it tells of the program."""
-    try:
-        channel.settimeout(orders["wall_s"] + SLACK_S)
-        channel.sendall(json.dumps(orders).encode())
-        channel.shutdown(socket.SHUT_WR)
-        said = b"".join(iter(lambda: channel.recv(65536), b""))
-        outcome: dict[str, Any] = json.loads(said)
-        return outcome
-    except (OSError, ValueError) as error:
-        raise PromptlabError(f"The process that watches over a program was lost ({error}).") from error
-    finally:  # also after Ctrl-C: told to stop, it ends the program and itself
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(SLACK_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+def _end(control: socket.socket, process: subprocess.Popen[bytes]) -> None:
+    control.close()
+    process.wait()
 
 
 def _start_of(file: int, most_bytes: int) -> str:
@@ -156,7 +154,8 @@ def _start_of(file: int, most_bytes: int) -> str:
 
 def _library(python: str) -> dict[str, str]:
     """The interpreter, its library and the system's: path inside -> path here."""
-    paths = [python, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), *SYSTEM_LIBRARIES]
+    base = {"platbase": sys.base_exec_prefix, "installed_platbase": sys.base_exec_prefix}  # not the environment's
+    paths = [python, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib", vars=base), *SYSTEM_LIBRARIES]
     shared = sysconfig.get_config_var("INSTSONAME")
     if shared and sysconfig.get_config_var("Py_ENABLE_SHARED"):
         paths.append(os.path.join(sysconfig.get_config_var("LIBDIR"), shared))

@@ -1,5 +1,7 @@
-"""What happens in the sandbox's processes: one that keeps watch, and its child, which confines itself and then becomes
-the program. Only the standard library is here; the host's side is `promptlab.tools.sandbox`.
+"""What happens in the sandbox's processes. One per Sandbox takes orders and forks, for each program, one that keeps
+watch; its child confines itself and then becomes the program. The host's side is `promptlab.tools.sandbox`.
+
+Only the standard library is here, and of it little: every program starts from a copy of this process.
 """
 
 from __future__ import annotations
@@ -7,54 +9,69 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import signal
-import sys
+import socket
 from contextlib import suppress
 from typing import Any, NoReturn
 
 from promptlab.tools.sandbox import landlock, namespaces, seccomp
 from promptlab.tools.sandbox.kernel import prctl
 
-CHANNEL = 0  # to the host: what to do comes in, what became of it goes out
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP = 1, 24
 CAPABILITIES = 64
 MOST_THREADS, MOST_OPEN_FILES = 16, 64
-TOLD = frozenset({signal.SIGCHLD, signal.SIGTERM})
 
 
-def main() -> NoReturn:
-    """The watching process: starts the program, ends it when its time is up or the host says so, tells how it went."""
-    orders = json.loads(b"".join(iter(lambda: os.read(CHANNEL, 65536), b"")))
-    signal.pthread_sigmask(signal.SIG_BLOCK, TOLD)
+def main() -> None:
+    """Takes orders on its standard input until the host closes it: a channel and two files for what is printed."""
+    with socket.socket(fileno=0) as control:
+        while files := socket.recv_fds(control, 1, 3)[1]:
+            for file in files:
+                os.set_inheritable(file, False)  # a file that was sent would else be the program's too
+            if os.fork() == 0:
+                control.close()
+                watch(*files)
+            for file in files:
+                os.close(file)
+            with suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+
+
+def watch(channel: int, stdout: int, stderr: int) -> NoReturn:
+    """Starts a program, ends it when its time is up or nobody waits for it any more, tells how it went."""
+    outcome: dict[str, Any]
     try:
+        orders = json.loads(b"".join(iter(lambda: os.read(channel, 65536), b"")))
         user = namespaces.enter() if orders["isolation"] == "namespaces" else None
         reading, writing = os.pipe()
         child = os.fork()
+        if child == 0:
+            become_the_program(orders, user, (stdout, stderr), writing)
+        os.close(writing)
+        outcome = {"refused": os.read(reading, 4096).decode()}
+        over = select.poll()
+        over.register(os.pidfd_open(child), select.POLLIN)
+        over.register(channel, 0)  # asked for nothing, poll tells that the other side is closed
+        outcome["timed_out"] = not over.poll(orders["wall_s"] * 1000)
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)  # and with the first process of its namespace all others
+        outcome["code"] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     except OSError as error:
-        tell(refused=str(error.strerror or error))
-    if child == 0:
-        os.close(reading)
-        become_the_program(orders, user, writing)
-    os.close(writing)
-    refused = os.read(reading, 4096).decode()
-    woken = signal.sigtimedwait(TOLD, orders["wall_s"])
-    with suppress(ProcessLookupError):
-        os.kill(child, signal.SIGKILL)  # and with the first process of its namespace all others
-    _, status = os.waitpid(child, 0)
-    if refused:
-        tell(refused=refused)
-    tell(code=os.waitstatus_to_exitcode(status), timed_out=woken is None)
-
-
-def tell(**outcome: Any) -> NoReturn:
-    os.write(CHANNEL, json.dumps(outcome).encode())
+        outcome = {"refused": error.strerror or str(error)}
+    with suppress(BrokenPipeError):
+        os.write(channel, json.dumps(outcome).encode())
     os._exit(0)
 
 
-def become_the_program(orders: dict[str, Any], user: int | None, failing: int) -> NoReturn:
-    """Confines itself for ever, then executes the program; writes to `failing` if it cannot."""
+def become_the_program(
+    orders: dict[str, Any], user: int | None, printed: tuple[int, int], failing: int
+) -> NoReturn:
+    """Confines itself for ever, then executes the program; writes to `failing`, closed by execution, if it cannot."""
     try:
-        os.dup2(os.open(os.devnull, os.O_RDONLY), CHANNEL)
+        for standard, file in enumerate((os.open(os.devnull, os.O_RDONLY), *printed)):
+            os.dup2(file, standard)
         shown: dict[str, str] = orders["shown"]
         start = [orders["python"], "-s", "-S", "-B", "-X", "utf8"]
         if orders["isolation"] == "namespaces":
@@ -66,7 +83,7 @@ def become_the_program(orders: dict[str, Any], user: int | None, failing: int) -
             given = os.memfd_create("program")
             os.write(given, orders["program"].encode())
             os.lseek(given, 0, os.SEEK_SET)
-            os.dup2(given, CHANNEL)
+            os.dup2(given, 0)
             start.append("-")
         limit(orders)
         for capability in range(CAPABILITIES):
@@ -77,7 +94,6 @@ def become_the_program(orders: dict[str, Any], user: int | None, failing: int) -
         if orders["isolation"] == "landlock":
             os.chdir("/")
             landlock.only_read(shown.values())
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         seccomp.install()
         packages = {"PYTHONPATH": orders["packages"]} if orders["packages"] else {}
@@ -105,6 +121,3 @@ def limit(orders: dict[str, Any]) -> None:
     for which, most in limits.items():
         resource.setrlimit(which, (most, most))
 
-
-if __name__ == "__main__":
-    sys.exit(main())

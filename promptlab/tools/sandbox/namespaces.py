@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Mapping
 
-from promptlab.tools.sandbox.kernel import mount, syscall, unmount, unshare
+from promptlab.tools.sandbox.kernel import mount, prctl, syscall, unmount, unshare
 
 NEW_USER, NEW_FILES, NEW_PROCESSES, NEW_NETWORK = 0x10000000, 0x00020000, 0x20000000, 0x40000000
 NEW_IPC, NEW_NAMES, NEW_CGROUPS = 0x08000000, 0x04000000, 0x02000000
@@ -20,6 +20,7 @@ NOSUID, NODEV, NOEXEC, BIND, RECURSIVE, PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
 READ_ONLY, ATTRIBUTES_NOSUID, ATTRIBUTES_NODEV = 1, 2, 4
 MOUNT_SETATTR, PIVOT_ROOT = 442, {"x86_64": 155, "aarch64": 41}
 BELOW, DETACH, AT_FDCWD = 0x8000, 2, -100
+PR_SET_DUMPABLE = 4
 NOBODY = 65534
 FIRST_FREE_UID = 2_000_000_000  # nobody's: one of its own for every program that root runs
 ROOT = "/proc"  # where the new root is put together: a folder that every Linux has, and nothing is taken from
@@ -38,6 +39,7 @@ def enter() -> int | None:
             return user
         except PermissionError:  # root of a container, without root's powers
             become(user)
+            prctl(PR_SET_DUMPABLE, 1)  # else the maps below are not its own to write, after a change of user
     unshare(ALL_BUT_USER | NEW_USER)
     for file, text in (("setgroups", "deny"), ("gid_map", f"{NOBODY} {group} 1"), ("uid_map", f"{NOBODY} {user} 1")):
         with open(f"/proc/self/{file}", "w") as opened:
