@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from promptlab.commands.options import Format, ModelName, Quiet, Seed
+from promptlab.commands.mcp import app as mcp_app
 from promptlab.commands.train import app as train_app
 from promptlab.errors import PromptlabError, ReplayMiss, SetupError, reason
 
@@ -43,6 +44,7 @@ app = typer.Typer(
     help="For my task, should I prompt, reason, optimise the prompt, or fine-tune? Answered with evidence.",
 )
 app.add_typer(train_app, name="train", epilog="Example: `promptlab train pretrain runs/nano`")
+app.add_typer(mcp_app, name="mcp", epilog="Example: `promptlab mcp serve calculator`")
 
 
 def print_version(wanted: bool) -> None:

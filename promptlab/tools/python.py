@@ -25,11 +25,16 @@ def python(packages: Sequence[str] = (), limits: Limits = Limits(), sandbox: San
     return tool(python)
 
 
+def python_importing(packages: str = "") -> Tool:
+    """The same, of packages in a row: "sympy,mpmath"."""
+    return python([name.strip() for name in packages.split(",") if name.strip()])
+
+
 def observed(ran: Ran, limits: Limits) -> str:
     """What a model is told of a program: what it printed, and how it ended if not well."""
     parts = [shortened(ran.stdout.strip())]
     if ran.timed_out:
-        parts.append(f"Error: stopped after {limits.wall_s:g} s, before it ended.")
+        parts.append(f"Error: stopped before it ended: a program has {limits.cpu_s} s.")
     elif ran.cut:
         parts.append(f"Error: it printed more than {limits.output_bytes // 1024} kB; the rest is lost.")
     elif ran.code:

@@ -44,9 +44,12 @@ SLACK_S = 10.0  # for a process that is slow to start or to end
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that a program may take. Its memory is address space, the interpreter's own 20 MB included."""
+    """The most that a program may take: of time, whole seconds of a processor and seconds in all, of address space (of
+    which the interpreter takes 20 MB itself), of files, and of what it prints (the rest is lost).
+    """
 
-    wall_s: float = 5.0
+    cpu_s: int = 5
+    wall_s: float = 15.0
     memory_bytes: int = 512 * 2**20
     scratch_bytes: int = 32 * 2**20
     output_bytes: int = 64 * 2**10
@@ -137,6 +140,7 @@ class Sandbox:
             "isolation": self.isolation,
             "shown": _library(self._python) | packages,
             "packages": os.pathsep.join(packages) if self.isolation == "landlock" else PACKAGES if packages else "",
+            "cpu_s": self.limits.cpu_s,
             "wall_s": self.limits.wall_s,
             "memory_bytes": self.limits.memory_bytes,
             "scratch_bytes": self.limits.scratch_bytes,
