@@ -347,8 +347,8 @@ def export(
         print(folder)
 
 
-def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line; errors that promptlab raises on purpose, and wrong usage, are one line."""
+def main(argv: Sequence[str] | None = None, app: typer.Typer = app, name: str = "promptlab") -> NoReturn:
+    """Run the command line, or that of a script; errors raised on purpose, and wrong usage, are one line."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # so that --model finds a module of the user's own
     for stream in (sys.stdout, sys.stderr):
@@ -356,10 +356,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a sign is no reason to fail
     given = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = app(given, prog_name="promptlab", standalone_mode=False, obj=given)
+        code = app(given, prog_name=name, standalone_mode=False, obj=given)
         sys.stdout.flush()
     except UsageError as error:
-        refuse(error)
+        refuse(error, name)
+    except typer.Abort:  # Ctrl-C in a script, and a person who has had enough
+        fail("Stopped.", 1, at_once=True)
     except SetupError as error:
         fail(str(error), 2)
     except ReplayMiss as error:  # it shows what differs, line by line
@@ -375,13 +377,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code or 0)
 
 
-def refuse(error: Any) -> NoReturn:
+def refuse(error: Any, name: str) -> NoReturn:
     """Wrong usage in a line; where no command was given at all, the help has been shown instead."""
     said = error.format_message().strip()
     if not said or "\n" in said:
         print(said, end="", file=sys.stderr)
         sys.exit(2)
-    command = error.ctx.command_path if error.ctx else "promptlab"
+    command = error.ctx.command_path if error.ctx else name
     fail(f"{said}{'' if said.endswith(('.', '?')) else '.'} See {command} --help.", 2)
 
 

@@ -14,7 +14,7 @@ from promptlab.cli import main
 from promptlab.compare.telling import Pace
 
 TRAIN = ("pretrain", "mlm", "text", "sft", "head", "lora", "reward", "dpo", "rlhf")
-COMMANDS = ["compare", "ask", "lint", "report", "models", "export", "train", *(f"train {command}" for command in TRAIN)]
+COMMANDS = ["compare", "ask", "lint", "report", "models", "export", "mcp serve", "train", *(f"train {command}" for command in TRAIN)]
 
 
 @pytest.fixture

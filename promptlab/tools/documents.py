@@ -104,7 +104,7 @@ def searching(documents: Documents) -> Tool:
             query: a few words that the passage should have
         """
         found = documents.search(query)
-        return "\n".join(f"[{each.citation}] {each.text}" for each in found) or f"No passage has any word of {query!r}."
+        return "\n".join(f"({each.citation}) {each.text}" for each in found) or f"No passage has any word of {query!r}."
 
     return tool(search)
 
