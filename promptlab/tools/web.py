@@ -6,8 +6,10 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from urllib.parse import urljoin, urlsplit
@@ -51,26 +53,52 @@ class Web:
     def fetch(self, url: str) -> str:
         """The page's text. Raises WrongCall saying why there is none."""
         until = time.monotonic() + self.timeout_s
-        for _ in range(MOST_REDIRECTS + 1):
-            connection, path = self._connect(url, until)
-            try:
-                connection.request("GET", path, headers={"User-Agent": "promptlab", "Accept": "text/*"})
-                answer = connection.getresponse()
-                if answer.status in REDIRECTS and (location := answer.getheader("Location")):
-                    url = urljoin(url, location)
-                    continue
-                if answer.status >= 400:
-                    raise WrongCall(f"{url} answers {answer.status} {answer.reason}")
-                return self._text(url, answer, connection, until)
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                if isinstance(error, WrongCall):
-                    raise
-                raise WrongCall(f"{url} cannot be read: {error or type(error).__name__}") from None
-            finally:
-                connection.close()
-        raise WrongCall(f"{url} is redirected more than {MOST_REDIRECTS} times")
+        sockets: list[socket.socket] = []
+        alarm = threading.Timer(self.timeout_s, hang_up, (sockets,))  # a server that drips does not last for ever
+        alarm.start()
+        try:
+            for _ in range(MOST_REDIRECTS + 1):
+                found, url = self._page_or_next(url, sockets)
+                if found is not None:
+                    break
+            else:
+                raise WrongCall(f"{url} is redirected more than {MOST_REDIRECTS} times")
+            if time.monotonic() > until:  # what there is of it may be the half
+                raise TimeoutError("it takes too long")
+            return found
+        except (OSError, http.client.HTTPException) as error:
+            late = time.monotonic() > until
+            why = f"it takes more than {self.timeout_s:g} s" if late else str(error) or type(error).__name__
+            raise WrongCall(f"{url} cannot be read: {why}") from None
+        finally:
+            alarm.cancel()
 
-    def _connect(self, url: str, until: float) -> tuple[http.client.HTTPConnection, str]:
+    def _page_or_next(self, url: str, sockets: list[socket.socket]) -> tuple[str | None, str]:
+        """The page's text and its address; or None, and the address that it is redirected to."""
+        host, port, path, secure = self._parts(url)
+        connection = http.client.HTTPConnection(host, port)
+        try:
+            connection.sock = socket.create_connection((self._public(host, port), port), timeout=self.timeout_s)
+            if secure:
+                trusted = ssl.create_default_context()
+                connection.sock = trusted.wrap_socket(
+                    connection.sock, server_hostname=host, do_handshake_on_connect=False
+                )
+            sockets.append(connection.sock)
+            if isinstance(connection.sock, ssl.SSLSocket):
+                connection.sock.do_handshake()
+            connection.request("GET", path, headers={"User-Agent": "promptlab", "Accept": "text/*"})
+            answer = connection.getresponse()
+            if answer.status in REDIRECTS and (location := answer.getheader("Location")):
+                return None, urljoin(url, location)
+            if answer.status >= 400:
+                raise WrongCall(f"{url} answers {answer.status} {answer.reason}")
+            return self._text(url, answer), url
+        finally:
+            connection.close()
+
+    def _parts(self, url: str) -> tuple[str, int, str, bool]:
+        """Host, port, path, and whether by TLS. Raises WrongCall for what is no page of a host that is allowed."""
         try:
             parts = urlsplit(url)
             host, port = (parts.hostname or "").rstrip("."), parts.port
@@ -80,21 +108,11 @@ class Web:
             raise WrongCall(f"{url!r} is no address of a page: it begins with http:// or https:// and a host")
         if not self.allows(host):
             raise WrongCall(f"{host} is not among the hosts that may be asked: {', '.join(self.hosts)}")
-        secure = parts.scheme == "https"
-        port = port or (443 if secure else 80)
-        address = self._public(host, port)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        if any(ord(sign) <= 32 or ord(sign) > 126 for sign in path):
+        if not all(32 < ord(sign) < 127 for sign in path):
             raise WrongCall(f"{url!r} is no address of a page: spaces and other signs are written as %20 and the like")
-        connection = http.client.HTTPConnection(host, port, timeout=left(until))
-        try:
-            connection.sock = socket.create_connection((address, port), timeout=left(until))
-            if secure:
-                connection.sock = ssl.create_default_context().wrap_socket(connection.sock, server_hostname=host)
-        except OSError as error:
-            connection.close()
-            raise WrongCall(f"{host} cannot be reached: {error}") from None
-        return connection, path
+        secure = parts.scheme == "https"
+        return host, port or (443 if secure else 80), path, secure
 
     def allows(self, host: str) -> bool:
         """Whether a host is among those allowed."""
@@ -115,38 +133,24 @@ class Web:
             raise WrongCall(f"{host} has no address")
         return addresses[0]
 
-    def _text(
-        self, url: str, answer: http.client.HTTPResponse, connection: http.client.HTTPConnection, until: float
-    ) -> str:
+    def _text(self, url: str, answer: http.client.HTTPResponse) -> str:
         kind = answer.headers.get_content_type()
         if not kind.startswith(TEXTUAL):
             raise WrongCall(f"{url} is no text but {kind}")
-        parts, size = [b""], 0
-        while size <= self.most_bytes:
-            if connection.sock is not None:
-                connection.sock.settimeout(left(until))  # a server that drips makes no page last for ever
-            part = answer.read1(65536)
-            if not part:
-                break
-            parts.append(part)
-            size += len(part)
-        content = b"".join(parts)[: self.most_bytes]
+        content = answer.read(self.most_bytes + 1)
         charset = answer.headers.get_content_charset() or "utf-8"
         try:
-            text = content.decode(charset, errors="replace")
+            text = content[: self.most_bytes].decode(charset, errors="replace")
         except LookupError:
-            text = content.decode("utf-8", errors="replace")
-        shown = plain(text) if "html" in kind else text
-        cut = f"\n[only the first {self.most_bytes:,} bytes]" if size > self.most_bytes else ""
-        return shortened(shown, MOST_SHOWN) + cut
+            text = content[: self.most_bytes].decode("utf-8", errors="replace")
+        cut = f"\n[only the first {self.most_bytes:,} bytes]" if len(content) > self.most_bytes else ""
+        return shortened(plain(text) if "html" in kind else text, MOST_SHOWN) + cut
 
 
-def left(until: float) -> float:
-    """The seconds that are left. Raises TimeoutError if none are."""
-    seconds = until - time.monotonic()
-    if seconds <= 0:
-        raise TimeoutError("it takes too long")
-    return seconds
+def hang_up(sockets: list[socket.socket]) -> None:
+    for each in sockets:
+        with suppress(OSError):  # it is closed already
+            each.shutdown(socket.SHUT_RDWR)
 
 
 def is_public(address: str) -> bool:

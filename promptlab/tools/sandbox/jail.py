@@ -82,12 +82,14 @@ def become_the_program(
             with open("program.py", "w", encoding="utf-8") as file:
                 file.write(orders["program"])
             start.append("program.py")
-        else:  # nowhere to put a file: the program comes on its standard input
+        elif orders["isolation"] == "landlock":  # nowhere to put a file: the program comes on its standard input
             given = os.memfd_create("program")
             os.write(given, orders["program"].encode())
             os.lseek(given, 0, os.SEEK_SET)
             os.dup2(given, 0)
             start.append("-")
+        else:
+            raise ValueError(f"there is no way to isolate called {orders['isolation']}")
         limit(orders)
         for capability in range(CAPABILITIES):
             with suppress(OSError):  # who has none cannot give any up
