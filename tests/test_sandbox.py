@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
-import threading
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -58,7 +60,7 @@ HOSTILE = {
     "the network": ("import socket\nsocket.create_connection(('127.0.0.1', 80))", "not permitted"),
     "unix sockets": ("import socket\nsocket.socket(socket.AF_UNIX)", "not permitted"),
     "killing others": ("import os\nos.kill(-1, 9)", "not permitted"),
-    "killing its parent": ("import os, signal\nsignal.pthread_kill(0, 9) if 0 else os.kill(os.getppid(), 9)", "Error: "),
+    "killing its parent": ("import os\nos.kill(os.getppid(), 9)", "not permitted"),
     "new namespaces": ("import ctypes\nprint(ctypes.CDLL(None).unshare(0x10000000))", "-1"),
     "mounts": ("import ctypes\nprint(ctypes.CDLL(None).mount(b'x', b'/tmp', b'tmpfs', 0, 0))", "-1"),
     "tracing": ("import ctypes\nprint(ctypes.CDLL(None).ptrace(0, 0, 0, 0))", "-1"),
@@ -134,15 +136,47 @@ def test_programs_run_in_an_event_loop(sandbox):
     assert [m.content for m in asyncio.run(asked()).trace if m.role == "tool"] == ["42"]
 
 
-def test_what_nobody_waits_for_any_more_is_ended(sandbox):
-    made = Sandbox(Limits(cpu_s=60, wall_s=60), isolation=sandbox.isolation)
-    assert made.run("print(1)").code == 0
-    before = threading.active_count()
-    ended = made.close
-    del made
-    gc.collect()
-    assert not ended.alive
-    assert threading.active_count() == before
+HOST = """
+import sys
+from promptlab.tools.sandbox import Limits, Sandbox
+sandbox = Sandbox(Limits(cpu_s=60, wall_s=600), isolation=sys.argv[1])
+print("ready", flush=True)
+sandbox.run("import time\\ntime.sleep(600)")
+"""
+
+
+def test_when_the_host_is_killed_so_are_its_programs(sandbox):
+    with subprocess.Popen([sys.executable, "-c", HOST, sandbox.isolation], stdout=subprocess.PIPE, text=True) as host:
+        assert host.stdout is not None
+        assert host.stdout.readline() == "ready\n"
+        below = until(lambda: len(found := descendants(host.pid)) == 3 and found)  # orders, the watch, the program
+        host.kill()
+    assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below)) is True
+
+
+def descendants(pid):
+    try:
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return [each for child in children for each in (child, *descendants(child))]
+
+
+def until(found, patience_s=60.0):
+    """What `found` gives as soon as it is true."""
+    end = time.monotonic() + patience_s
+    while not (result := found()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+    return result
+
+
+def test_a_sandbox_that_is_closed_leaves_no_process(sandbox):
+    before = set(descendants(os.getpid()))
+    made = Sandbox(LIMITS, isolation=sandbox.isolation)
+    assert set(descendants(os.getpid())) - before
+    made.close()
+    assert not set(descendants(os.getpid())) - before
 
 
 def test_only_the_packages_named_can_be_imported(sandbox):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import re
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -12,6 +13,9 @@ from promptlab.errors import WrongCall
 
 Number = int | float | Fraction
 
+NUMBER = re.compile(r"(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+WORD = re.compile(r"[^\W\d]\w*")
 MOST_CHARACTERS = 1_000
 MOST_BITS = 4_096  # of a whole number on the way; about 1,200 digits
 MOST_DEPTH = 50
@@ -56,14 +60,22 @@ def value_of(expression: str) -> Number:
     """The value of an expression, exact where it can be. Raises WrongCall saying what is wrong with it."""
     if len(expression) > MOST_CHARACTERS:
         raise WrongCall(f"the expression has {len(expression):,} characters; {MOST_CHARACTERS:,} is the most")
+    text = _as_python(expression)
+    for word in WORD.findall(NUMBER.sub(" ", text)):
+        if word not in FUNCTIONS and word not in CONSTANTS:
+            raise WrongCall(f"a calculator knows no {word!r}; it has numbers, + - * / // % **, {_functions()}")
     try:
-        return _value(ast.parse(_as_python(expression), mode="eval").body, 0)
-    except (SyntaxError, MemoryError, RecursionError, ValueError) as error:
-        why = error.msg if isinstance(error, SyntaxError) else error
+        return _value(ast.parse(text, mode="eval").body, 0)
+    except (SyntaxError, MemoryError, RecursionError) as error:
+        why = error.msg if isinstance(error, SyntaxError) else "it is too deeply nested"
         raise WrongCall(f"{expression!r} is no arithmetic expression: {why}") from None
     except ZeroDivisionError:
         raise WrongCall(f"{expression!r} divides by zero") from None
-    except (OverflowError, TypeError) as error:
+    except (ArithmeticError, TypeError) as error:
+        raise WrongCall(f"{expression!r} cannot be calculated: {error}") from None
+    except ValueError as error:
+        if isinstance(error, WrongCall):
+            raise
         raise WrongCall(f"{expression!r} cannot be calculated: {error}") from None
 
 
@@ -75,11 +87,9 @@ def _as_python(expression: str) -> str:
 
 
 def _without_thousands_commas(text: str) -> str:
-    import re
-
-    if re.search(r"[A-Za-z]\s*\(", text):  # there commas part arguments
+    if WORD.search(NUMBER.sub(" ", text)):  # there commas part arguments
         return text
-    return re.sub(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])", lambda found: found[0].replace(",", ""), text)
+    return THOUSANDS.sub(lambda found: found[0].replace(",", ""), text)
 
 
 def _value(node: ast.AST, depth: int) -> Number:
@@ -151,4 +161,6 @@ def written(value: Number) -> str:
     if isinstance(value, int):
         return str(value)
     near = float(value)
+    if not math.isfinite(near):
+        raise WrongCall("the value is too large, or no number")
     return str(int(near)) if near.is_integer() and abs(near) < 1e15 else f"{near:.12g}"
