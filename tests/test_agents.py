@@ -7,8 +7,9 @@ import importlib
 import json
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 
 import pytest
 
@@ -20,7 +21,6 @@ from promptlab.types import ToolCall
 TOOLS = Path(__file__).parents[1] / "tools"
 SAMPLES = TOOLS / "samples"
 NAMES = ("research_agent", "data_analyst", "triage_agent")
-BEDS = {"Lorn": 214, "Vask": 31}
 
 
 @pytest.fixture
@@ -28,11 +28,15 @@ def typed(monkeypatch, capsys):
     """Types a script's command, answered by these replies; gives the exit code, and what was printed."""
     monkeypatch.syspath_prepend(str(TOOLS))
 
-    def typing(name, arguments, replies=(), **more):
-        script = Script(replies, **more)
-        monkeypatch.setitem(sys.modules, "replies", SimpleNamespace(scripted=lambda: script))
+    def typing(name, arguments, replies=()):
+        script = Script(replies, scores=True)
+        script.can = frozenset({"stop"})  # as a small model: it calls no tools and is held to no schema
+        replied = ModuleType("replies")
+        replied.__spec__, replied.scripted = ModuleSpec("replies", None), lambda: script
+        monkeypatch.setitem(sys.modules, "replies", replied)
+        given = [*map(str, arguments), *(["--model", "replies:scripted"] if replies else [])]
         with pytest.raises(SystemExit) as ended:
-            importlib.import_module(name).main([*map(str, arguments), *(["--model", "replies:scripted"] if replies else [])])
+            importlib.import_module(name).main(given)
         return ended.value.code, *capsys.readouterr(), script
 
     return typing
@@ -233,7 +237,7 @@ def test_what_was_decided_before_stopping_is_kept(tmp_path):
     """As a process: a person who stops ends it."""
     (tmp_path / "replies.py").write_text(
         "from promptlab.testing import Script\nfrom promptlab import Reply\n"
-        "def scripted():\n    return Script([Reply(scores=(-0.1, -5.0, -5.0))] * 2)\n"
+        "def scripted():\n    return Script([Reply(scores=(-0.1, -5.0, -5.0))] * 2, scores=True)\n"
     )
     command = [sys.executable, TOOLS / "triage_agent.py", *a_note(tmp_path, "cramps", "hives"), "--examples"]
     command += ["--model", "replies:scripted"]
