@@ -18,8 +18,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from promptlab.commands.options import Format, ModelName, Quiet, Seed
 from promptlab.commands.mcp import app as mcp_app
+from promptlab.commands.options import Format, ModelName, Quiet, Seed
 from promptlab.commands.train import app as train_app
 from promptlab.errors import PromptlabError, ReplayMiss, SetupError, reason
 
@@ -309,15 +309,17 @@ def trace(
 
 @app.command(epilog="Example: `promptlab models`")
 def models(seed: Seed = 0, quiet: Quiet = False) -> None:
-    """The backends and what they can do, the strategies and the arms there are."""
+    """The backends and what they can do, the strategies, tools and arms there are."""
     from promptlab.backends.capabilities import table
     from promptlab.learners import ARMS, DEFAULT_ARMS
     from promptlab.strategies import STRATEGIES
+    from promptlab.tools import TOOLS, described
 
     for i, (name, can) in enumerate(table()):
         print(f"{'models:' if i == 0 else '':11} {name:22} {', '.join(sorted(can))}")
     print(f"{'':11} package.module:Class/name")
     print("strategies: " + ", ".join(STRATEGIES))
+    print("tools:      " + ", ".join(map(described, TOOLS)))
     starred = [f"{name}*" if name in DEFAULT_ARMS else name for name in ARMS]
     print(f"arms:       {', '.join(starred)}   (* by default)")
 

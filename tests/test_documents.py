@@ -10,7 +10,9 @@ from promptlab.tools.documents import MOST_PASSAGE, Documents, search
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "water.md").write_text("# Wells\n\nA well is tested\nevery week.\n\n## Chlorine\n\nAdd two drops a litre.\n")
+    (tmp_path / "water.md").write_text(
+        "# Wells\n\nA well is tested\nevery week.\n\n## Chlorine\n\nAdd two drops a litre.\n"
+    )
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "measles.txt").write_text("Measles spreads fast.\n\nReport measles on the same day.\n")
     (tmp_path / "cases.csv").write_text('place,note\nLorn,"fever,\nand cough"\nVask,rash\n')
@@ -44,7 +46,9 @@ def test_rarer_words_weigh_more(tmp_path):
     assert Documents(tmp_path).search("dry goat")[0].text == "the goat is dry"
 
 
-@pytest.mark.parametrize("query", ['"', "NEAR(", "a AND", "* OR *", "text : x", "'; DROP TABLE passages; --", "", "^", "ü"])
+@pytest.mark.parametrize(
+    "query", ['"', "NEAR(", "a AND", "* OR *", "text : x", "'; DROP TABLE passages; --", "", "^", "ü"]
+)
 def test_a_query_is_words_whatever_it_looks_like(folder, query):
     documents = Documents(folder)
     assert isinstance(documents.search(query), list)

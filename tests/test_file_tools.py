@@ -46,10 +46,20 @@ def test_without_leave_there_is_no_tool_that_writes(root):
     assert [tool.spec.name for tool in files(root)] == ["list_files", "read_file"]
 
 
-OUTSIDE = ["../secret.txt", "sub/../../secret.txt", "/etc/passwd", "link.txt", "up/secret.txt", "inside.txt", "hard.txt"]
+OUTSIDE = [
+    "../secret.txt",
+    "sub/../../secret.txt",
+    "/etc/passwd",
+    "link.txt",
+    "up/secret.txt",
+    "inside.txt",
+    "hard.txt",
+]
 
 
-@pytest.mark.parametrize("path", [*OUTSIDE, "pipe", "binary", "none.txt", "note.txt/x", "sub", "", ".", "a\0b", "x" * 5000])
+@pytest.mark.parametrize(
+    "path", [*OUTSIDE, "pipe", "binary", "none.txt", "note.txt/x", "sub", "", ".", "a\0b", "x" * 5000]
+)
 def test_a_path_that_leads_out_or_to_no_text_is_refused_in_a_line(root, path):
     model = Script([Reply(calls=(ToolCall("1", "read_file", {"path": path}),)), Reply(text="done")])
     answer = run(react("q", files(root)), model)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,10 @@ from promptlab.tools.sandbox import Limits, Sandbox
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SAMPLE = [
-    {"generated": ["num_glasses = 16\nans = 0\nfor i in range(num_glasses):\n    ans += 5 if i % 2 == 0 else 3.0"], "executed": 64.0},
+    {
+        "generated": ["num_glasses = 16\nans = 0\nfor i in range(num_glasses):\n    ans += 5 if i % 2 == 0 else 3.0"],
+        "executed": 64.0,
+    },
     {"generated": ["ans = bolts / 2"], "executed": None},  # fails
     {"generated": ["print('thinking')\nans = 1 / 4"], "executed": 0.25},
     {"generated": ["ans = 1"], "executed": 2.0},  # recorded wrongly
@@ -54,4 +56,6 @@ def test_a_share_of_the_recorded_programs_comes_to_the_recorded_results(replay, 
 def test_without_the_recording_the_study_says_so(replay, monkeypatch, tmp_path):
     monkeypatch.setattr(replay, "FILE", tmp_path / "none")
     rows = replay.measure(quick=True)
-    assert [(row["value"], row["ok"], row["note"]) for row in rows] == [(None, None, "the recording is not at hand")] * 2
+    assert [(row["value"], row["ok"], row["note"]) for row in rows] == [
+        (None, None, "the recording is not at hand")
+    ] * 2

@@ -39,6 +39,8 @@ def test_what_a_tool_is_made_of_is_checked(name):
 
 
 def test_an_unknown_tool_is_told_with_those_there_are():
-    with pytest.raises(SetupError, match=r"There is no tool 'x'. Known: calculator, python\[:PACKAGE,PACKAGE\], search:F"):
+    with pytest.raises(
+        SetupError, match=r"There is no tool 'x'. Known: calculator, python\[:PACKAGE,PACKAGE\], search:F"
+    ):
         tools_named(["x"])
     assert described("calculator") == "calculator"

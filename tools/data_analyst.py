@@ -1,6 +1,6 @@
 """Questions over a CSV, answered by SQL and Python, with a plot if wanted.
 
-    python tools/data_analyst.py tools/samples/districts.csv "How many beds have Lorn and Vask together?" --plot beds.png
+    python tools/data_analyst.py tools/samples/districts.csv "How many beds has Lorn?" --plot beds.png
     python tools/data_analyst.py cases.csv "How did cases grow from week to week?" --model openai:NAME --plot weeks.png
 
 The model writes SELECTs (DuckDB, read only, this file only), Python (in the sandbox, without the file) and asks for a
@@ -56,7 +56,9 @@ def by_lookup(question: str, file: Path, plot: Path | None, model: Any, max_step
     if plot is not None and facts.used:
         column = facts.used[-1].name.split()[-1]
         cells = [fact for fact in facts.by_name.values() if fact.name.split()[-1] == column]
-        draw(plot, "bar", [cell.name.rsplit(" ", 1)[0] for cell in cells], [float(cell.value) for cell in cells], column)
+        draw(
+            plot, "bar", [cell.name.rsplit(" ", 1)[0] for cell in cells], [float(cell.value) for cell in cells], column
+        )
     return answer, plot is not None and bool(facts.used)
 
 
@@ -72,7 +74,11 @@ def plotting(tables: Tables, to: Path, plotted: list[str]) -> Tool:
             title: what the plot shows
         """
         columns, rows = tables.query(query, MOST_POINTS)
-        if len(columns) != 2 or not rows or not all(isinstance(y, int | float) or hasattr(y, "as_tuple") for _, y in rows):
+        if (
+            len(columns) != 2
+            or not rows
+            or not all(isinstance(y, int | float) or hasattr(y, "as_tuple") for _, y in rows)
+        ):
             raise WrongCall("a plot is of two columns, the second of numbers, and at least one row")
         draw(to, kind, [str(x) for x, _ in rows], [float(y) for _, y in rows], title)
         plotted.append(title)
@@ -93,7 +99,7 @@ def draw(to: Path, kind: str, xs: Sequence[str], ys: Sequence[float], title: str
 
 
 @app.command(
-    epilog='Example: `python tools/data_analyst.py tools/samples/districts.csv "How many beds has Lorn?" --plot beds.png`'
+    epilog='Example: `python tools/data_analyst.py tools/samples/districts.csv "How many beds has Lorn?" --plot x.png`'
 )
 def analyse(
     file: Annotated[Path, typer.Argument(help="A CSV; for a model that writes SQL Parquet or JSONL too.")],

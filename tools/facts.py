@@ -35,7 +35,9 @@ class Facts:
         self.by_name = {fact.name.lower(): fact for fact in facts}
         self.used: list[Fact] = []
         if not self.by_name:
-            raise DataError(f"{of} holds no facts: sheets of lines such as “beds: 214”, or a table with a column of names.")
+            raise DataError(
+                f"{of} holds no facts: sheets of lines such as “beds: 214”, or a table with a column of names."
+            )
 
     @property
     def lookup(self) -> Tool:

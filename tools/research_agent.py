@@ -59,14 +59,18 @@ def by_lookup(question: str, folder: Path, model: Any, max_steps: int) -> tuple[
     return answer, [Passage(f.source, f.line, f"{f.name}: {f.value}") for f in facts.used], []
 
 
-@app.command(epilog='Example: `python tools/research_agent.py "How many beds has Lorn?" --folder tools/samples/districts`')
+@app.command(
+    epilog='Example: `python tools/research_agent.py "How many beds has Lorn?" --folder tools/samples/districts`'
+)
 def research(
     question: str,
     folder: Annotated[Path, typer.Option(help="The documents: text, Markdown, CSV, JSONL.")],
     model: Annotated[str, typer.Option(help="tiny, openai:NAME, …: as for `promptlab ask`.")] = "tiny",
     facts: Annotated[
         bool | None,
-        typer.Option("--facts/--search", help="Look up fact sheets by name, or search prose; facts for the bundled model."),
+        typer.Option(
+            "--facts/--search", help="Look up fact sheets by name, or search prose; facts for the bundled model."
+        ),
     ] = None,
     max_steps: Annotated[int, typer.Option(min=1, help="The most searches and thoughts.")] = 8,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,

@@ -108,7 +108,9 @@ def _value(node: ast.AST, depth: int) -> Number:
             return _within(_combined(_value(left, depth + 1), op, _value(right, depth + 1)))
         case ast.Call(func=ast.Name(id=name), args=given, keywords=[]) if name in FUNCTIONS:
             return _within(FUNCTIONS[name](*(_value(each, depth + 1) for each in given)))
-    raise WrongCall(f"a calculator knows no {ast.unparse(node)[:60]!r}; it has numbers, + - * / // % **, {_functions()}")
+    raise WrongCall(
+        f"a calculator knows no {ast.unparse(node)[:60]!r}; it has numbers, + - * / // % **, {_functions()}"
+    )
 
 
 def _decimal(node: ast.expr) -> Number:

@@ -87,7 +87,9 @@ def open_beneath(folder: Path, path: str, flags: int) -> int:
             os.close(before)
     except OSError as error:
         os.close(at)
-        link = " or is a link, which is not followed" if isinstance(error, NotADirectoryError) or error.errno == 40 else ""
+        link = (
+            " or is a link, which is not followed" if isinstance(error, NotADirectoryError) or error.errno == 40 else ""
+        )
         raise WrongCall(f"{path!r} cannot be opened: {error.strerror}{link}") from None
     return at
 

@@ -145,7 +145,7 @@ async def _observed(call: ToolCall, tools: tuple[Tool, ...]) -> str:
 
 
 def serve(tools: Sequence[Tool | Callable[..., Any]], port: int | None = None) -> None:
-    """Serves tools over MCP until the client leaves: on standard input and output, or by HTTP on a port of this machine."""
+    """Serves tools over MCP until the client leaves: on standard input and output, or by HTTP on a port here."""
     server = server_of(tools)
     if port is None:
         asyncio.run(_serve_on_stdio(server))

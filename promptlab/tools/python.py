@@ -10,9 +10,9 @@ from promptlab.tools.sandbox import Limits, Ran, Sandbox
 MOST_OBSERVED = 4_000  # characters that a model is shown of what a program printed
 
 
-def python(packages: Sequence[str] = (), limits: Limits = Limits(), sandbox: Sandbox | None = None) -> Tool:
+def python(packages: Sequence[str] = (), sandbox: Sandbox | None = None) -> Tool:
     """A tool that runs Python programs, each in a fresh sandbox. Raises SetupError where nothing can isolate them."""
-    where = sandbox or Sandbox(limits, packages)
+    where = sandbox or Sandbox(packages=packages)
 
     def python(program: str) -> str:
         """Runs a Python program and tells what it prints. No network, no files; print what you want to know.

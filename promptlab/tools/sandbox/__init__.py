@@ -6,7 +6,7 @@ In both it is one process that can start no other and open no socket (seccomp), 
 without privileges, its memory, processor time, files and output limited (setrlimit), and ended when its time is up.
 
 What this does not keep out: whoever finds a hole in the kernel; what processors leak from one process to another; with
-Landlock alone, the names and sizes of the host's files. The processor is shared: a program may use one core for its time.
+Landlock alone, the names and sizes of the host's files. A program may use one core for all of its time.
 """
 
 from __future__ import annotations

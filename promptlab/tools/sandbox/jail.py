@@ -68,9 +68,7 @@ def watch(channel: int, stdout: int, stderr: int) -> NoReturn:
     os._exit(0)
 
 
-def become_the_program(
-    orders: dict[str, Any], user: int | None, printed: tuple[int, int], failing: int
-) -> NoReturn:
+def become_the_program(orders: dict[str, Any], user: int | None, printed: tuple[int, int], failing: int) -> NoReturn:
     """Confines itself for ever, then executes the program; writes to `failing`, closed by execution, if it cannot."""
     try:
         for standard, file in enumerate((os.open(os.devnull, os.O_RDONLY), *printed)):
@@ -124,4 +122,3 @@ def limit(orders: dict[str, Any]) -> None:
         limits[resource.RLIMIT_NPROC] = MOST_THREADS
     for which, most in limits.items():
         resource.setrlimit(which, (most, most))
-
