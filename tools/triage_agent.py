@@ -4,10 +4,10 @@
     python tools/triage_agent.py notes.csv --guidelines handbook --model openai:NAME --out triage.jsonl
 
 A guideline is a Markdown file named after its level, with a line "action: …" and what belongs to it; examples.csv
-beside them (note, level) holds notes that people judged. The model is shown the passages that fit a note best and writes
-the level, the reason and the passage it goes by, as JSON that is checked. The bundled model, which reads no prose, goes
-by the examples alone: its level is the likeliest label after them. Every level is approved, changed or rejected on the
-terminal; --yes takes them as they are, and says so in each row.
+beside them (note, level) holds notes that people judged. The model is shown the passages that fit a note best and
+writes the level, the reason and the passage it goes by, as JSON that is checked. The bundled model, which reads no
+prose, goes by the examples alone: its level is the likeliest label after them. Every level is approved, changed or
+rejected on the terminal; --yes takes them as they are, and says so in each row.
 """
 
 from __future__ import annotations
