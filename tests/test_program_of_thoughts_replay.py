@@ -58,4 +58,4 @@ def test_without_the_recording_the_study_says_so(replay, monkeypatch, tmp_path):
     rows = replay.measure(quick=True)
     assert [(row["value"], row["ok"], row["note"]) for row in rows] == [
         (None, None, "the recording is not at hand")
-    ] * 2
+    ] * 3

@@ -64,6 +64,12 @@ HOSTILE = {
     "new namespaces": ("import ctypes\nprint(ctypes.CDLL(None).unshare(0x10000000))", "-1"),
     "mounts": ("import ctypes\nprint(ctypes.CDLL(None).mount(b'x', b'/tmp', b'tmpfs', 0, 0))", "-1"),
     "tracing": ("import ctypes\nprint(ctypes.CDLL(None).ptrace(0, 0, 0, 0))", "-1"),
+    "modes of files": ("import os\nos.chmod('/', 0o777)", "not permitted"),
+    "times of files": ("import os\nos.utime('/tmp')", "not permitted"),
+    "signals by files": (
+        "import fcntl, os\nr, w = os.pipe()\nfcntl.fcntl(r, fcntl.F_SETOWN, os.getppid())",
+        "not permitted",
+    ),
     "memory that no limit counts": ("import os\nos.memfd_create('x')", "not permitted"),
     "more limits": ("import resource as r\nr.setrlimit(r.RLIMIT_AS, (-1, -1))", "Error: "),
     "a shell": ("import os\nos.execv('/bin/sh', ['sh', '-c', 'id'])", "Error: "),
@@ -90,7 +96,10 @@ def test_what_is_hostile_reaches_nothing_ends_no_run_and_is_told_in_a_line(sandb
 def test_the_environment_is_empty(sandbox, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     made = Sandbox(LIMITS, isolation=sandbox.isolation)
-    assert set(made.run("import os\nprint(*os.environ)").stdout.split()) <= {"LC_CTYPE"}  # Python's own
+    assert set(made.run("import os\nprint(*os.environ)").stdout.split()) <= {
+        "LC_CTYPE",
+        "LD_LIBRARY_PATH",
+    }  # Python's own
     made.close()
 
 
@@ -184,6 +193,15 @@ def test_only_the_packages_named_can_be_imported(sandbox):
     made = Sandbox(Limits(cpu_s=20, wall_s=60), packages=["mpmath"], isolation=sandbox.isolation)
     assert made.run("import mpmath\nprint(mpmath.mpf(1) + 1)").stdout == "2.0\n"
     made.close()
+
+
+@pytest.mark.parametrize("program", ["\ud800", "\0", "print('\ud800')", "é" * 100, "x" * 300_000, "if"])
+def test_what_is_no_program_is_told(sandbox, program):
+    model = Script([Reply(calls=(ToolCall("1", "python", {"program": program}),)), Reply(text="done")])
+    answer = run(react("q", [python(sandbox=sandbox)]), model)
+    [seen] = [message.content for message in answer.trace if message.role == "tool"]
+    assert seen.startswith("Error: ")
+    assert "SetupError" not in seen
 
 
 def test_a_package_that_is_not_installed_is_wrong_set_up():

@@ -138,7 +138,7 @@ def _power(base: Number, exponent: Number) -> Number:
         if size * abs(exponent) > MOST_BITS:
             raise WrongCall(f"{base} ** {exponent} is too large")
         return Fraction(base) ** exponent
-    result = float(base) ** float(exponent)
+    result: float | complex = float(base) ** float(exponent)
     if isinstance(result, complex):
         raise WrongCall("the result is no real number")
     return result

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from promptlab.errors import WrongCall
 from promptlab.tool import Tool, tool
 from promptlab.tools.sandbox import Limits, Ran, Sandbox
 
+MOST_PROGRAM = 200_000  # characters
 MOST_OBSERVED = 4_000  # characters that a model is shown of what a program printed
 
 
@@ -20,6 +22,8 @@ def python(packages: Sequence[str] = (), sandbox: Sandbox | None = None) -> Tool
         Args:
             program: the whole program; nothing is kept from one call to the next
         """
+        if len(program) > MOST_PROGRAM:
+            raise WrongCall(f"the program has {len(program):,} characters; {MOST_PROGRAM:,} is the most")
         return observed(where.run(program), where.limits)
 
     return tool(python)

@@ -39,7 +39,7 @@ main()
 """
 SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 PACKAGES = "/packages"  # where they are in the sandbox
-SLACK_S = 10.0  # for a process that is slow to start or to end
+SLACK_S = 30.0  # for a process that is slow to start or to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Sandbox:
         with theirs:
             process = subprocess.Popen(
                 [self._python, "-I", "-S", "-c", START.format(package=str(Path(__file__).parents[2]))],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env={},
@@ -104,6 +104,7 @@ class Sandbox:
                 missing[way] = "Python does not start in it"
             except SetupError as refused:
                 missing[way] = str(refused)
+        self.close()
         said = "; ".join(f"{way}: {why}" for way, why in missing.items())
         raise SetupError(f"There is no way to isolate programs here, and none is run without. {said}.")
 
@@ -131,15 +132,19 @@ class Sandbox:
                 os.close(file)
 
     def _orders(self, program: str) -> dict[str, Any]:
-        packages = self.packages
+        packages, environment = self.packages, {}
         if self.isolation == "landlock":  # there are no other paths than the host's
             packages = {folder: folder for folder in dict.fromkeys(map(os.path.dirname, packages.values()))}
+        if packages:
+            environment["PYTHONPATH"] = PACKAGES if self.isolation == "namespaces" else os.pathsep.join(packages)
+        if sysconfig.get_config_var("Py_ENABLE_SHARED"):  # the loader's list of where libraries are is not there
+            environment["LD_LIBRARY_PATH"] = sysconfig.get_config_var("LIBDIR")
         return {
             "program": program,
             "python": self._python,
             "isolation": self.isolation,
             "shown": _library(self._python) | packages,
-            "packages": os.pathsep.join(packages) if self.isolation == "landlock" else PACKAGES if packages else "",
+            "environment": environment,
             "cpu_s": self.limits.cpu_s,
             "wall_s": self.limits.wall_s,
             "memory_bytes": self.limits.memory_bytes,

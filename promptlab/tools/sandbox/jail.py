@@ -20,7 +20,7 @@ from promptlab.tools.sandbox.kernel import prctl
 
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP = 1, 24
 CAPABILITIES = 64
-CLOCK_S = 0.05  # how far the kernel's account of processor time may be from its limit
+CLOSE = 0.8  # the share of its processor time after which a program that was killed was killed for it: clocks differ
 MOST_THREADS, MOST_OPEN_FILES = 16, 64
 
 
@@ -59,8 +59,9 @@ def watch(channel: int, stdout: int, stderr: int) -> NoReturn:
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)  # and with the first process of its namespace all others
         _, status, used = os.wait4(child, 0)
-        outcome["timed_out"] |= used.ru_utime + used.ru_stime > orders["cpu_s"] - CLOCK_S
         outcome["code"] = os.waitstatus_to_exitcode(status)
+        if outcome["code"] == -signal.SIGKILL:
+            outcome["timed_out"] |= used.ru_utime + used.ru_stime > CLOSE * orders["cpu_s"]
     except OSError as error:
         outcome = {"refused": error.strerror or str(error)}
     with suppress(BrokenPipeError):
@@ -74,15 +75,16 @@ def become_the_program(orders: dict[str, Any], user: int | None, printed: tuple[
         for standard, file in enumerate((os.open(os.devnull, os.O_RDONLY), *printed)):
             os.dup2(file, standard)
         shown: dict[str, str] = orders["shown"]
+        program = orders["program"].encode("utf-8", errors="surrogatepass")  # what is no text is Python's to refuse
         start = [orders["python"], "-s", "-S", "-B", "-X", "utf8"]
         if orders["isolation"] == "namespaces":
             namespaces.furnish(shown, orders["scratch_bytes"])
-            with open("program.py", "w", encoding="utf-8") as file:
-                file.write(orders["program"])
+            with open("program.py", "wb") as written:
+                written.write(program)
             start.append("program.py")
         elif orders["isolation"] == "landlock":  # nowhere to put a file: the program comes on its standard input
             given = os.memfd_create("program")
-            os.write(given, orders["program"].encode())
+            os.write(given, program)
             os.lseek(given, 0, os.SEEK_SET)
             os.dup2(given, 0)
             start.append("-")
@@ -99,8 +101,7 @@ def become_the_program(orders: dict[str, Any], user: int | None, printed: tuple[
             landlock.only_read(shown.values())
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         seccomp.install()
-        packages = {"PYTHONPATH": orders["packages"]} if orders["packages"] else {}
-        os.execve(orders["python"], start, packages)
+        os.execve(orders["python"], start, orders["environment"])
     except BaseException as error:  # whatever it is, the program must not run, and the host is to know
         os.write(failing, f"{type(error).__name__}: {error}".encode()[:4096])
     finally:

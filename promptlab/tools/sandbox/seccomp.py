@@ -19,7 +19,7 @@ from promptlab.tools.sandbox.kernel import prctl
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 LOAD, IF_EQUAL, IF_SET, IF_AT_LEAST, RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
 KILL, ALLOW, ERROR = 0x80000000, 0x7FFF0000, 0x00050000
-NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # where they lie in what a filter sees
+NUMBER, ARCHITECTURE, FIRST_ARGUMENT, SECOND_ARGUMENT = 0, 4, 16, 24  # where they lie in what a filter sees
 NEW_NAMESPACES, CLONE_THREAD = 0x7E020080, 0x00010000
 X32 = 0x40000000  # x86-64 takes calls of another convention with this bit
 
@@ -58,6 +58,30 @@ DENIED = {
     "sched_setattr": (314, 274),
     "migrate_pages": (256, 238),
     "move_pages": (279, 239),
+    # what files are called, whose they are and when they were changed, which Landlock leaves free
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "setxattrat": (463, 463),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "removexattrat": (466, 466),
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
+    "fanotify_init": (300, 262),
     # mounts and namespaces
     "mount": (165, 40),
     "umount2": (166, 39),
@@ -87,6 +111,7 @@ DENIED = {
     "request_key": (249, 218),
     "keyctl": (250, 219),
     "personality": (135, 92),
+    "modify_ldt": (154, None),
     "syslog": (103, 116),
     "acct": (163, 89),
     "quotactl": (179, 60),
@@ -100,6 +125,11 @@ DENIED = {
     "finit_module": (313, 273),
     "delete_module": (176, 106),
     "kexec_load": (246, 104),
+}
+# name: its numbers, and the values of its second argument that are denied: signals to others when a file changes
+DENIED_WITH = {
+    "fcntl": ((72, 25), (8, 10, 15)),  # F_SETOWN, F_SETSIG, F_SETOWN_EX
+    "ioctl": ((16, 29), (0x8901, 0x8902)),  # FIOSETOWN, SIOCSPGRP
 }
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 CLONE, CLONE3, PRLIMIT, TGKILL = (56, 220), (435, 435), (302, 261), (234, 131)
@@ -131,6 +161,10 @@ def program(column: int, architecture: int, pid: int) -> bytes:
     for number, own in ((PRLIMIT[column], 0), (TGKILL[column], pid)):  # its own limits and signals only
         steps += [step(IF_EQUAL, number, 0, 4), step(LOAD, FIRST_ARGUMENT)]
         steps += [step(IF_EQUAL, own, 1, 0), step(RETURN, ERROR | errno.EPERM), step(RETURN, ALLOW)]
+    for numbers, values in DENIED_WITH.values():
+        refusals = [each for value in values for each in refused(value)]
+        steps += [step(IF_EQUAL, numbers[column], 0, len(refusals) + 2), step(LOAD, SECOND_ARGUMENT)]
+        steps += [*refusals, step(RETURN, ALLOW)]
     steps += [step(IF_EQUAL, CLONE[column], 1, 0), step(RETURN, ALLOW), step(LOAD, FIRST_ARGUMENT)]
     steps += [step(IF_SET, NEW_NAMESPACES, 1, 0), step(IF_SET, CLONE_THREAD, 1, 0)]  # a thread, and in no new namespace
     return b"".join([*steps, step(RETURN, ERROR | errno.EPERM), step(RETURN, ALLOW)])
