@@ -18,6 +18,8 @@ from promptlab.types import ToolCall
 
 pytest.importorskip("mcp")
 
+PATIENCE_S = 300.0  # the package alone takes seconds to import, where machines are busy a minute
+
 SERVER = '''
 import os
 from mcp.server import MCPServer
@@ -57,7 +59,7 @@ def places(tmp_path) -> list[str]:
 def test_the_tools_of_a_server_are_tools(places, monkeypatch):
     """One session for all: starting a server takes seconds."""
     monkeypatch.setenv("OPENAI_API_KEY", "a secret")
-    with mcp_tools(places) as tools:
+    with mcp_tools(places, PATIENCE_S) as tools:
         beds, environment, leave = tools
         assert beds.spec.description == "How many beds a place has."
         assert beds.spec.parameters["required"] == ["place"]
@@ -78,7 +80,7 @@ def test_the_tools_of_a_server_are_tools(places, monkeypatch):
 def test_our_tools_are_served_on_standard_input_and_output(tmp_path):
     (tmp_path / "notes.txt").write_text("The well of Lorn is dry.")
     command = [sys.executable, "-m", "promptlab", "mcp", "serve", "calculator", f"search:{tmp_path}"]
-    with mcp_tools(command) as (calculating, searching):
+    with mcp_tools(command, PATIENCE_S) as (calculating, searching):
         assert calculating.spec.parameters["properties"]["expression"]["type"] == "string"
         assert calculating(expression="37 * 84") == "3108"
         assert searching(query="wells") == "(notes.txt:1) The well of Lorn is dry."

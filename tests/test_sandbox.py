@@ -171,7 +171,7 @@ def descendants(pid):
     return [each for child in children for each in (child, *descendants(child))]
 
 
-def until(found, patience_s=60.0):
+def until(found, patience_s=300.0):
     """What `found` gives as soon as it is true."""
     end = time.monotonic() + patience_s
     while not (result := found()):

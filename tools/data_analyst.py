@@ -10,6 +10,7 @@ is of the columns that it looked at.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +20,7 @@ import typer
 
 import promptlab
 from promptlab.cli import main as command
-from promptlab.errors import PromptlabError, WrongCall
+from promptlab.errors import PromptlabError, SetupError, WrongCall
 from promptlab.options import takes
 from promptlab.prompt import Prompt
 from promptlab.strategies import react
@@ -39,7 +40,11 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 def by_queries(question: str, file: Path, plot: Path | None, model: Any, max_steps: int) -> tuple[Answer, bool]:
     tables = Tables([file])
-    tools, plotted = [querying(tables), python()], [""][:0]
+    tools, plotted = [querying(tables)], [""][:0]
+    try:
+        tools.append(python())
+    except SetupError as error:  # SQL can do without
+        print(f"Without Python: {error}", file=sys.stderr)
     if plot is not None:
         tools.append(plotting(tables, plot, plotted))
     wanted = INSTRUCTION + (" Make the plot that shows the answer." if plot is not None else "")

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from mcp.server import Server
 
 WRONG = "Error: "  # begins what `observing` tells of a call that failed
-START_S = 60.0
-CALL_S = 120.0
 MISSING = "MCP is spoken by the package mcp: pip install 'promptlab[mcp]'"
 
 
@@ -39,27 +37,29 @@ class Connection(NamedTuple):
 
 
 @contextmanager
-def mcp_tools(server: Any, call_s: float = CALL_S) -> Iterator[list[Tool]]:
+def mcp_tools(server: Any, start_s: float = 60.0, call_s: float = 120.0) -> Iterator[list[Tool]]:
     """The tools of an MCP server, for as long as the block lasts.
 
     `server` is its address ("http://localhost:8000/mcp"), the command that starts it (["python", "server.py"]; it is
     given no environment but the harmless part of this one), or whatever else `mcp.Client` takes. A call that fails or
-    takes longer than `call_s` is an observation. Raises SetupError for a server that cannot be reached.
+    takes longer than `call_s` is an observation. Raises SetupError for a server that is not there within `start_s`.
     """
     started: Future[Connection] = Future()
     thread = threading.Thread(target=_hold, args=(server, started), daemon=True, name="mcp")
     thread.start()
     try:
-        connection = started.result(START_S)
+        connection = started.result(start_s)
     except SetupError:
         raise
+    except TimeoutError:
+        raise SetupError(f"The MCP server {server!r} was not ready in {start_s:g} s.") from None
     except Exception as error:  # the server is somebody else's, and whatever went wrong with it is the reason
         raise SetupError(f"The MCP server {server!r} cannot be used: {_innermost(error)}") from None
     try:
         yield [_as_tool(each, connection, call_s) for each in connection.tools]
     finally:
         connection.loop.call_soon_threadsafe(connection.stop.set)
-        thread.join(START_S)
+        thread.join(start_s)
 
 
 def _hold(server: Any, started: Future[Connection]) -> None:
