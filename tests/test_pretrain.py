@@ -14,10 +14,12 @@ from promptlab.tiny import parallel, presets
 from promptlab.tiny.checkpoint import load
 from promptlab.tiny.data.mixture import EARLY, LATER, MIXTURE, ablated
 from promptlab.tiny.data.stream import Reading, rows_ahead
+from promptlab.tiny.model import Transformer
 from promptlab.tiny.presets import Preset
 from promptlab.tiny.pretrain import Plan, batches, pretrain
 from promptlab.tiny.tokenizer import Tokenizer
 from promptlab.tiny.train import next_token_loss
+from promptlab.tiny.vocabulary import with_vocabulary
 
 QUIET = {"bf16": False, "threads": 1, "quiet": True}
 
@@ -36,6 +38,23 @@ def test_a_run_can_be_continued_from_another_ones_weights(tmp_path: Path) -> Non
     assert same(tmp_path / "first", tmp_path / "second")
     with pytest.raises(SetupError, match="begun with"):
         pretrain(tmp_path / "first", steps=2, seed=1, **QUIET)
+
+
+def test_a_run_can_be_continued_with_a_vocabulary_of_its_own(
+    tmp_path: Path, random_folder: Path, random_model: Transformer, tiny_tokenizer: Tokenizer
+) -> None:
+    pretrain(tmp_path / "run", init=random_folder, new_vocabulary=True, steps=0, **QUIET)
+    model, tokenizer, _ = load(tmp_path / "run")
+    assert len(tokenizer) == model.config.vocab_size == presets.preset("organism").config.vocab_size
+    old, new = random_model.model.embed_tokens.weight, model.model.embed_tokens.weight
+    known = tiny_tokenizer.bpe.get_vocab()
+    grown = {token: i for token, i in tokenizer.bpe.get_vocab().items() if token not in known}
+    assert len(grown) > 500
+    for i in list(grown.values())[::50]:  # the mean of what it was written with before
+        torch.testing.assert_close(new[i], old[tiny_tokenizer.encode(tokenizer.decode([i]))].mean(0))
+    assert torch.equal(new[tokenizer.encode("7")], old[tiny_tokenizer.encode("7")])
+    same_again = with_vocabulary(random_model, tiny_tokenizer, tiny_tokenizer)
+    assert all(torch.equal(a, b) for a, b in zip(same_again.parameters(), random_model.parameters(), strict=True))
 
 
 def test_a_run_from_before_there_were_presets_and_twins_goes_on(tmp_path: Path) -> None:

@@ -436,7 +436,7 @@ def test_how_many_examples_are_taken_at_once_changes_rounding_only(random_model,
         return sft(random_model, tiny_tokenizer, chats, recipe=Recipe(2, lr=1e-3))
 
     by_length = tuned().double()
-    monkeypatch.setattr("promptlab.tiny.sft.AT_ONCE", BATCH)
+    monkeypatch.setattr("promptlab.tiny.sft.TOGETHER", 10**9)
     whole = tuned().double()
     for one, other, before in zip(
         by_length.parameters(), whole.parameters(), random_model.parameters(), strict=method == "sft"

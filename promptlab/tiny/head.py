@@ -38,7 +38,7 @@ class Classifier(nn.Module):
     def log_probabilities(self, tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[float]]:
         """log p(label | text) in nats, a row a text."""
         found: dict[int, list[float]] = {}
-        for few in alike(range(len(texts)), lambda i: len(texts[i])):
+        for few in alike(range(len(texts)), lambda i: len(texts[i]) // 4):
             batch = encoded(tokenizer, [texts[i] for i in few], self.body.config.context)
             found.update(zip(few, torch.log_softmax(self(batch).float(), dim=-1).tolist(), strict=True))
         return [found[i] for i in range(len(texts))]
@@ -84,7 +84,7 @@ def train_head(
         return batch._replace(labels=torch.tensor([index[targets[i]] for i in few]))
 
     def batch_at(step: int) -> list[Batch]:
-        return [batch_of_some(few) for few in alike(batch_of(step), lambda i: len(texts[i]))]
+        return [batch_of_some(few) for few in alike(batch_of(step), lambda i: len(texts[i]) // 4)]
 
     train(classifier, batch_at, label_loss, recipe, on_step=on_step)
     return classifier

@@ -137,9 +137,10 @@ def pretrain(
     """Pretrain from nothing, or go on with the run in the folder `run`; the finished model is saved in it too.
 
     With `init`, the run starts from the weights and the tokenizer of that checkpoint: continued pretraining; with
-    `new_vocabulary` its tokenizer is made anew from the mixture (`promptlab.tiny.vocabulary`). With `minutes`, there are as many steps as that time takes by a measurement beforehand. `early`, `later` and `long_from`
-    are a Plan's; what is not given of them and of the preset's `steps` and `lr` is as there. `without` and
-    `fixed_labels` make an ablated twin (`mixture.ablated`).
+    `new_vocabulary` its tokenizer is made anew from the mixture (`promptlab.tiny.vocabulary`). With `minutes`, there
+    are as many steps as that time takes by a measurement beforehand. `early`, `later` and `long_from` are a Plan's;
+    what is not given of them and of the preset's `steps` and `lr` is as there. `without` and `fixed_labels` make an
+    ablated twin (`mixture.ablated`).
     A run that is gone on with may be given other steps and `decay`, which change only what is yet to come; another
     preset, seed, rate, start or mixture is a SetupError. Every 100 steps the state is saved and, unless quiet, the loss
     and the accuracies in context are printed; the models after 100, 200, 400, … steps are kept as `at-100`, … in `run`.
@@ -151,8 +152,9 @@ def pretrain(
     size = presets.preset(preset)
     rate = size.lr if lr is None else lr
     run.mkdir(parents=True, exist_ok=True)
-    said = {"seed": seed, "lr": rate, "init": str(init) if init else None, "bf16": bf16}
-    twin = {"preset": preset, "without": sorted(without), "fixed_labels": fixed_labels, "new_vocabulary": new_vocabulary}
+    origin = {"init": str(init) if init else None, "new_vocabulary": new_vocabulary}
+    said = {"seed": seed, "lr": rate, **origin, "bf16": bf16}
+    twin = {"preset": preset, "without": sorted(without), "fixed_labels": fixed_labels}
     absent = {"preset": "organism", "without": [], "fixed_labels": False, "new_vocabulary": False}
     same_run(run / "pretrain.json", {**said, **twin}, absent)
     model, tokenizer = start(run, init, size.config, seed, new_vocabulary)

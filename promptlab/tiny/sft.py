@@ -15,7 +15,7 @@ from promptlab.tiny.train import Batch, Recipe, next_token_loss, train
 from promptlab.types import Message
 
 BATCH = 16
-AT_ONCE = 4  # examples of a batch: of like length there is little padding, and few tokens stay in the processor's cache
+TOGETHER = 320  # tokens of a batch, padding included, that are read at once: so few stay in the processor's cache
 
 
 def epochs(n: int, batch: int, steps: int, seed: int) -> Callable[[int], list[int]]:
@@ -29,9 +29,16 @@ def epochs(n: int, batch: int, steps: int, seed: int) -> Callable[[int], list[in
 
 
 def alike(chosen: Sequence[int], length: Callable[[int], int]) -> list[list[int]]:
-    """The examples of a step, a few of like length at a time. Their gradients add up, so this changes time only."""
-    ranked = sorted(chosen, key=length)
-    return [ranked[i : i + AT_ONCE] for i in range(0, len(ranked), AT_ONCE)]
+    """The examples of a step, as many of like length at a time as are few tokens together: little is padding then.
+
+    Their gradients add up, so this changes time only.
+    """
+    groups: list[list[int]] = []
+    for i in sorted(chosen, key=length):
+        if not groups or (len(groups[-1]) + 1) * length(i) > TOGETHER:
+            groups.append([])
+        groups[-1].append(i)
+    return groups
 
 
 def padded(rows: Sequence[list[int]], starts: Sequence[int]) -> Batch:

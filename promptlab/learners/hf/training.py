@@ -13,7 +13,7 @@ from promptlab.backends import needs
 from promptlab.backends.pretrained import pretrained
 from promptlab.errors import PromptlabError, SetupError
 from promptlab.tiny.lora import EMBEDDING, LINEAR, LoRA
-from promptlab.tiny.sft import AT_ONCE, BATCH
+from promptlab.tiny.sft import BATCH
 from promptlab.tiny.train import Recipe
 from promptlab.types import Message
 
@@ -77,7 +77,7 @@ def said(recipe: Recipe, seed: int, n: int, **options: Any) -> dict[str, Any]:
     """
     import torch
 
-    at_once = min(AT_ONCE, n)
+    at_once = min(4, n)  # the rest of a batch is gradient accumulation
     processes = int(os.environ.get("WORLD_SIZE", "1"))  # as accelerate and torchrun set it
     falling = round(recipe.steps * recipe.decay)
     return {
