@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from promptlab.commands.mcp import app as mcp_app
 from promptlab.commands.options import Format, ModelName, Quiet, Seed
 from promptlab.commands.train import app as train_app
 from promptlab.errors import PromptlabError, ReplayMiss, SetupError, reason
@@ -43,6 +44,7 @@ app = typer.Typer(
     help="For my task, should I prompt, reason, optimise the prompt, or fine-tune? Answered with evidence.",
 )
 app.add_typer(train_app, name="train", epilog="Example: `promptlab train pretrain runs/nano`")
+app.add_typer(mcp_app, name="mcp", epilog="Example: `promptlab mcp serve calculator`")
 
 
 def print_version(wanted: bool) -> None:
@@ -308,15 +310,17 @@ def trace(
 
 @app.command(epilog="Example: `promptlab models`")
 def models(seed: Seed = 0, quiet: Quiet = False) -> None:
-    """The backends and what they can do, the strategies and the arms there are."""
+    """The backends and what they can do, the strategies, tools and arms there are."""
     from promptlab.backends.capabilities import table
     from promptlab.learners import ARMS, DEFAULT_ARMS
     from promptlab.strategies import STRATEGIES
+    from promptlab.tools import TOOLS, described
 
     for i, (name, can) in enumerate(table()):
         print(f"{'models:' if i == 0 else '':11} {name:22} {', '.join(sorted(can))}")
     print(f"{'':11} package.module:Class/name")
     print("strategies: " + ", ".join(STRATEGIES) + "   (`promptlab card NAME` tells of one)")
+    print("tools:      " + ", ".join(map(described, TOOLS)))
     starred = [f"{name}*" if name in DEFAULT_ARMS else name for name in ARMS]
     print(f"arms:       {', '.join(starred)}   (* by default)")
 
@@ -362,8 +366,8 @@ def export(
         print(folder)
 
 
-def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line; errors that promptlab raises on purpose, and wrong usage, are one line."""
+def main(argv: Sequence[str] | None = None, app: typer.Typer = app, name: str = "promptlab") -> NoReturn:
+    """Run the command line, or that of a script; errors raised on purpose, and wrong usage, are one line."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # so that --model finds a module of the user's own
     for stream in (sys.stdout, sys.stderr):
@@ -371,10 +375,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a sign is no reason to fail
     given = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = app(given, prog_name="promptlab", standalone_mode=False, obj=given)
+        code = app(given, prog_name=name, standalone_mode=False, obj=given)
         sys.stdout.flush()
     except UsageError as error:
-        refuse(error)
+        refuse(error, name)
+    except typer.Abort:  # Ctrl-C in a script, and a person who has had enough
+        fail("Stopped.", 1, at_once=True)
     except SetupError as error:
         fail(str(error), 2)
     except ReplayMiss as error:  # it shows what differs, line by line
@@ -390,13 +396,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code or 0)
 
 
-def refuse(error: Any) -> NoReturn:
+def refuse(error: Any, name: str) -> NoReturn:
     """Wrong usage in a line; where no command was given at all, the help has been shown instead."""
     said = error.format_message().strip()
     if not said or "\n" in said:
         print(said, end="", file=sys.stderr)
         sys.exit(2)
-    command = error.ctx.command_path if error.ctx else "promptlab"
+    command = error.ctx.command_path if error.ctx else name
     fail(f"{said}{'' if said.endswith(('.', '?')) else '.'} See {command} --help.", 2)
 
 

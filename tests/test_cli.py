@@ -14,7 +14,7 @@ from promptlab.cli import main
 from promptlab.compare.telling import Pace
 
 TRAIN = ("pretrain", "mlm", "text", "sft", "head", "lora", "reward", "dpo", "rlhf")
-COMMANDS = ["compare", "ask", "lint", "report", "models", "card", "export", "train"]
+COMMANDS = ["compare", "ask", "lint", "report", "models", "card", "export", "mcp serve", "train"]
 COMMANDS += [f"train {command}" for command in TRAIN]
 
 
@@ -90,6 +90,7 @@ def test_models_lists_backends_and_arms(promptlab):
     assert "tiny" in said
     assert "strategies: zero-shot, chain-of-thought, self-consistency\n" in said
     assert "few-shot*" in said
+    assert "tools:      calculator, python[:PACKAGE,PACKAGE], search:FOLDER, sql:FILE" in said
 
 
 def test_a_question_is_answered(promptlab):

@@ -26,6 +26,7 @@ FLOORS = {
     "optimizers": 2,
     "backends": 2,
     "tiny": 2,
+    "tools": 2,
     "learners": 3,
     "compare": 3,
     "demo": 4,

@@ -10,13 +10,8 @@ from promptlab.backends.tiny import Tiny
 from promptlab.program import Program
 from promptlab.strategies import chain_of_thought, react, zero_shot
 from promptlab.tiny.data.tools import Question, calculation, known
+from promptlab.tools.calculator import calculator
 from promptlab.types import Answer
-
-
-def calculator(expression: str) -> int:
-    """The value of an expression of two whole numbers, such as 37 * 84."""
-    a, sign, b = expression.split()
-    return {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b)}[sign]
 
 
 def with_tools(question: Question) -> Program[Answer]:

@@ -1,0 +1,168 @@
+"""Arithmetic, by walking the expression: nothing a model writes is evaluated as code."""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+import re
+from collections.abc import Callable
+from fractions import Fraction
+
+from promptlab.errors import WrongCall
+
+Number = int | float | Fraction
+
+NUMBER = re.compile(r"(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+WORD = re.compile(r"[^\W\d]\w*")
+MOST_CHARACTERS = 1_000
+MOST_BITS = 4_096  # of a whole number on the way; about 1,200 digits
+MOST_DEPTH = 50
+
+OPERATIONS: dict[type[ast.AST], Callable[..., Number]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
+}
+FUNCTIONS: dict[str, Callable[..., Number]] = {
+    "abs": abs,
+    "ceil": math.ceil,
+    "exp": math.exp,
+    "floor": math.floor,
+    "log": math.log,
+    "log10": math.log10,
+    "max": lambda *numbers: max(numbers),
+    "min": lambda *numbers: min(numbers),
+    "round": round,
+    "sqrt": lambda x: math.isqrt(x) if isinstance(x, int) and math.isqrt(max(x, 0)) ** 2 == x else math.sqrt(x),
+}
+CONSTANTS = {"pi": math.pi, "e": math.e}
+
+
+def calculator(expression: str) -> str:
+    """The value of an arithmetic expression, such as 37 * 84 or (2 + 3) ** 2 / 7.
+
+    Numbers, + - * / // % **, parentheses, abs, ceil, exp, floor, log, log10, max, min, round, sqrt, pi and e. Whole
+    numbers and fractions are exact on the way, decimals too; × · ÷ ^ and thousands' commas (1,234) are understood.
+
+    Args:
+        expression: the expression
+    """
+    return written(value_of(expression))
+
+
+def value_of(expression: str) -> Number:
+    """The value of an expression, exact where it can be. Raises WrongCall saying what is wrong with it."""
+    if len(expression) > MOST_CHARACTERS:
+        raise WrongCall(f"the expression has {len(expression):,} characters; {MOST_CHARACTERS:,} is the most")
+    text = _as_python(expression)
+    for word in WORD.findall(NUMBER.sub(" ", text)):
+        if word not in FUNCTIONS and word not in CONSTANTS:
+            raise WrongCall(f"a calculator knows no {word!r}; it has numbers, + - * / // % **, {_functions()}")
+    try:
+        return _value(ast.parse(text, mode="eval").body, 0)
+    except (SyntaxError, MemoryError, RecursionError) as error:
+        why = error.msg if isinstance(error, SyntaxError) else "it is too deeply nested"
+        raise WrongCall(f"{expression!r} is no arithmetic expression: {why}") from None
+    except ZeroDivisionError:
+        raise WrongCall(f"{expression!r} divides by zero") from None
+    except (ArithmeticError, TypeError) as error:
+        raise WrongCall(f"{expression!r} cannot be calculated: {error}") from None
+    except ValueError as error:
+        if isinstance(error, WrongCall):
+            raise
+        raise WrongCall(f"{expression!r} cannot be calculated: {error}") from None
+
+
+def _as_python(expression: str) -> str:
+    text = expression.strip().removesuffix("=").strip()
+    for sign, theirs in (("×", "*"), ("·", "*"), ("÷", "/"), ("−", "-"), ("^", "**")):
+        text = text.replace(sign, theirs)
+    return _without_thousands_commas(text)
+
+
+def _without_thousands_commas(text: str) -> str:
+    if WORD.search(NUMBER.sub(" ", text)):  # there commas part arguments
+        return text
+    return THOUSANDS.sub(lambda found: found[0].replace(",", ""), text)
+
+
+def _value(node: ast.AST, depth: int) -> Number:
+    if depth > MOST_DEPTH:
+        raise WrongCall(f"the expression is nested more than {MOST_DEPTH} deep")
+    match node:
+        case ast.Constant(value=int() as value) if not isinstance(value, bool):
+            return value
+        case ast.Constant(value=float()):
+            return _decimal(node)
+        case ast.Name(id=name) if name in CONSTANTS:
+            return CONSTANTS[name]
+        case ast.UnaryOp(op=op, operand=inner) if type(op) in OPERATIONS:
+            return OPERATIONS[type(op)](_value(inner, depth + 1))
+        case ast.BinOp(left=left, op=op, right=right):
+            return _within(_combined(_value(left, depth + 1), op, _value(right, depth + 1)))
+        case ast.Call(func=ast.Name(id=name), args=given, keywords=[]) if name in FUNCTIONS:
+            return _within(FUNCTIONS[name](*(_value(each, depth + 1) for each in given)))
+    raise WrongCall(
+        f"a calculator knows no {ast.unparse(node)[:60]!r}; it has numbers, + - * / // % **, {_functions()}"
+    )
+
+
+def _decimal(node: ast.expr) -> Number:
+    """.1 as one tenth, as people mean it."""
+    value: float = node.value  # type: ignore[attr-defined]
+    return Fraction(repr(value)) if math.isfinite(value) else value
+
+
+def _combined(left: Number, op: ast.operator, right: Number) -> Number:
+    if isinstance(op, ast.Div):
+        exact = isinstance(left, int | Fraction) and isinstance(right, int | Fraction)
+        return Fraction(left) / Fraction(right) if exact else left / right
+    if isinstance(op, ast.Pow):
+        return _power(left, right)
+    if type(op) not in OPERATIONS:
+        raise WrongCall("a calculator has + - * / // % ** only")
+    return OPERATIONS[type(op)](left, right)
+
+
+def _power(base: Number, exponent: Number) -> Number:
+    if isinstance(exponent, Fraction) and exponent.denominator == 1:
+        exponent = int(exponent)
+    if isinstance(base, int | Fraction) and isinstance(exponent, int):
+        size = max(abs(base.numerator), base.denominator).bit_length()
+        if size * abs(exponent) > MOST_BITS:
+            raise WrongCall(f"{base} ** {exponent} is too large")
+        return Fraction(base) ** exponent
+    result: float | complex = float(base) ** float(exponent)
+    if isinstance(result, complex):
+        raise WrongCall("the result is no real number")
+    return result
+
+
+def _within(value: Number) -> Number:
+    """A fraction that is whole as an int. Raises WrongCall for one that is too long."""
+    if isinstance(value, Fraction) and value.denominator == 1:
+        value = value.numerator
+    if isinstance(value, int | Fraction) and max(abs(value.numerator), value.denominator).bit_length() > MOST_BITS:
+        raise WrongCall("a number on the way is too large")
+    return value
+
+
+def _functions() -> str:
+    return ", ".join([*FUNCTIONS, *CONSTANTS])
+
+
+def written(value: Number) -> str:
+    """A number as people write it: whole where it is, else with up to 12 digits."""
+    value = _within(value)
+    if isinstance(value, int):
+        return str(value)
+    near = float(value)
+    if not math.isfinite(near):
+        raise WrongCall("the value is too large, or no number")
+    return str(int(near)) if near.is_integer() and abs(near) < 1e15 else f"{near:.12g}"

@@ -1,0 +1,161 @@
+"""Full-text search over local documents: SQLite's FTS5, ranked by BM25 (Robertson and Zaragoza 2009)."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from promptlab.errors import DataError
+from promptlab.tool import Tool, tool
+
+ENDINGS = (".txt", ".md", ".csv", ".tsv", ".jsonl", ".json")
+MOST_PASSAGE = 1_200  # characters of a passage
+MOST_FILE_BYTES = 50_000_000
+
+
+class Passage(NamedTuple):
+    """A piece of a document: a paragraph, a row. `line` is where it begins, from 1."""
+
+    source: str
+    line: int
+    text: str
+
+    @property
+    def citation(self) -> str:
+        return f"{self.source}:{self.line}"
+
+
+class Documents:
+    """The passages of all documents in a folder, or of the files given, indexed in memory; fit for any thread.
+
+    Raises DataError for what is not there or holds nothing that can be read.
+    """
+
+    def __init__(self, folder: Path | str, files: Sequence[Path] | None = None) -> None:
+        self.folder = Path(folder)
+        if not self.folder.exists():
+            raise DataError(f"There is no folder {self.folder}.")
+        root = self.folder if self.folder.is_dir() else self.folder.parent
+        found = files or ([self.folder] if self.folder.is_file() else sorted(self.folder.rglob("*")))
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(":memory:", check_same_thread=False)
+        self._db.execute(
+            "CREATE VIRTUAL TABLE passages USING fts5(source UNINDEXED, line UNINDEXED, text, tokenize = 'porter')"
+        )
+        self.passages = 0
+        for file in found:
+            if file.is_file() and file.suffix.lower() in ENDINGS:
+                self._add(passages(file, file.relative_to(root).as_posix()))
+        if not self.passages:
+            raise DataError(f"{self.folder} holds no text to search. What can be read: {', '.join(ENDINGS)}.")
+
+    def _add(self, found: Iterable[Passage]) -> None:
+        before = self._db.total_changes
+        self._db.executemany("INSERT INTO passages VALUES (?, ?, ?)", found)
+        self.passages += self._db.total_changes - before
+
+    def search(self, query: str, most: int = 5) -> list[Passage]:
+        """The passages that match best, best first: any of the words, stemmed; the rarer and the more, the better."""
+        words = re.findall(r"\w+", query)
+        if not words:
+            return []
+        wanted = " OR ".join(f'"{word}"' for word in words)  # quoted: a word is no operator of FTS5's
+        sql = "SELECT source, line, text FROM passages WHERE passages MATCH ? ORDER BY bm25(passages), rowid LIMIT ?"
+        with self._lock:
+            return [Passage(*row) for row in self._db.execute(sql, (wanted, most))]
+
+    def at(self, citation: str) -> Passage | None:
+        """The passage that a citation (source:line) names; None if there is none, or the line is none's first."""
+        source, _, line = citation.rpartition(":")
+        if not line.isascii() or not line.isdigit():
+            return None
+        with self._lock:
+            row = self._db.execute(
+                "SELECT source, line, text FROM passages WHERE source = ? AND line = ?", (source, int(line))
+            ).fetchone()
+        return Passage(*row) if row else None
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_db"):
+            self._db.close()
+
+
+def search(folder: Path | str) -> Tool:
+    """A tool that searches the documents of a folder."""
+    return searching(Documents(folder))
+
+
+def searching(documents: Documents) -> Tool:
+    """A tool that searches these documents."""
+
+    def search(query: str) -> str:
+        """Searches the documents; the passages that match best, each with its source and line.
+
+        Args:
+            query: a few words that the passage should have
+        """
+        found = documents.search(query)
+        return "\n".join(f"({each.citation}) {each.text}" for each in found) or f"No passage has any word of {query!r}."
+
+    return tool(search)
+
+
+def passages(file: Path, source: str) -> Iterator[Passage]:
+    """The passages of a file: rows of tables with their columns' names, paragraphs of texts. Raises DataError."""
+    if file.stat().st_size > MOST_FILE_BYTES:
+        raise DataError(f"{file} has more than {MOST_FILE_BYTES // 10**6} MB: too large to index in memory.")
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    kind = file.suffix.lower()
+    try:
+        if kind in (".csv", ".tsv"):
+            yield from _rows(text, source, "\t" if kind == ".tsv" else ",")
+        elif kind == ".jsonl":
+            lines = ((i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip())
+            yield from (Passage(source, i, _told(json.loads(line))) for i, line in lines)
+        elif kind == ".json":
+            loaded = json.loads(text)
+            items = loaded if isinstance(loaded, list) else [loaded]  # the lines of items are not known: their number
+            yield from (Passage(source, i, _told(item)) for i, item in enumerate(items, 1))
+        else:
+            yield from _paragraphs(text, source)
+    except (json.JSONDecodeError, csv.Error) as error:
+        raise DataError(f"{file} cannot be read as {kind[1:].upper()}: {error}.") from None
+
+
+def _rows(text: str, source: str, delimiter: str) -> Iterator[Passage]:
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
+    names = next(reader, [])
+    line = reader.line_num + 1
+    for row in reader:
+        yield Passage(source, line, "; ".join(f"{name}: {cell}" for name, cell in zip(names, row, strict=False)))
+        line = reader.line_num + 1
+
+
+def _told(item: object) -> str:
+    if isinstance(item, dict):
+        return "; ".join(f"{name}: {value}" for name, value in item.items())
+    return str(item)
+
+
+def _paragraphs(text: str, source: str) -> Iterator[Passage]:
+    """Paragraphs, long ones in pieces, each under the heading that it stands under."""
+    heading, start, held = "", 1, [""][:0]
+    for number, line in enumerate([*text.split("\n"), ""], 1):
+        if held and (not line.strip() or sum(map(len, held)) > MOST_PASSAGE):
+            body = " ".join(held)
+            yield Passage(source, start, f"{heading}: {body}" if heading else body)
+            held = []
+        if line.startswith("#"):
+            heading = line.lstrip("#").strip()
+        elif line.strip():
+            start = start if held else number
+            held.append(line.strip())

@@ -1,0 +1,162 @@
+"""The Model Context Protocol, both ways: any server's tools as promptlab's, and promptlab's tools as a server.
+
+By the reference package `mcp` (2.x), whose sessions live in one event loop: here a loop in a thread of its own, so that
+the tools are plain functions under every runner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from importlib.metadata import version
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from promptlab.errors import SetupError, WrongCall
+from promptlab.tool import Tool, as_tool, bound, observing
+from promptlab.types import Message, ToolCall, ToolSpec
+
+if TYPE_CHECKING:
+    from mcp import Client
+    from mcp.server import Server
+
+WRONG = "Error: "  # begins what `observing` tells of a call that failed
+MISSING = "MCP is spoken by the package mcp: pip install 'promptlab[mcp]'"
+
+
+class Connection(NamedTuple):
+    """A session, the loop that it lives in, and what ends it."""
+
+    client: Client
+    tools: list[Any]
+    loop: asyncio.AbstractEventLoop
+    stop: asyncio.Event
+
+
+@contextmanager
+def mcp_tools(server: Any, start_s: float = 60.0, call_s: float = 120.0) -> Iterator[list[Tool]]:
+    """The tools of an MCP server, for as long as the block lasts.
+
+    `server` is its address ("http://localhost:8000/mcp"), the command that starts it (["python", "server.py"]; it is
+    given no environment but the harmless part of this one), or whatever else `mcp.Client` takes. A call that fails or
+    takes longer than `call_s` is an observation. Raises SetupError for a server that is not there within `start_s`.
+    """
+    started: Future[Connection] = Future()
+    thread = threading.Thread(target=_hold, args=(server, started), daemon=True, name="mcp")
+    thread.start()
+    try:
+        connection = started.result(start_s)
+    except SetupError:
+        raise
+    except TimeoutError:
+        raise SetupError(f"The MCP server {server!r} was not ready in {start_s:g} s.") from None
+    except Exception as error:  # the server is somebody else's, and whatever went wrong with it is the reason
+        raise SetupError(f"The MCP server {server!r} cannot be used: {_innermost(error)}") from None
+    try:
+        yield [_as_tool(each, connection, call_s) for each in connection.tools]
+    finally:
+        connection.loop.call_soon_threadsafe(connection.stop.set)
+        thread.join(start_s)
+
+
+def _hold(server: Any, started: Future[Connection]) -> None:
+    try:
+        asyncio.run(_session(server, started))
+    except BaseException as error:  # of another thread's: told to the one that waits
+        if not started.done():
+            started.set_exception(error)
+
+
+async def _session(server: Any, started: Future[Connection]) -> None:
+    try:
+        from mcp import Client, StdioServerParameters
+    except ImportError:
+        raise SetupError(MISSING) from None
+    if isinstance(server, list | tuple):
+        server = StdioServerParameters(command=server[0], args=list(server[1:]))
+    async with Client(server) as client:
+        listed = await client.list_tools()
+        tools = list(listed.tools)
+        while listed.next_cursor:
+            listed = await client.list_tools(cursor=listed.next_cursor)
+            tools += listed.tools
+        stop = asyncio.Event()
+        started.set_result(Connection(client, tools, asyncio.get_running_loop(), stop))
+        await stop.wait()
+
+
+def _as_tool(theirs: Any, connection: Connection, call_s: float) -> Tool:
+    def function(**arguments: Any) -> str:
+        asked = connection.client.call_tool(theirs.name, arguments, read_timeout_seconds=call_s)
+        result = asyncio.run_coroutine_threadsafe(asked, connection.loop).result(call_s + 5)
+        text = "\n".join(_told(part) for part in result.content)
+        if result.is_error:
+            raise WrongCall(text or f"{theirs.name} failed and did not say why")
+        return text or "Done; no output."
+
+    return Tool(ToolSpec(theirs.name, theirs.description or theirs.name, theirs.input_schema), function)
+
+
+def _told(part: Any) -> str:
+    """A part of a result as text; of what is none, its kind."""
+    return str(part.text) if part.type == "text" else f"[{part.type} {getattr(part, 'mime_type', None) or ''}]"
+
+
+def _innermost(error: BaseException) -> str:
+    """The reason in a group of exceptions of one."""
+    while isinstance(error, BaseExceptionGroup) and error.exceptions:
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
+
+
+def server_of(tools: Sequence[Tool | Callable[..., Any]], name: str = "promptlab") -> Server:
+    """An MCP server of these tools, as the package has it. Raises SetupError without the package."""
+    try:
+        from mcp import types
+        from mcp.server import Server
+    except ImportError:
+        raise SetupError(MISSING) from None
+    made = tuple(as_tool(each) for each in tools)
+
+    async def listed(_: Any, __: Any) -> types.ListToolsResult:
+        specs = [each.spec for each in made]
+        return types.ListToolsResult(
+            tools=[types.Tool(name=s.name, description=s.description, input_schema=dict(s.parameters)) for s in specs]
+        )
+
+    async def called(_: Any, asked: types.CallToolRequestParams) -> types.CallToolResult:
+        text = await _observed(ToolCall("1", asked.name, asked.arguments or {}), made)
+        told = types.TextContent(type="text", text=text.removeprefix(WRONG))
+        return types.CallToolResult(content=[told], is_error=text.startswith(WRONG))
+
+    return Server(name, version=version("promptlab"), on_list_tools=listed, on_call_tool=called)
+
+
+async def _observed(call: ToolCall, tools: tuple[Tool, ...]) -> str:
+    messages: list[Message] = []
+    with observing(call, messages) as tell:
+        function, arguments = bound(call, tools)
+        result = await asyncio.to_thread(function, **arguments)
+        tell(await result if isawaitable(result) else result)
+    return messages[0].content
+
+
+def serve(tools: Sequence[Tool | Callable[..., Any]], port: int | None = None) -> None:
+    """Serves tools over MCP until the client leaves: on standard input and output, or by HTTP on a port here."""
+    server = server_of(tools)
+    if port is None:
+        asyncio.run(_serve_on_stdio(server))
+        return
+    import uvicorn
+
+    uvicorn.run(server.streamable_http_app(), host="127.0.0.1", port=port, log_level="warning")
+
+
+async def _serve_on_stdio(server: Server) -> None:
+    from mcp.server.stdio import stdio_server
+
+    async with stdio_server() as (reading, writing):
+        await server.run(reading, writing, server.create_initialization_options())

@@ -1,0 +1,84 @@
+"""Searching local documents."""
+
+from __future__ import annotations
+
+import pytest
+
+from promptlab.errors import DataError
+from promptlab.tools.documents import MOST_PASSAGE, Documents, search
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "water.md").write_text(
+        "# Wells\n\nA well is tested\nevery week.\n\n## Chlorine\n\nAdd two drops a litre.\n"
+    )
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "measles.txt").write_text("Measles spreads fast.\n\nReport measles on the same day.\n")
+    (tmp_path / "cases.csv").write_text('place,note\nLorn,"fever,\nand cough"\nVask,rash\n')
+    (tmp_path / "log.jsonl").write_text('{"day": 1, "text": "goats near the well"}\n\n{"day": 2, "text": "quiet"}\n')
+    (tmp_path / "list.json").write_text('[{"who": "nurse"}, {"who": "driver"}]')
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("query", "citation", "text"),
+    [
+        ("how often are wells tested", "water.md:3", "Wells: A well is tested every week."),
+        ("drops", "water.md:8", "Chlorine: Add two drops a litre."),
+        ("reporting", "sub/measles.txt:3", "Report measles on the same day."),
+        ("cough", "cases.csv:2", "place: Lorn; note: fever,\nand cough"),
+        ("Vask", "cases.csv:4", "place: Vask; note: rash"),
+        ("quiet", "log.jsonl:3", "day: 2; text: quiet"),
+        ("driver", "list.json:2", "who: driver"),
+    ],
+)
+def test_a_passage_is_found_with_its_source_and_line(folder, query, citation, text):
+    documents = Documents(folder)
+    best = documents.search(query)[0]
+    assert (best.citation, best.text) == (citation, text)
+    assert documents.at(citation) == best
+
+
+def test_rarer_words_weigh_more(tmp_path):
+    (tmp_path / "a.txt").write_text("\n\n".join(["the well is dry"] * 20 + ["the goat is dry"]))
+    assert Documents(tmp_path).search("dry goat")[0].text == "the goat is dry"
+
+
+@pytest.mark.parametrize(
+    "query", ['"', "NEAR(", "a AND", "* OR *", "text : x", "'; DROP TABLE passages; --", "", "^", "ü"]
+)
+def test_a_query_is_words_whatever_it_looks_like(folder, query):
+    documents = Documents(folder)
+    assert isinstance(documents.search(query), list)
+    assert documents.search("measles")
+
+
+def test_a_citation_of_nothing_is_nothing(folder):
+    documents = Documents(folder)
+    for citation in ("water.md:4", "water.md", "none.md:1", "water.md:x", "water.md:-3", ":", "water.md:³"):
+        assert documents.at(citation) is None
+
+
+def test_a_long_paragraph_is_several_passages(tmp_path):
+    (tmp_path / "long.txt").write_text("\n".join(f"line {i} of a long paragraph" for i in range(200)))
+    found = Documents(tmp_path).search("199")
+    assert len(found[0].text) < 2 * MOST_PASSAGE
+    assert found[0].line > 1
+
+
+def test_the_tool_shows_citations_and_says_when_there_is_nothing(folder):
+    tool = search(folder)
+    assert tool(query="chlorine drops").startswith("(water.md:8) Chlorine: Add two drops")
+    assert tool(query="zebra") == "No passage has any word of 'zebra'."
+
+
+def test_what_cannot_be_searched_is_wrong_set_up(tmp_path):
+    with pytest.raises(DataError, match="There is no folder"):
+        Documents(tmp_path / "none")
+    with pytest.raises(DataError, match="holds no text"):
+        Documents(tmp_path)
+    (tmp_path / "bad.jsonl").write_text("{")
+    with pytest.raises(DataError, match=r"bad\.jsonl cannot be read as JSONL"):
+        Documents(tmp_path)

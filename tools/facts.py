@@ -1,0 +1,87 @@
+"""Facts by name, such as "Lorn beds": what the bundled model, which reads no prose, can look up. Any model can."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from promptlab.errors import DataError
+from promptlab.tool import Tool, tool
+
+LINE = re.compile(r"[-*]?\s*(\w[\w ]*?)\s*:\s*(\S.*)")
+MOST_NEAR = 8  # names that a failed lookup tells
+
+
+class Fact(NamedTuple):
+    """A fact and where it stands: `line` counts from 1."""
+
+    name: str
+    value: str
+    source: str
+    line: int
+
+    @property
+    def citation(self) -> str:
+        return f"{self.source}:{self.line}"
+
+
+class Facts:
+    """Facts by name; `used` are those looked up, in order and once each."""
+
+    def __init__(self, facts: Iterator[Fact], of: Path) -> None:
+        self.by_name = {fact.name.lower(): fact for fact in facts}
+        self.used: list[Fact] = []
+        if not self.by_name:
+            raise DataError(
+                f"{of} holds no facts: sheets of lines such as “beds: 214”, or a table with a column of names."
+            )
+
+    @property
+    def lookup(self) -> Tool:
+        """The tool that looks up a fact; a name that is none tells those that are near."""
+
+        def lookup(name: str) -> str:
+            """What is known by a name, such as: Lorn beds."""
+            fact = self.by_name.get(" ".join(name.split()).lower())
+            if fact is None:
+                return self.near(name)
+            if fact not in self.used:
+                self.used.append(fact)
+            return fact.value
+
+        return tool(lookup)
+
+    def near(self, name: str) -> str:
+        first = name.split()[0].lower() if name.split() else ""
+        near = [fact.name for key, fact in self.by_name.items() if key.split()[0] == first][:MOST_NEAR]
+        return f"no such entry; there is {', '.join(near) or 'nothing of the kind'}"
+
+
+def of_sheets(folder: Path) -> Facts:
+    """The facts of a folder of sheets: each file (.md, .txt) is about what its heading, or else its name, says."""
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}.")
+    sheets = sorted(path for path in folder.rglob("*") if path.suffix in (".md", ".txt"))
+    return Facts((fact for sheet in sheets for fact in _of_sheet(sheet, sheet.relative_to(folder).as_posix())), folder)
+
+
+def _of_sheet(sheet: Path, source: str) -> Iterator[Fact]:
+    about = sheet.stem
+    for number, line in enumerate(sheet.read_text(encoding="utf-8-sig").split("\n"), 1):
+        if line.startswith("#"):
+            about = line.lstrip("#").strip()
+        elif found := LINE.fullmatch(line.strip()):
+            yield Fact(f"{about} {found[1]}", found[2], source, number)
+
+
+def of_table(path: Path) -> Facts:
+    """The facts of a CSV file: each cell by the name in its row's first column, and its column's."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        columns = next(reader, [])
+        rows = [(reader.line_num, row) for row in reader if len(row) == len(columns)]
+    cells = ((number, row[0], column, cell) for number, row in rows for column, cell in zip(columns, row, strict=True))
+    return Facts((Fact(f"{of} {c}", cell, path.name, n) for n, of, c, cell in cells if c != columns[0]), path)
