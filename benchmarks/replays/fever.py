@@ -18,9 +18,9 @@ from harness import DATA, row
 
 from promptlab import Answer, Tool, run
 from promptlab.strategies import react
-from promptlab.strategies.actions import FINISH, OBSERVATION, repaired
-from promptlab.strategies.loop_guard import NUDGE
-from promptlab.strategies.talk import Rules
+from promptlab.strategies.acting.actions import FINISH, OBSERVATION, repaired
+from promptlab.strategies.acting.loop_guard import NUDGE
+from promptlab.strategies.acting.talk import Rules
 from promptlab.testing import Script
 from promptlab.types import ToolSpec
 

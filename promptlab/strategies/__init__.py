@@ -6,12 +6,17 @@ from typing import Any
 
 from promptlab.options import takes
 from promptlab.program import Program
+from promptlab.strategies.acting.approval import Decision
+from promptlab.strategies.acting.talk import Rules
 from promptlab.strategies.chain_of_thought import chain_of_thought
 from promptlab.strategies.entailment import entailed_label
+from promptlab.strategies.feedback import Feedback
 from promptlab.strategies.few_shot import few_shot
 from promptlab.strategies.likelihood import likeliest_label
 from promptlab.strategies.react import react
+from promptlab.strategies.reflexion import reflexion
 from promptlab.strategies.self_consistency import self_consistency
+from promptlab.strategies.self_refine import self_refine
 from promptlab.strategies.structured import structured
 from promptlab.strategies.tree_of_thoughts import tree_of_thoughts
 from promptlab.strategies.zero_shot import zero_shot
@@ -19,13 +24,18 @@ from promptlab.types import Answer, Backend
 
 __all__ = [
     "STRATEGIES",
+    "Decision",
+    "Feedback",
+    "Rules",
     "chain_of_thought",
     "entailed_label",
     "few_shot",
     "likeliest_label",
     "react",
+    "reflexion",
     "sampling_on",
     "self_consistency",
+    "self_refine",
     "structured",
     "tree_of_thoughts",
     "zero_shot",
@@ -36,6 +46,8 @@ STRATEGIES: dict[str, Callable[..., Program[Answer]]] = {
     "zero-shot": zero_shot,
     "chain-of-thought": chain_of_thought,
     "self-consistency": self_consistency,
+    "self-refine": self_refine,
+    "react": react,
 }
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from promptlab.errors import BudgetExceeded, ContextOverflow, SetupError
 from promptlab.prompt import ANSWER_IS, EMPHASIS, Prompt, shown
-from promptlab.strategies import calling, writing
-from promptlab.strategies.actions import FINISH, repaired, told
-from promptlab.strategies.approval import Approval
-from promptlab.strategies.pairing import paired
-from promptlab.strategies.talk import Rules, Stopped, Talk
+from promptlab.strategies.acting import calling, writing
+from promptlab.strategies.acting.actions import FINISH, repaired, told
+from promptlab.strategies.acting.approval import Approval
+from promptlab.strategies.acting.pairing import paired
+from promptlab.strategies.acting.talk import Rules, Stopped, Talk
 from promptlab.tool import Tool, as_tool
 from promptlab.types import Answer, Message
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from promptlab.prompt import Prompt
-from promptlab.strategies.actions import (
+from promptlab.strategies.acting.actions import (
     FINISH,
     FORMAT,
     LABEL,
@@ -19,10 +19,10 @@ from promptlab.strategies.actions import (
     strict,
     without_observation,
 )
-from promptlab.strategies.approval import Approval
-from promptlab.strategies.context import capped
-from promptlab.strategies.loop_guard import NUDGE
-from promptlab.strategies.talk import Stopped, Talk, carry_out
+from promptlab.strategies.acting.approval import Approval
+from promptlab.strategies.acting.context import capped
+from promptlab.strategies.acting.loop_guard import NUDGE
+from promptlab.strategies.acting.talk import Stopped, Talk, carry_out
 from promptlab.tool import Tool
 from promptlab.types import Answer, Message, Reply, ToolCall
 

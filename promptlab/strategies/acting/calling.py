@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from promptlab.errors import Truncated
 from promptlab.jsonable import dumped
 from promptlab.prompt import Prompt
-from promptlab.strategies.approval import Approval
-from promptlab.strategies.context import capped
-from promptlab.strategies.loop_guard import NUDGE, Verdict
-from promptlab.strategies.pairing import unanswered, with_own_ids
-from promptlab.strategies.talk import Stopped, Talk, carry_out
+from promptlab.strategies.acting.approval import Approval
+from promptlab.strategies.acting.context import capped
+from promptlab.strategies.acting.loop_guard import NUDGE, Verdict
+from promptlab.strategies.acting.pairing import unanswered, with_own_ids
+from promptlab.strategies.acting.talk import Stopped, Talk, carry_out
 from promptlab.tool import Tool
 from promptlab.types import Answer, Message, ToolCall
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from promptlab.errors import ContextOverflow, SetupError, Unsupported
 from promptlab.program import ask, call
-from promptlab.strategies.approval import Approval, Decision, decisions
-from promptlab.strategies.context import BYTES_PER_TOKEN, Count, IsResult, capped, estimated_tokens, shortened
-from promptlab.strategies.loop_guard import Guard
+from promptlab.strategies.acting.approval import Approval, Decision, decisions
+from promptlab.strategies.acting.context import BYTES_PER_TOKEN, Count, IsResult, capped, estimated_tokens, shortened
+from promptlab.strategies.acting.loop_guard import Guard
 from promptlab.tool import Tool
 from promptlab.types import Message, Reply, ToolCall
 
