@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptlab.strategies.acting.actions import first_turn, quoted, repaired, strict, without_observation
@@ -62,6 +62,7 @@ def test_lines_of_a_tool_that_look_like_turns_are_quotations():
 
 
 @given(st.text(alphabet="Action:[]{}\"' \nsearchfinihTOb1`*", max_size=200))
+@settings(deadline=None)
 def test_whatever_is_written_can_be_read_or_not_and_is_no_error(text):
     for how in (strict, repaired):
         action = how(text, NAMES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptlab import Reply, run
@@ -80,6 +80,7 @@ def test_what_cannot_be_carried_out_three_times_running_ends_the_run():
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xy")), max_size=30), st.integers(2, 4))
+@settings(deadline=None)
 def test_a_stop_follows_a_nudge_and_both_follow_a_circle(steps, repeats):
     guard, nudged = Guard(repeats, 0), 0
     for i, step in enumerate(steps):

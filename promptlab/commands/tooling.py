@@ -22,11 +22,10 @@ def tools_for(names: Iterable[str]) -> list[Tool]:
 
 
 def _named(name: str) -> list[Tool]:
-    from promptlab.tools import TOOLS, tools_named
-
+    shipped: Any = import_module("promptlab.tools")
     module, _, function = name.partition(":")
-    if module in TOOLS or not function:
-        return tools_named([name])
+    if module in shipped.TOOLS or not function:
+        return list(shipped.tools_named([name]))
     try:
         return [as_tool(getattr(import_module(module), function))]
     except (ImportError, AttributeError, ValueError) as error:

@@ -100,7 +100,7 @@ async def ended(stopped: Stopped, talk: Talk, tools: Sequence[Tool], prompt: Pro
     if not (talk.rules.conclude and stopped.may_conclude):
         return best_so_far(talk, prompt, stopped.why)
     talk.add(Message("user", CONCLUDE[native]))
-    reply = await talk.ask(**({"tools": tools} if native else {}))
+    reply = await (talk.ask(tools=tools) if native else talk.ask())
     talk.add(Message("assistant", reply.text))  # without calls: nobody would answer them
     said = None if native else repaired(reply.text, {FINISH})
     answer = prompt.parse(said.argument if said is not None and said.name == FINISH else reply.text)

@@ -48,13 +48,16 @@ def paired(chat: Sequence[Message]) -> list[Message]:
             continue
         after = list(takewhile(lambda each: each.role == "tool", chat[i + 1 :]))
         is_last = i + 1 + len(after) == len(chat)
-        turn = with_own_ids(message, made)
-        made.append(turn)
-        for call, before in zip(turn.calls, message.calls, strict=True):
-            result = next((each for each in after if each.call_id == before.id), None)
+        found: list[Message | None] = []
+        for call in message.calls:
+            result = next((each for each in after if each.call_id == call.id), None)
             if result is not None:
                 after.remove(result)
-                made.append(replace(result, call_id=call.id))
-            elif not is_last:
-                made.append(Message("tool", LOST, call_id=call.id))
+            found.append(result)
+        while is_last and found and found[-1] is None:  # calls are run in order: these were not yet
+            found.pop()
+        turn = with_own_ids(message, made)
+        made.append(turn)
+        for call, result in zip(turn.calls, found, strict=False):
+            made.append(Message("tool", result.content if result else LOST, call_id=call.id))
     return made
