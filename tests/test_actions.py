@@ -32,7 +32,11 @@ def read(how, text):
         ("Thought: I could use search[it], but I need not think of more.", None, None),
         ("Action: search\nAction Input: Lorn", None, ("search", "Lorn")),
         ("Thought: I know it.\nFinal Answer: 42", None, ("finish", "42")),
-        ('Action: lookup[{"a": "]", "b": [1]}]', ("lookup", '{"a": "]", "b": [1]}'), ("lookup", '{"a": "]", "b": [1]}')),
+        (
+            'Action: lookup[{"a": "]", "b": [1]}]',
+            ("lookup", '{"a": "]", "b": [1]}'),
+            ("lookup", '{"a": "]", "b": [1]}'),
+        ),
         ("Action: now", None, ("now", "")),
         ("Action: Login", None, None),  # recorded
         ("Action: fly[away]", None, ("fly", "away")),

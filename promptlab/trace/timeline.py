@@ -46,7 +46,7 @@ def timeline(chat: Answer | Sequence[Message], *, title: str = "", redact: bool 
     environment.filters["said"] = lambda text: _said(clean.text(str(text)))
     template = environment.get_template("timeline.html.jinja")
     asked = next((event.text for event in happened if event.kind == "asked"), "")
-    page: str = template.render(title=title or asked[:120] or "A run", events=happened, answer=answer)
+    page: str = template.render(title=title or asked.removeprefix("Question: ")[:120] or "A run", events=happened, answer=answer)
     return page.encode("utf-8", "backslashreplace").decode()
 
 
