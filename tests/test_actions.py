@@ -65,6 +65,18 @@ def test_lines_of_a_tool_that_look_like_turns_are_quotations():
     assert quoted("214") == "214"
 
 
+def test_no_reply_is_so_odd_that_reading_it_does_not_end():
+    for text in (
+        "\n" * 200_000,
+        "Action: a[" * 20_000,
+        "Observation" * 20_000,
+        "{" * 50_000,
+        "Action: a[" + "{" * 50_000,
+    ):
+        assert repaired(without_observation(text), NAMES) is None or "a[" in text
+        assert quoted(text)
+
+
 @given(st.text(alphabet="Action:[]{}\"' \nsearchfinihTOb1`*", max_size=200))
 @settings(deadline=None)
 def test_whatever_is_written_can_be_read_or_not_and_is_no_error(text):

@@ -138,8 +138,14 @@ def test_one_failing_call_keeps_its_siblings():
         """Says it."""
         return text
 
-    calls = (ToolCall("1", "echo", {"text": "a"}), ToolCall("2", "fails", {"text": ""}), ToolCall("3", "nothing"),
-             ToolCall("4", "echo", {"text": 7}), ToolCall("5", "echo", unread="{oh"), ToolCall("6", "echo", {"text": "b"}))  # fmt: skip
+    calls = (
+        ToolCall("1", "echo", {"text": "a"}),
+        ToolCall("2", "fails", {"text": ""}),
+        ToolCall("3", "nothing"),
+        ToolCall("4", "echo", {"text": 7}),
+        ToolCall("5", "echo", unread="{oh"),
+        ToolCall("6", "echo", {"text": "b"}),
+    )
     answer = run(react("q", [echo, fails]), Script([Reply(calls=calls), "done"]))
     told = {m.call_id: m.content for m in answer.trace if m.role == "tool"}
     assert list(told) == list("123456")

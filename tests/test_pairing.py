@@ -10,13 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptlab import Message, Reply, Tool, run
+from promptlab.backends.wrappers.budget import Budget
+from promptlab.backends.wrappers.budgeted import Budgeted
 from promptlab.errors import BudgetExceeded, ContextOverflow, Truncated, Unavailable
 from promptlab.strategies import Rules, react
 from promptlab.strategies.acting.calling import CUT_OFF
 from promptlab.strategies.acting.context import estimated_tokens
 from promptlab.strategies.acting.pairing import LOST, paired, unanswered
 from promptlab.testing import Script
-from promptlab.types import ToolCall, ToolSpec
+from promptlab.types import ToolCall, ToolSpec, Usage
 
 KEPT = Rules(repeats=0, malformed=0)
 
@@ -79,16 +81,17 @@ def test_after_errors_a_kill_and_taking_it_up_again_every_call_has_its_one_answe
     assert len(ran) == known + (killed_at < known)  # only the one that was under way is run again
 
 
-roles = st.sampled_from(["user", "assistant", "tool"])
-chats = st.lists(
-    st.builds(lambda role, id, calls: Message(role, "x", tuple(calls) if role == "assistant" else (), id if role == "tool" else None),
-              roles, ids, st.lists(st.builds(ToolCall, ids, names), max_size=3)),
-    max_size=12,
-)  # fmt: skip
+calls = st.lists(st.builds(ToolCall, ids, names), max_size=3).map(tuple)
+messages = st.one_of(
+    st.just(Message("user", "x")),
+    st.builds(Message, st.just("assistant"), st.just("x"), calls),
+    st.builds(Message, st.just("tool"), st.just("x"), st.just(()), ids),
+)
+chats = st.lists(messages, max_size=12)
 
 
 @given(chats)
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_chat_from_anywhere_is_paired_and_then_left_as_it_is(chat):
     made = paired(chat)
     assert is_paired(made, open_end=True)
@@ -126,8 +129,13 @@ def test_a_call_that_was_cut_off_is_asked_for_again_in_other_words():
     assert endless.why == "no action that could be carried out, 3 times running"
 
 
-def looking(i):
-    return Reply(f"The answer is {i}.", (ToolCall(f"c{i}", "look", {"i": i}),))
+def looking(i, name="look"):
+    return Reply(f"The answer is {i}.", (ToolCall(f"c{i}", name, {"i": i}),), usage=Usage(400, output_tokens=10))
+
+
+def roll(i: int) -> int:
+    """Rolls."""
+    return i
 
 
 def look(i: int) -> str:
@@ -142,6 +150,16 @@ def test_a_limit_gives_the_best_so_far_and_the_reason(limit):
     assert is_paired(answer.trace)
     silent = run(react("q", [look]), Script([Reply(calls=(ToolCall("1", "look", {"i": 1}),)), limit, limit]))
     assert (silent.value, silent.why) == (None, str(limit))
+
+
+@pytest.mark.parametrize(
+    ("budget", "told"), [({"calls": 2}, "2 calls of 2 calls"), ({"tokens": 2_500}, "of 2,500 tokens are spent")]
+)
+def test_a_budget_that_is_spent_ends_a_run_with_what_there_is(budget, told):
+    model = Budgeted(Script(looking(i, "roll") for i in range(9)), Budget(**budget))
+    answer = run(react("q", [roll], max_tokens=10), model)
+    assert told in answer.why
+    assert answer.value == str(len([m for m in answer.trace if m.role == "assistant"]) - 1)
 
 
 def test_a_limit_before_the_first_reply_and_other_failures_are_errors():

@@ -38,7 +38,7 @@ def test_the_recorded_slips_of_the_other_half_are_mended_too():
         f"\nThought {i}: hm.\nAction {i}: \nFinish[SUPPORTS]\nObservation {i}: Invalid action: \nFinish[SUPPORTS]\n"
         for i in range(1, 6)
     )
-    end = "\nThought 6: hm.\nAction 6: Finish[REFUTES] as said.\nObservation 6: Invalid action: finish[REFUTES] as said.\n"
+    end = "\nThought 6: hm.\nAction 6: Finish[REFUTES] so.\nObservation 6: Invalid action: finish[REFUTES] so.\n"
     end += "\nThought 7: hm.\nAction 7: Finish[REFUTES]\nObservation 7: Episode finished, reward = 0\n"
     episode = fever.Episode("c", "SUPPORTS", 0, list(fever.steps(said + end)))
     assert [step.is_invalid for step in episode.steps] == [True] * 6 + [False]

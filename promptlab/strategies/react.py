@@ -54,8 +54,8 @@ async def react(
 
     A run that ends without an answer, for its steps, a budget, the context, a circle or a decision, has the last answer
     that the model stated on its way as `value`, if any, and the reason as `why`. `trace` is the chat; given as the
-    question, it is gone on with: calls that nobody has answered yet are carried out first. As JSON it is
-    `[message_json(turn) for turn in trace]` (`promptlab.jsonable`).
+    question, it is gone on with: calls that nobody has answered yet are carried out first, and one that was under way
+    when a run was killed once more. As JSON it is `[message_json(turn) for turn in trace]` (`promptlab.jsonable`).
     Differs from the paper: no demonstrations unless `prompt` has some, the thought and the action come in one request,
     and the steps are not numbered. Raises SetupError for a tool named finish in the text form; other failures of the
     model than a spent budget are raised, and so is that before the first reply.
@@ -82,9 +82,11 @@ def begun(
     if not native and any(tool.spec.name == FINISH for tool in tools):
         raise SetupError("In the text form finish[…] is the answer: give the tool of that name another one.")
     if not isinstance(question, str | Mapping):
+        if not question or not all(isinstance(turn, Message) for turn in question):
+            raise SetupError(
+                "react takes a question, or the chat to go on with: a list of Messages, and not an empty one."
+            )
         chat = paired(question)
-        if not chat:
-            raise SetupError("react takes a question, or the chat to go on with; got an empty chat.")
     elif native:
         chat = prompt.render(question)
     else:

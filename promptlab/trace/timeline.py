@@ -12,8 +12,8 @@ from promptlab.trace.redacting import Redactor
 from promptlab.types import Answer, Message
 
 Kind = Literal["told", "asked", "thought", "action", "observation", "fault", "answer"]
-ACTION = re.compile(r"^[\s*_]*Action(?: \d+)?[*_]*:", re.MULTILINE | re.IGNORECASE)
-THOUGHT = re.compile(r"^[\s*_]*Thought(?: \d+)?[*_]*:\s*", re.IGNORECASE)
+ACTION = re.compile(r"^[ \t*_]*Action(?: \d+)?[*_]*:", re.MULTILINE | re.IGNORECASE)
+THOUGHT = re.compile(r"^[ \t*_]*Thought(?: \d+)?[*_]*:\s*", re.IGNORECASE)
 OBSERVATION = "Observation: "
 
 
@@ -46,7 +46,9 @@ def timeline(chat: Answer | Sequence[Message], *, title: str = "", redact: bool 
     environment.filters["said"] = lambda text: _said(clean.text(str(text)))
     template = environment.get_template("timeline.html.jinja")
     asked = next((event.text for event in happened if event.kind == "asked"), "")
-    page: str = template.render(title=title or asked.removeprefix("Question: ")[:120] or "A run", events=happened, answer=answer)
+    page: str = template.render(
+        title=title or asked.removeprefix("Question: ")[:120] or "A run", events=happened, answer=answer
+    )
     return page.encode("utf-8", "backslashreplace").decode()
 
 

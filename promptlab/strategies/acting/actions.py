@@ -14,15 +14,15 @@ FORMAT = 'Each time write "Thought: ..." and then "Action: tool[argument]".'
 FINISH = "finish"
 OBSERVATION = "Observation: "
 
-HALLUCINATED = re.compile(r"(?:^|\n)\s*[*_]*Observation(?: \d+)?[*_]*:.*", re.DOTALL)
-LABEL = re.compile(r"^[\s>*_`#-]*Action(?: \d+)?[*_]*:[*_]*", re.MULTILINE | re.IGNORECASE)
+HALLUCINATED = re.compile(r"(?:^|\n)[ \t*_]*Observation(?: \d+)?[*_]*:.*", re.DOTALL)
+LABEL = re.compile(r"^[ \t>*_`#-]*Action(?: \d+)?[*_]*:[*_]*", re.MULTILINE | re.IGNORECASE)
 STRICT_LABEL = re.compile(r"(?:^|\n)Action(?: \d+)?: ?")
-NEXT_TURN = re.compile(r"\n[\s>*_`#-]*(?:Thought|Action|Observation|Question)(?: \d+)?[*_]*:", re.IGNORECASE)
+NEXT_TURN = re.compile(r"\n[ \t>*_`#-]*(?:Thought|Action|Observation|Question)(?: \d+)?[*_]*:", re.IGNORECASE)
 NAME = re.compile(r"[\s*_`\"']*(\w+)\s*\[")
 BARE = re.compile(r"[\s*_`\"']*(\w+)[*_`\"'.]*\s*(?:\n|$)")
 INPUT = re.compile(r"[\s*_`\"']*(\w+)[*_`\"']*\s*\n\s*Action Input:\s*(.*)", re.IGNORECASE)
-FINAL = re.compile(r"^\s*[*_]*Final Answer[*_]*:[*_]*\s*(.+)", re.MULTILINE | re.IGNORECASE)
-PROTOCOL = re.compile(r"^(?=\s*(?:Thought|Action|Observation|Question)(?: \d+)?:)", re.MULTILINE | re.IGNORECASE)
+FINAL = re.compile(r"^[ \t*_]*Final Answer[*_]*:[*_]*[ \t]*(.+)", re.MULTILINE | re.IGNORECASE)
+PROTOCOL = re.compile(r"^(?=[ \t]*(?:Thought|Action|Observation|Question)(?: \d+)?:)", re.MULTILINE | re.IGNORECASE)
 
 
 class Action(NamedTuple):
@@ -80,7 +80,7 @@ def repaired(text: str, names: Collection[str]) -> Action | None:
     if final := FINAL.search(text):
         return Action(FINISH, final[1].strip(), final.end())
     known = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
-    on_a_line, at_the_end = rf"^[\s*_`]*(?:{known})\[", rf"\b(?:{known})\[[^\[\]\n]*\]\W*\Z"
+    on_a_line, at_the_end = rf"^[ \t*_`]*(?:{known})\[", rf"\b(?:{known})\[[^\[\]\n]*\]\W*\Z"
     alone = re.search(f"{on_a_line}|{at_the_end}", text, re.MULTILINE | re.IGNORECASE)
     return in_brackets(text, alone.start(), names) if alone else None
 

@@ -69,23 +69,28 @@ class Talk:
     def __post_init__(self) -> None:
         self.sent, self.began = list(self.chat), len(self.chat)
         self.guard = Guard(self.rules.repeats, self.rules.malformed)
+        self._make_room()
 
     def add(self, message: Message) -> None:
-        """The next turn; room is made before it comes."""
+        """The next turn. Whether it fits is seen before anything is sent."""
         self.chat.append(message)
         self.sent.append(message)
-        if (room := self.room()) is not None and (count := self.rules.count_tokens)(self.sent) > room:
-            self.sent = shortened(self.sent, room // 2, count, self.is_result)
-            if self.is_result(self.sent, len(self.sent) - 1) and (over := count(self.sent) - room) > 0:
-                fits = max(len(message.content) - BYTES_PER_TOKEN * over - 100, 0)
-                self.sent[-1] = replace(message, content=capped(message.content, fits))
+        self._make_room()
         if self.rules.watch is not None:
             self.rules.watch(tuple(self.chat))
 
-    def room(self) -> int | None:
+    def _make_room(self) -> None:
+        """Shortens what is sent to half of the context if it is more than all of it, its last result too if need be."""
         if self.rules.context_tokens is None:
-            return None
-        return self.rules.context_tokens - int(self.options.get("max_tokens") or 0)
+            return
+        count, room = self.rules.count_tokens, self.rules.context_tokens - int(self.options.get("max_tokens") or 0)
+        if count(self.sent) <= room:
+            return
+        self.sent = shortened(self.sent, room // 2, count, self.is_result)
+        last, over = self.sent[-1], count(self.sent) - room
+        if over > 0 and self.is_result(self.sent, len(self.sent) - 1):
+            fits = max(len(last.content) - BYTES_PER_TOKEN * over - 100, 0)
+            self.sent[-1] = replace(last, content=capped(last.content, fits))
 
     async def ask(self, stop: Sequence[str] = (), **more: Any) -> Reply:
         """The next reply. Where the context overflows it is asked once more, with half of the chat.
