@@ -87,7 +87,7 @@ async def observed(
             return stopped
     text = quoted(capped(seen[0], talk.rules.output_chars))
     readable = action is not None and action.name in {tool.spec.name for tool in tools}
-    did = action[:2] if action is not None else wished(talk.chat[-1].content)
+    did = action[:2] if action is not None else wished(talk.chat[-1].content) or talk.chat[-1].content
     verdict = talk.guard.note(did, text, readable=readable)
     talk.add(Message("user", f"{OBSERVATION}{text}\n{NUDGE}" if verdict.nudge else OBSERVATION + text))
     return Stopped(verdict.stop, may_conclude=True) if verdict.stop else None
@@ -113,5 +113,5 @@ def recall(talk: Talk, names: Collection[str]) -> None:
         if is_result(talk.chat, i + 1):
             text, seen = talk.chat[i].content, talk.chat[i + 1].content.removeprefix(OBSERVATION)
             action = action_in(text, talk, names, cut_off=False)
-            talk.guard.note(action[:2] if action else wished(text), seen.removesuffix(f"\n{NUDGE}"))
+            talk.guard.note(action[:2] if action else wished(text) or text, seen.removesuffix(f"\n{NUDGE}"))
             talk.guard.nudged = talk.guard.nudged or seen.endswith(NUDGE)
