@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptlab import Message, Reply, Tool, run
+from promptlab import Message, Prompt, Reply, Tool, run
 from promptlab.backends.wrappers.budget import Budget
 from promptlab.backends.wrappers.budgeted import Budgeted
 from promptlab.errors import BudgetExceeded, ContextOverflow, Truncated, Unavailable
@@ -148,6 +148,8 @@ def test_a_limit_gives_the_best_so_far_and_the_reason(limit):
     answer = run(react("q", [look]), Script([looking(1), looking(2), limit, limit]))
     assert (answer.value, answer.why) == ("2", str(limit))
     assert is_paired(answer.trace)
+    nought = run(react("q", [look], Prompt(output=int)), Script([looking(0), limit, limit]))
+    assert (nought.value, nought.why) == (0, str(limit))
     silent = run(react("q", [look]), Script([Reply(calls=(ToolCall("1", "look", {"i": 1}),)), limit, limit]))
     assert (silent.value, silent.why) == (None, str(limit))
 

@@ -45,7 +45,7 @@ async def react(
     Parse: native, a turn without calls is the answer. In text finish[…] is; actions are read with forbearance, or with
     `Rules(repair=False)` as the paper's code reads them. What cannot be read, names no tool, has wrong arguments, fails
     or takes too long is an observation that says so.
-    Hyper-parameters: `max_steps` (the paper has 7 for HotpotQA and 5 for FEVER), those of `rules`, and `approval`: by
+    Hyper-parameters: `max_steps` (7 in the paper's code), those of `rules`, and `approval`: by
     tool, which calls are run, edited, rejected, left to wait, or end the run.
     Ties: there are none.
     Cost: at most `max_steps` calls, one more with `Rules(conclude=True)`; each reads all before it, which only grows
@@ -117,6 +117,6 @@ def best_so_far(talk: Talk, prompt: Prompt, why: str) -> Answer:
             answer = prompt.parse(stated[-1])
             if isinstance(answer.value, str) and not prompt.labels:
                 answer = answer.but(value=answer.value.strip(EMPHASIS).removesuffix(".").strip(EMPHASIS))
-            if answer.value:
+            if answer.value not in (None, ""):
                 return answer.but(why=why)
     return Answer(None, why=why)
