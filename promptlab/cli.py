@@ -174,12 +174,18 @@ def ask(
     model: ModelName = "tiny",
     strategy: Annotated[str, typer.Option(help="How to ask; `promptlab models` lists them.")] = "zero-shot",
     n: Annotated[int, typer.Option(min=1, help="Paths to sample, where the strategy samples.")] = 10,
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(help="A tool for react, several as --tool A --tool B: a shipped one, or package.module:function."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
     """Ask one question with one strategy."""
     import promptlab
+    from promptlab.commands.tooling import tools_for, turns_of
+    from promptlab.options import takes
     from promptlab.strategies import STRATEGIES, sampling_on
 
     if strategy not in STRATEGIES:
@@ -190,6 +196,10 @@ def ask(
         raise SetupError(f"--n is how many paths are sampled, and {strategy} samples none: leave it out.")
     backend = promptlab.model(model)
     options = sampling_on(backend, chosen, seed) | ({"n": n} if samples else {})
+    if "native" in signature(chosen).parameters:
+        options |= {"tools": tools_for(tool or ()), "native": takes(backend, "tools")}
+    elif tool:
+        raise SetupError(f"--tool is for strategies that act, such as react; {strategy} calls none: leave it out.")
     if typed(ctx, "seed"):
         options["seed"] = seed
     try:
@@ -208,6 +218,8 @@ def ask(
     if not quiet:
         if isinstance(answer.trace, str):
             print(f"  {answer.trace}")
+        for line in turns_of(answer.trace):
+            print(f"  {line}")
         if answer.votes:
             print("  votes: " + ", ".join(f"{value} × {count}" for value, count in answer.votes.items()))
 

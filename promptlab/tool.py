@@ -9,31 +9,48 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from itertools import islice
+from typing import Annotated, Any, NamedTuple
 
 from promptlab.errors import SetupError, WrongCall
 from promptlab.types import Message, ToolCall, ToolSpec
 
 Check = Callable[[Mapping[str, Any]], dict[str, Any]]
+MOST_ITEMS = 1_000  # that are taken of a result that is an iterator
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A function and what a model is told about it. `check` turns a call's arguments into the function's.
 
-    Without `check` the arguments are passed as they come: for tools whose schema comes from elsewhere.
+    Without `check` the arguments are passed as they come: for tools whose schema comes from elsewhere. A call that has
+    no result after `timeout_s` is answered by saying so: an async function is cancelled then, while a plain one cannot
+    be and goes on on its thread; what must not go on belongs in a process of its own.
     """
 
     spec: ToolSpec
     function: Callable[..., Any]
     check: Check | None = field(default=None, repr=False, compare=False)
+    timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.timeout_s is not None and not self.timeout_s > 0:
+            raise SetupError(f"A tool's timeout_s is seconds, more than 0, or None; got {self.timeout_s!r}.")
 
     def __call__(self, **arguments: Any) -> Any:
         """Calls the function with checked arguments. Raises WrongCall saying which are missing, extra or mistyped."""
         return self.function(**(self.check(arguments) if self.check else arguments))
 
 
-def tool(function: Callable[..., Any]) -> Tool:
+class Bound(NamedTuple):
+    """What a call comes to: a function, its checked arguments, and how long it may take."""
+
+    function: Callable[..., Any]
+    arguments: dict[str, Any]
+    timeout_s: float | None
+
+
+def tool(function: Callable[..., Any], *, timeout_s: float | None = None) -> Tool:
     """A tool from a typed function with a docstring; sync or async.
 
     The docstring's first paragraph describes the tool; `name: text` lines under "Args:" and `:param name: text`
@@ -47,7 +64,7 @@ def tool(function: Callable[..., Any]) -> Tool:
     signature = _signature(name, function, _argument_texts(text))
     parameters, check = _schema(name, signature)
     description = re.split(r"\n\s*\n|\n\s*(?:Args:|:param )", text)[0]
-    return Tool(ToolSpec(name, " ".join(description.split()), parameters), function, check)
+    return Tool(ToolSpec(name, " ".join(description.split()), parameters), function, check, timeout_s)
 
 
 def as_tool(given: Tool | Callable[..., Any]) -> Tool:
@@ -64,14 +81,14 @@ def as_spec(given: Tool | ToolSpec | Callable[..., Any]) -> ToolSpec:
     return given if isinstance(given, ToolSpec) else as_tool(given).spec
 
 
-def bound(call: ToolCall, tools: tuple[Tool, ...]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The function and the checked arguments of a call. Raises WrongCall."""
+def bound(call: ToolCall, tools: tuple[Tool, ...]) -> Bound:
+    """What to do for a call. Raises WrongCall."""
     if call.unread:
         raise WrongCall(f"the arguments of {call.name} are not a JSON object: {textwrap.shorten(call.unread, 200)}")
     for each in tools:
         if each.spec.name == call.name:
             arguments = dict(call.arguments)
-            return each.function, each.check(arguments) if each.check else arguments
+            return Bound(each.function, each.check(arguments) if each.check else arguments, each.timeout_s)
     raise WrongCall(f"there is no tool {call.name}; the tools are: {', '.join(t.spec.name for t in tools) or 'none'}")
 
 
@@ -83,7 +100,7 @@ def observing(call: ToolCall, messages: list[Message]) -> Iterator[Callable[[Any
         yield lambda result: told.append(_as_text(result))
     except WrongCall as wrong:
         told = [f"Error: {wrong}"]
-    except Exception as error:  # a tool is somebody else's code, and whatever it raises is an observation
+    except (Exception, SystemExit) as error:  # a tool is somebody else's code: whatever it raises is an observation
         told = [f"Error: {textwrap.shorten(f'{type(error).__name__}: {error}', 300)}"]
     messages.append(Message("tool", told[0], call_id=call.id))
 
@@ -93,6 +110,8 @@ def _as_text(result: Any) -> str:
         return result
     if result is None:
         return "Done; no output."
+    if isinstance(result, Iterator):  # which may have no end
+        result = list(islice(result, MOST_ITEMS))
     from pydantic_core import to_json
 
     return to_json(result, fallback=str).decode()

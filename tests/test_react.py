@@ -1,6 +1,7 @@
 """ReAct, in both its forms, on scripted replies."""
 
 import asyncio
+from random import Random
 from typing import Literal
 
 import pytest
@@ -89,3 +90,28 @@ def test_tools_may_wait():
 
     model = thinking("slow[Lorn]", "finish[214]")
     assert asyncio.run(arun(react("q", [slow], native=False), model)).value == "214"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_text_form_is_to_the_letter_that_which_the_bundled_model_was_taught(seed):
+    from promptlab.tiny.data.tools import BOTH, FORMAT, USE, act, known
+
+    question = known(Random(seed))
+    done = [*question.done, ("I know the answer.", f"finish[{question.answer}]", "")]
+    observed = iter([seen for _, _, seen in question.done])
+
+    def calculator(expression: str) -> str:
+        """Calculates."""
+        return next(observed)
+
+    def lookup(name: str) -> str:
+        """Looks up."""
+        return next(observed)
+
+    model = Script([act(thought, action) for thought, action, _ in done])
+    answer = run(react(question.text, [calculator, lookup], native=False), model)
+    assert answer.value == question.answer
+    told = [("system", f"{USE[BOTH]} {FORMAT}"), ("user", f"Question: {question.text}")]
+    for thought, action, seen in question.done:
+        told += [("assistant", act(thought, action)), ("user", f"Observation: {seen}")]
+    assert [(turn.role, turn.content) for turn in model.requests[-1].messages] == told

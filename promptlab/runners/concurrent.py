@@ -7,10 +7,10 @@ import types
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from inspect import isawaitable, iscoroutinefunction
 from typing import Any
 
 from promptlab.program import Calls, Effect, Exchange, Gather, Program, Requests, discard
+from promptlab.runners.acting import act_async
 from promptlab.runners.senders import InFlight, Sender, Waves, cancel, ended
 from promptlab.runners.step import Node, Prefix, names
 from promptlab.tool import bound, observing
@@ -130,14 +130,8 @@ def _cancel_later(tasks: list[asyncio.Task[Any]], i: int, task: asyncio.Task[Any
 
 
 async def _called(effect: Calls) -> list[Message]:
-    """Plain functions run on a thread, so that a slow tool holds up nobody else's replies."""
     messages: list[Message] = []
     for call in effect.calls:
         with observing(call, messages) as tell:
-            function, arguments = bound(call, effect.tools)
-            if iscoroutinefunction(function):
-                result = function(**arguments)
-            else:
-                result = await asyncio.to_thread(function, **arguments)
-            tell(await result if isawaitable(result) else result)
+            tell(await act_async(bound(call, effect.tools)))
     return messages

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from inspect import isawaitable
 from typing import Any
 
 from promptlab.errors import Unsupported
 from promptlab.program import Calls, Exchange, Gather, Program, Requests, discard
+from promptlab.runners.acting import Wait, act
 from promptlab.runners.step import Node, Prefix, checked, names
 from promptlab.tool import bound, observing
 from promptlab.types import Backend, Message, Request
-
-Wait = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 @dataclass(slots=True, eq=False)
@@ -169,11 +167,5 @@ class _Waves:
         messages: list[Message] = []
         for call in effect.calls:
             with observing(call, messages) as tell:
-                function, arguments = bound(call, effect.tools)
-                result = function(**arguments)
-                tell(self.wait(_awaited(result)) if isawaitable(result) else result)
+                tell(act(bound(call, effect.tools), self.wait))
         return messages
-
-
-async def _awaited(result: Awaitable[Any]) -> Any:
-    return await result

@@ -6,15 +6,20 @@ from typing import Any
 
 from promptlab.options import takes
 from promptlab.program import Program
+from promptlab.strategies.acting.approval import Decision
+from promptlab.strategies.acting.talk import Rules
 from promptlab.strategies.chain_of_thought import chain_of_thought
 from promptlab.strategies.entailment import entailed_label
+from promptlab.strategies.feedback import Feedback
 from promptlab.strategies.few_shot import few_shot
 from promptlab.strategies.least_to_most import least_to_most
 from promptlab.strategies.likelihood import likeliest_label
 from promptlab.strategies.plan_and_solve import plan_and_solve
 from promptlab.strategies.program_of_thoughts import program_of_thoughts
 from promptlab.strategies.react import react
+from promptlab.strategies.reflexion import reflexion
 from promptlab.strategies.self_consistency import self_consistency
+from promptlab.strategies.self_refine import self_refine
 from promptlab.strategies.semantic_consistency import semantic_consistency
 from promptlab.strategies.structured import structured
 from promptlab.strategies.tree_of_thoughts import tree_of_thoughts
@@ -26,6 +31,9 @@ from promptlab.types import Answer, Backend
 __all__ = [
     "CONCLUDING",
     "STRATEGIES",
+    "Decision",
+    "Feedback",
+    "Rules",
     "chain_of_thought",
     "entailed_label",
     "every",
@@ -35,8 +43,10 @@ __all__ = [
     "plan_and_solve",
     "program_of_thoughts",
     "react",
+    "reflexion",
     "sampling_on",
     "self_consistency",
+    "self_refine",
     "semantic_consistency",
     "structured",
     "tree_of_thoughts",
@@ -55,6 +65,8 @@ STRATEGIES: dict[str, Callable[..., Program[Answer]]] = {
     "self-consistency": self_consistency,
     "universal-self-consistency": universal_self_consistency,
     "semantic-consistency": semantic_consistency,
+    "self-refine": self_refine,
+    "react": react,
 }
 
 

@@ -2,102 +2,121 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from promptlab.program import ask, call
-from promptlab.prompt import Prompt, shown
+from promptlab.errors import BudgetExceeded, ContextOverflow, SetupError
+from promptlab.prompt import ANSWER_IS, EMPHASIS, Prompt, shown
+from promptlab.strategies.acting import calling, writing
+from promptlab.strategies.acting.actions import FINISH, repaired, told
+from promptlab.strategies.acting.approval import Approval
+from promptlab.strategies.acting.pairing import paired
+from promptlab.strategies.acting.talk import Rules, Stopped, Talk
 from promptlab.tool import Tool, as_tool
-from promptlab.types import Answer, Message, ToolCall
+from promptlab.types import Answer, Message
 
 Tools = Sequence[Tool | Callable[..., Any]]
+Question = str | Mapping[str, str] | Sequence[Message]
 
-FORMAT = 'Each time write "Thought: ..." and then "Action: tool[argument]".'
-ACTION = re.compile(r"^\s*Action:\s*(\w+)\[(.*)\]", re.MULTILINE)
-OBSERVATION = "Observation: "
+ALL_APPROVED: Approval = MappingProxyType({})
+CONCLUDE = {
+    True: "There are no more steps. Give your answer now, from what you know, without calling a tool.",
+    False: "There are no more steps. Write finish[your answer] now, from what you know.",
+}
 
 
 async def react(
-    question: str | Mapping[str, str],
-    tools: Tools,
+    question: Question,
+    tools: Tools = (),
     prompt: Prompt = Prompt(),
     max_steps: int = 8,
     native: bool = True,
+    rules: Rules = Rules(),
+    approval: Approval = ALL_APPROVED,
     **options: Any,
 ) -> Answer:
     """Yao et al. 2022 (arXiv 2210.03629): a thought and an action a step, each answered by an observation.
 
-    With `native` the model calls tools as its provider has it, and what it says without calling any is the answer.
-    Without, the paper's text form, which any model can write: "Thought: …", "Action: lookup[Lorn]", and the action
-    finish[…] for the answer; the argument of a tool with several parameters is a JSON object. `trace` is the chat.
+    Prompt: native, the question, with the tools as the provider has them. In text, the tools' names and parameters in
+    the system's turn, "Question: …", then the model's turns "Thought: …", "Action: lookup[Lorn]" and the user's turns
+    "Observation: …"; the argument of a tool with several parameters is a JSON object.
+    Stop: in text "\\nObservation:", and what a model makes up after it is cut off where it takes no stop strings.
+    Parse: native, a turn without calls is the answer. In text finish[…] is; actions are read with forbearance, or with
+    `Rules(repair=False)` as the paper's code reads them. What cannot be read, names no tool, has wrong arguments, fails
+    or takes too long is an observation that says so.
+    Hyper-parameters: `max_steps` (7 in the paper's code), those of `rules`, and `approval`: by
+    tool, which calls are run, edited, rejected, left to wait, or end the run.
+    Ties: there are none.
+    Cost: at most `max_steps` calls, one more with `Rules(conclude=True)`; each reads all before it, which only grows
+    at its end and so stays in a provider's cache, until it has to be shortened.
+    Pinned by: recorded FEVER episodes of text-davinci-002, and tau-bench's of gpt-4o (`benchmarks/replays`).
+
+    A run that ends without an answer, for its steps, a budget, the context, a circle or a decision, has the last answer
+    that the model stated on its way as `value`, if any, and the reason as `why`. `trace` is the chat; given as the
+    question, it is gone on with: calls that nobody has answered yet are carried out first, and one that was under way
+    when a run was killed once more. As JSON it is `[message_json(turn) for turn in trace]` (`promptlab.jsonable`).
     Differs from the paper: no demonstrations unless `prompt` has some, the thought and the action come in one request,
-    and an action that cannot be read or fails is an observation that says why.
+    and the steps are not numbered. Raises SetupError for a tool named finish in the text form; other failures of the
+    model than a spent budget are raised, and so is that before the first reply.
     """
-    if native:
-        return await calling(question, tools, prompt, max_steps, **options)
-    return await writing(question, tools, prompt, max_steps, **options)
-
-
-async def calling(
-    question: str | Mapping[str, str], tools: Tools, prompt: Prompt, max_steps: int, **options: Any
-) -> Answer:
-    """ReAct by the provider's tool calls."""
-    chat = prompt.render(question)
-    for _ in range(max_steps):
-        reply = await ask(chat, tools=tools, **options)
-        chat.append(reply.message)
-        if not reply.calls:
-            return prompt.parse(reply.text).but(trace=tuple(chat))
-        chat += await call(reply.calls, tools)
-    return Answer(None, why=f"no answer in {max_steps} steps", trace=tuple(chat))
-
-
-async def writing(
-    question: str | Mapping[str, str], tools: Tools, prompt: Prompt, max_steps: int, **options: Any
-) -> Answer:
-    """ReAct in the paper's text form."""
     made = [as_tool(tool) for tool in tools]
-    *before, _ = prompt.render(question)
-    wanted = "".join(f"{message.content}\n" for message in before if message.role == "system")
-    shots = [message for message in before if message.role != "system"]
-    chat = [Message("system", wanted + told(made)), *shots, Message("user", f"Question: {shown(question)}")]
-    for step in range(max_steps):
-        reply = await ask(chat, stop=[f"\n{OBSERVATION.strip()}"], **options)
-        chat.append(reply.message)
-        name, argument = action_of(reply.text)
-        if name == "finish":
-            return prompt.parse(argument).but(trace=tuple(chat))
-        if name is None:
-            observed = f"Error: there is no action. {FORMAT}"
-        else:
-            [result] = await call([ToolCall(f"step-{step}", name, arguments(name, argument, made))], made)
-            observed = result.content
-        chat.append(Message("user", OBSERVATION + observed))
-    return Answer(None, why=f"no answer in {max_steps} steps", trace=tuple(chat))
+    talk = begun(question, made, prompt, native, rules, options)
+    form = calling.calling if native else writing.writing
+    try:
+        outcome = await form(talk, made, prompt, max_steps, approval)
+        if isinstance(outcome, Stopped):
+            outcome = await ended(outcome, talk, made, prompt, native)
+    except (BudgetExceeded, ContextOverflow) as limit:
+        if len(talk.chat) == talk.began:
+            raise
+        outcome = best_so_far(talk, prompt, str(limit))
+    return outcome.but(trace=tuple(talk.chat), shots=len(prompt.shots))
 
 
-def told(tools: Sequence[Tool]) -> str:
-    """What the model is told of the tools in the text form."""
-    names = ", ".join(f"{t.spec.name}[{', '.join(t.spec.parameters.get('properties', {}))}]" for t in tools)
-    return f"Use tools: {names}. End with finish[answer]. {FORMAT}"
+def begun(
+    question: Question, tools: Sequence[Tool], prompt: Prompt, native: bool, rules: Rules, options: dict[str, Any]
+) -> Talk:
+    """The chat to begin with, or to go on with."""
+    form = calling if native else writing
+    if not native and any(tool.spec.name == FINISH for tool in tools):
+        raise SetupError("In the text form finish[…] is the answer: give the tool of that name another one.")
+    if not isinstance(question, str | Mapping):
+        if not question or not all(isinstance(turn, Message) for turn in question):
+            raise SetupError(
+                "react takes a question, or the chat to go on with: a list of Messages, and not an empty one."
+            )
+        chat = paired(question)
+    elif native:
+        chat = prompt.render(question)
+    else:
+        *before, _ = prompt.render(question)
+        wanted = "".join(f"{message.content}\n" for message in before if message.role == "system")
+        shots = [message for message in before if message.role != "system"]
+        chat = [Message("system", wanted + told(tools)), *shots, Message("user", f"Question: {shown(question)}")]
+    return Talk(chat, rules, form.is_result, options)
 
 
-def action_of(text: str) -> tuple[str | None, str]:
-    """The first action that a reply writes, as (tool, argument); (None, "") if it writes none."""
-    found = ACTION.search(text)
-    return (found[1], found[2].strip()) if found else (None, "")
+async def ended(stopped: Stopped, talk: Talk, tools: Sequence[Tool], prompt: Prompt, native: bool) -> Answer:
+    """What a run comes to that has no answer: with `conclude` the model's last word, else the best so far."""
+    if not (talk.rules.conclude and stopped.may_conclude):
+        return best_so_far(talk, prompt, stopped.why)
+    talk.add(Message("user", CONCLUDE[native]))
+    reply = await (talk.ask(tools=tools) if native else talk.ask())
+    talk.add(Message("assistant", reply.text))  # without calls: nobody would answer them
+    said = None if native else repaired(reply.text, {FINISH})
+    answer = prompt.parse(said.argument if said is not None and said.name == FINISH else reply.text)
+    return answer.but(why=stopped.why if answer.value is not None else f"{stopped.why}, nor when asked for one")
 
 
-def arguments(name: str, argument: str, tools: Sequence[Tool]) -> dict[str, Any]:
-    """The argument by its parameter's name, or the JSON object that names them all."""
-    parameters = next((list(t.spec.parameters.get("properties", {})) for t in tools if t.spec.name == name), [])
-    if len(parameters) > 1:
-        try:
-            given = json.loads(argument)
-        except json.JSONDecodeError:
-            given = None
-        if isinstance(given, dict):
-            return given
-    return {parameters[0]: argument} if parameters and argument else {}
+def best_so_far(talk: Talk, prompt: Prompt, why: str) -> Answer:
+    """The last answer that the model stated in this run ("the answer is …"), if any, and why it was not final."""
+    for message in reversed(talk.chat[talk.began :]):
+        stated = [line for line in message.content.splitlines() if ANSWER_IS.search(line)]
+        if message.role == "assistant" and stated:
+            answer = prompt.parse(stated[-1])
+            if isinstance(answer.value, str) and not prompt.labels:
+                answer = answer.but(value=answer.value.strip(EMPHASIS).removesuffix(".").strip(EMPHASIS))
+            if answer.value not in (None, ""):
+                return answer.but(why=why)
+    return Answer(None, why=why)

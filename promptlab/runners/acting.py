@@ -1,0 +1,74 @@
+"""How a tool's function is run: as it is, or within its time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from inspect import isawaitable, iscoroutinefunction
+from typing import Any
+
+from promptlab.tool import Bound
+
+Wait = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+def act(job: Bound, wait: Wait) -> Any:
+    """A tool's result, without an event loop where it takes none. `wait` runs a coroutine to its end."""
+    if job.timeout_s is not None:
+        return wait(act_async(job))
+    result = job.function(**job.arguments)
+    return wait(_awaited(result)) if isawaitable(result) else result
+
+
+async def act_async(job: Bound) -> Any:
+    """A tool's result. Plain functions run on a thread, so that a slow tool holds up nobody else's replies.
+
+    Raises TimeoutError after `timeout_s`. What is async is cancelled then. A thread cannot be killed: a plain function
+    goes on behind the scenes, on a thread that keeps neither the run nor the process from ending.
+    """
+    try:
+        async with asyncio.timeout(job.timeout_s) as clock:
+            result = await _begun(job)
+            return await result if isawaitable(result) else result
+    except TimeoutError:
+        if not clock.expired():  # the tool's own
+            raise
+        still = "it was stopped" if iscoroutinefunction(job.function) else "it may still be running"
+        raise TimeoutError(f"no result within {job.timeout_s:g} s; {still}") from None
+
+
+def _begun(job: Bound) -> Awaitable[Any]:
+    if iscoroutinefunction(job.function):
+        return job.function(**job.arguments)  # type: ignore[no-any-return]
+    if job.timeout_s is None:
+        return asyncio.to_thread(_result, job.function, job.arguments)
+    return asyncio.wrap_future(_on_own_thread(job))
+
+
+def _on_own_thread(job: Bound) -> Future[Any]:
+    """The executor's threads are waited for when a loop and the process end; this one is not."""
+    outcome: Future[Any] = Future()
+    outcome.set_running_or_notify_cancel()
+
+    def work() -> None:
+        try:
+            outcome.set_result(_result(job.function, job.arguments))
+        except BaseException as error:  # raised again where the result is awaited
+            outcome.set_exception(error)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()
+    return outcome
+
+
+def _result(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    try:
+        return function(**arguments)
+    except StopIteration as stop:  # which a future cannot hold: whoever awaits it would wait for ever
+        raise RuntimeError("StopIteration") from stop
+
+
+async def _awaited(result: Awaitable[Any]) -> Any:
+    return await result

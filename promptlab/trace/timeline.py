@@ -1,0 +1,93 @@
+"""What an agent thought, did and saw, as a page: the chat that is the `trace` of a ReAct answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from promptlab.trace.choosing import LONGEST_TEXT
+from promptlab.trace.redacting import Redactor
+from promptlab.types import Answer, Message
+
+Kind = Literal["told", "asked", "thought", "action", "observation", "fault", "answer"]
+ACTION = re.compile(r"^[ \t*_]*Action(?: \d+)?[*_]*:", re.MULTILINE | re.IGNORECASE)
+THOUGHT = re.compile(r"^[ \t*_]*Thought(?: \d+)?[*_]*:\s*", re.IGNORECASE)
+OBSERVATION = "Observation: "
+
+
+class Event(NamedTuple):
+    """One thing that happened: what it is, in how many words, and of which tool."""
+
+    kind: Kind
+    text: str
+    tool: str = ""
+    step: int = 0
+
+
+def timeline(chat: Answer | Sequence[Message], *, title: str = "", redact: bool = True) -> str:
+    """The page of a chat, or of the answer whose `trace` it is. It needs no network and no other file.
+
+    What looks like a key is cut off, unless `redact` is False.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    turns, answer = (chat.trace, chat) if isinstance(chat, Answer) else (chat, None)
+    happened = list(events(turns or ()))
+    clean = Redactor(redact)
+    environment = Environment(
+        loader=PackageLoader("promptlab.trace", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["said"] = lambda text: _said(clean.text(str(text)))
+    template = environment.get_template("timeline.html.jinja")
+    asked = next((event.text for event in happened if event.kind == "asked"), "")
+    page: str = template.render(
+        title=title or asked.removeprefix("Question: ")[:120] or "A run", events=happened, answer=answer
+    )
+    return page.encode("utf-8", "backslashreplace").decode()
+
+
+def events(chat: Sequence[Message]) -> Iterator[Event]:
+    """What happened, in order. Both forms of ReAct, by calls and in text, come to the same kinds of events."""
+    tools = {call.id: call.name for turn in chat for call in turn.calls}
+    step = 0
+    for i, turn in enumerate(chat):
+        if turn.role == "system":
+            yield Event("told", turn.content)
+        elif turn.role == "tool":
+            yield _observed(turn.content, tools.get(turn.call_id or "", ""), step)
+        elif turn.role == "user":
+            seen = turn.content.removeprefix(OBSERVATION)
+            yield _observed(seen, "", step) if seen != turn.content else Event("asked", turn.content)
+        else:
+            step += 1
+            yield from _thought_and_done(turn, step, is_last=i == len(chat) - 1)
+
+
+def _thought_and_done(turn: Message, step: int, is_last: bool) -> Iterator[Event]:
+    action = ACTION.search(turn.content)
+    thought = THOUGHT.sub("", turn.content[: action.start()] if action else turn.content).strip()
+    is_answer = is_last and not turn.calls
+    if thought:
+        yield Event("answer" if is_answer and not action else "thought", thought, step=step)
+    if action:
+        done = turn.content[action.end() :].strip()
+        tool = re.match(r"\w+", done)
+        yield Event("answer" if is_answer else "action", done, tool[0] if tool else "", step)
+    for call in turn.calls:
+        said = call.unread or json.dumps(dict(call.arguments), indent=1, ensure_ascii=False, default=str)
+        yield Event("action", said, call.name, step)
+
+
+def _observed(text: str, tool: str, step: int) -> Event:
+    return Event("fault" if text.startswith("Error: ") else "observation", text, tool, step)
+
+
+def _said(text: str) -> str:
+    more = len(text) - LONGEST_TEXT
+    return text if more <= 0 else f"{text[:LONGEST_TEXT]} [… {more:,} more characters]"
