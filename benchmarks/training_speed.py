@@ -162,7 +162,7 @@ def peak_of_mini() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
     before = now()
-    ours(MINI, 8192 // MINI.context)(2)
+    ours(MINI, 8192 // MINI.context)(1)
     return now() - before
 
 

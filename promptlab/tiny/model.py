@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from promptlab.tiny.causal import causal_attention
-from promptlab.tiny.gradients import Heads, Norm
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +158,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return Norm.apply(x, self.weight, self.eps)  # type: ignore[no-any-return,no-untyped-call]
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 class Attention(nn.Module):
@@ -177,9 +176,9 @@ class Attention(nn.Module):
     ) -> Tensor:
         B, T, C = x.shape
         weights = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))  # one product, not three
-        qkv = F.linear(x, weights)  # (B, T, 3C)
-        cos, sin = (angles.to(qkv.dtype) for angles in rope)
-        q, k, v = Heads.apply(qkv, cos, sin, self.n_heads)  # type: ignore[no-untyped-call]  # each (B, H, T, D)
+        qkv = F.linear(x, weights).view(B, T, 3 * self.n_heads, -1).transpose(1, 2)  # (B, 3H, T, D)
+        qk, v = torch.split(qkv, [2 * self.n_heads, self.n_heads], dim=1)
+        q, k = rotate(qk, rope[0].to(qk.dtype), rope[1].to(qk.dtype)).chunk(2, dim=1)  # (B, H, T, D)
         if cache is not None:
             k, v = cache.append(layer, k, v)
         if cache is None and causal and q.device.type == "cpu":
