@@ -80,9 +80,10 @@ def weights_like(expected: Mapping[str, Tensor], file: Path) -> dict[str, Tensor
 def tensors_in(file: Path) -> dict[str, Tensor]:
     """What a safetensors file holds. Raises SetupError where it is none, or is not whole."""
     try:
-        return load_file(file)
+        found: dict[str, Tensor] = load_file(file)
     except (OSError, SafetensorError) as error:
         raise SetupError(f"{file} is no readable safetensors file: {error}") from error
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:
