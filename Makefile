@@ -35,6 +35,7 @@ bench: $(VENV)/ready $(VENV)-peers/ready  ## the committed figures, measured aga
 	$(RUN)python benchmarks/live.py
 	$(RUN)python benchmarks/study.py
 	$(RUN)python benchmarks/real_data.py
+	$(RUN)python benchmarks/training_speed.py $(if $(NANOGPT),--nanogpt $(NANOGPT))  # a checkout of karpathy/nanoGPT
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "promptlab needs Python 3.11 or newer, this is " + sys.version.split()[0])'

@@ -1,5 +1,6 @@
 """Masked pretraining: what is hidden, the loss, and what a model trained so puts into a gap."""
 
+import json
 import math
 from dataclasses import replace
 from random import Random
@@ -16,6 +17,7 @@ from promptlab.tiny.fill_mask import fill_mask
 from promptlab.tiny.head import Classifier
 from promptlab.tiny.mlm import Masked, generator_of, hide, masked_token_loss, pretrain_masked
 from promptlab.tiny.model import Config, Transformer, rotary, rotate
+from promptlab.tiny.precision import native_bf16
 from promptlab.tiny.sft import sft
 from promptlab.tiny.tokenizer import BOS, EOS, MASK, SPECIAL
 from promptlab.types import Request
@@ -243,7 +245,6 @@ def test_a_run_that_is_gone_on_with_ends_where_one_without_a_stop_does(tmp_path)
         "lr": 1e-3,
         "held_out": 0.0,
         "threads": 1,
-        "bf16": False,
         "quiet": True,
         "long_from": 3,
         "tokens_per_step": 256,
@@ -251,4 +252,5 @@ def test_a_run_that_is_gone_on_with_ends_where_one_without_a_stop_does(tmp_path)
     whole = pretrain_masked(tmp_path / "whole", steps=4, decay=0.0, **options)
     pretrain_masked(tmp_path / "parts", steps=2, decay=0.0, **options)
     parts = pretrain_masked(tmp_path / "parts", steps=4, decay=0.0, **options)
+    assert json.loads((tmp_path / "parts" / "mlm.json").read_text())["bf16"] is native_bf16()
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))

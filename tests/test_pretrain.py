@@ -20,6 +20,7 @@ from promptlab.tiny.checkpoint import load
 from promptlab.tiny.data.mixture import EARLY, LATER, MIXTURE, ablated
 from promptlab.tiny.data.stream import Reading, rows_ahead
 from promptlab.tiny.model import Transformer
+from promptlab.tiny.precision import precision
 from promptlab.tiny.presets import Preset
 from promptlab.tiny.pretrain import Plan, batches, pretrain
 from promptlab.tiny.tokenizer import Tokenizer
@@ -115,6 +116,23 @@ def test_twins_lack_what_they_are_to_lack(tiny_tokenizer: Tokenizer) -> None:
 SMALL = Preset(presets.Config(vocab_size=512, d_model=32, n_layers=2, n_heads=2, d_ff=64, context=64), 4, 1e-3, 256)
 
 
+CPUS = [({"avx512_bf16": True}, True), ({"amx_bf16": True, "avx2": True}, True), ({"avx2": True}, False), ({}, False)]
+
+
+@pytest.mark.parametrize(("has", "bf16"), CPUS)
+def test_precision_is_as_asked_else_as_begun_else_as_suits_the_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has: dict[str, bool], bf16: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    noted = tmp_path / "noted.json"
+    assert precision(noted, None) is bf16
+    assert precision(noted, not bf16) is not bf16
+    for begun in (True, False):  # perhaps on another machine
+        noted.write_text(json.dumps({"bf16": begun}))
+        assert precision(noted, None) is begun
+        assert precision(noted, not begun) is not begun
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
     """A preset that is trained in no time, and folders of runs that have a tokenizer."""
@@ -151,6 +169,25 @@ def test_models_are_kept_at_doublings_and_a_stopped_run_ends_as_one_that_was_not
     assert same(tmp_path / "parts", tmp_path / "whole")
 
 
+@pytest.mark.parametrize("bf16", [True, False])
+def test_a_run_keeps_its_precision_on_another_machine(
+    tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch, bf16: bool
+) -> None:
+    def goes_on(name: str, steps: int, has: bool, **asked: bool) -> None:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
+        plan = {"steps": steps, "decay": 0.0, "early": 1, "later": 2, "long_from": 3}
+        pretrain(tmp_path / name, preset="nano", threads=1, quiet=True, **plan, **asked)
+
+    goes_on("whole", 4, has=bf16)
+    goes_on("parts", 2, has=bf16)
+    goes_on("parts", 4, has=not bf16)
+    assert same(tmp_path / "whole", tmp_path / "parts")
+    goes_on("other", 4, has=bf16, bf16=not bf16)
+    assert not same(tmp_path / "whole", tmp_path / "other")
+    with pytest.raises(SetupError, match="begun with"):
+        goes_on("parts", 4, has=bf16, bf16=not bf16)
+
+
 def share(run: Path) -> None:
     """What each of two processes does."""
     presets.PRESETS["nano"] = SMALL
@@ -177,7 +214,9 @@ def test_what_does_not_fit_is_refused_with_what_it_would_take(
     with pytest.raises(SystemExit) as ended:
         main(["train", "pretrain", "nowhere", "--preset", "nano", "--estimate", "--threads", "1"])
     assert not ended.value.code
-    assert "tokens/s" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "tokens/s" in told
+    assert f"in {'bf16' if presets.native_bf16() else 'float32'}, " in told
     assert not Path("nowhere").exists()
 
 

@@ -1,5 +1,7 @@
 """A user's own text as training data."""
 
+import json
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from promptlab.errors import DataError, SetupError
 from promptlab.tiny.adapt import adapt
 from promptlab.tiny.checkpoint import load, save
 from promptlab.tiny.model import Config, Transformer
+from promptlab.tiny.precision import native_bf16
 from promptlab.tiny.text import Stream, apart, batch_of, documents, next_token_loss_apart, read_apart
 from promptlab.tiny.tokenizer import BOS, EOS, Tokenizer
 from promptlab.tiny.train import next_token_loss
@@ -114,7 +117,7 @@ def test_pretraining_goes_on_with_a_text_and_tells_what_was_gained_and_forgotten
     save(init, Transformer(config).initialise(torch.Generator().manual_seed(0)), tokenizer)
     text = tmp_path / "notes.txt"
     text.write_text("fever and cough some words\n" * 400, encoding="utf-8")
-    options = {"lr": 5e-3, "tokens_per_step": 512, "threads": 1, "bf16": False}
+    options = {"lr": 5e-3, "tokens_per_step": 512, "threads": 1}
     model, told = adapt(tmp_path / "run", init, [text], steps=60, **options)
     assert told.text_after < told.text_before / 3
     assert told.mixture_before > 1
@@ -122,5 +125,6 @@ def test_pretraining_goes_on_with_a_text_and_tells_what_was_gained_and_forgotten
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     assert (retold.text_after, retold.mixture_after) == (told.text_after, told.mixture_after)
     assert model.config == load(tmp_path / "run").model.config
+    assert json.loads((tmp_path / "run" / "adapt.json").read_text())["bf16"] is native_bf16()
     with pytest.raises(SetupError, match="was begun with"):
         adapt(tmp_path / "run", init, [text], steps=60, **{**options, "lr": 1e-3})

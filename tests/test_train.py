@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from torch import nn
 
 from promptlab import Message
 from promptlab.backends.tiny import Tiny, TinyClassifier
-from promptlab.errors import DataError
+from promptlab.errors import DataError, PromptlabError, SetupError
 from promptlab.tiny.head import Classifier, encoded, label_loss, train_head
 from promptlab.tiny.model import Config
 from promptlab.tiny.sft import BATCH, epochs, padded, sft, steps_for
@@ -268,6 +270,46 @@ def test_a_state_is_safetensors_and_json_only(tmp_path):
     assert json.loads((tmp_path / "state.json").read_text())["step"] == 8
 
 
+@pytest.mark.parametrize(("broken", "what"), [("loss", "the loss is nan"), ("gradient", "the gradient's norm is nan")])
+def test_a_loss_that_is_no_number_stops_with_the_step_and_the_last_good_checkpoint(tmp_path, broken, what):
+    def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+        value = next_token_loss(model, batch)
+        if batch.labels is None:
+            return value
+        return value * math.nan if broken == "loss" else value + (value * 0).sqrt()  # whose slope at 0 is no number
+
+    def batch_at(step: int) -> list[Batch]:
+        batch = batch_of(step)
+        return [batch._replace(labels=torch.ones(6)) if step == 5 else batch]
+
+    model, straight = fresh(), fresh()
+    losses_of(straight, RECIPE)
+    with pytest.raises(PromptlabError, match=rf"stopped in step 6: {what}\..* step 4, {tmp_path / 'run'}\. Lower"):
+        train(model, batch_at, loss, RECIPE, state=tmp_path / "run", save_every=2)
+    assert all(bool(weight.isfinite().all()) for weight in model.state_dict().values())
+    again = fresh(seed=7)
+    losses_of(again, RECIPE, state=tmp_path / "run")  # what was kept is good to go on with
+    assert_equal(weights_of(again), weights_of(straight))
+    with pytest.raises(PromptlabError, match=r"stopped in step 6: .* There is no earlier checkpoint"):
+        train(fresh(), batch_at, loss, RECIPE)
+
+
+@pytest.mark.parametrize("broken", ["state.json", "model-8.safetensors", "optimizer-8.safetensors"])
+def test_a_broken_state_is_named(tmp_path, broken):
+    losses_of(fresh(), RECIPE, state=tmp_path)
+    whole = (tmp_path / broken).read_bytes()
+    (tmp_path / broken).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SetupError, match=broken):
+        losses_of(fresh(), RECIPE, state=tmp_path)
+
+
+def test_a_state_of_another_model_tells_what_differs(tmp_path):
+    losses_of(fresh(), RECIPE, state=tmp_path)
+    deeper = fresh(replace(CONFIG, n_layers=3))
+    with pytest.raises(SetupError, match=r"holds another model: it lacks 9 weights \(model\.layers\.2"):
+        losses_of(deeper, RECIPE, state=tmp_path)
+
+
 # ---- supervised fine-tuning
 
 
@@ -327,8 +369,9 @@ def test_a_chat_longer_than_the_context_loses_its_oldest_tokens(random_model, ti
     sft(
         random_model, tiny_tokenizer, [long], recipe=Recipe(1)
     )  # more positions than the context would show as a loss of nan
-    with pytest.raises(DataError, match="context is 256"):
-        sft(random_model, tiny_tokenizer, [[Message("user", "a"), Message("assistant", "1" * 256)]])
+    fits, does_not = ([Message("user", "a"), Message("assistant", "1" * n)] for n in (9, 256))
+    with pytest.raises(DataError, match=r"2 of 3 answers .* the first is number 2, of \d+ tokens; .* context is 256"):
+        sft(random_model, tiny_tokenizer, [fits, does_not, does_not])
     with pytest.raises(DataError, match="at least one"):
         sft(random_model, tiny_tokenizer, [])
 

@@ -14,6 +14,12 @@ from promptlab.commands.options import Quiet, Seed
 app = typer.Typer(no_args_is_help=True, help="Train the bundled model, or fine-tune one of Hugging Face's.")
 
 
+BF16 = Annotated[
+    bool | None,
+    typer.Option("--bf16/--fp32", help="Precision of products; bf16 where the processor has it, if left out."),
+]
+
+
 @app.command(epilog="Example: `promptlab train pretrain runs/nano --preset nano --minutes 10`")
 def pretrain(
     run: Annotated[Path, typer.Argument(help="The run's folder; an earlier run there is resumed.")],
@@ -39,7 +45,7 @@ def pretrain(
     ] = False,
     processes: Annotated[int, typer.Option(min=1, help="Data-parallel, each on its own threads.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Of the processor, for each process.")] = 2,
-    fp32: Annotated[bool, typer.Option("--fp32", help="For processors without bf16 arithmetic.")] = False,
+    bf16: BF16 = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Say what it takes, and do nothing.")] = False,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -54,7 +60,7 @@ def pretrain(
 
         torch.set_num_threads(threads)
         plan = Plan.of(steps or presets.preset(preset).steps, early, later, long_from)
-        print(presets.estimate(preset, plan.steps, plan.long_from, not fp32))
+        print(presets.estimate(preset, plan.steps, plan.long_from, bf16))
         return
     begin = partial(
         train,
@@ -73,7 +79,7 @@ def pretrain(
         without=without or (),
         fixed_labels=fixed_labels,
         threads=threads,
-        bf16=not fp32,
+        bf16=bf16,
         quiet=quiet,
     )
     if processes > 1:
@@ -99,6 +105,7 @@ def mlm(
     held_out: HeldOut = 0.1,
     fill: Annotated[str | None, typer.Option(help="Then fill the [MASK] of this text, five ways.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of the processor.")] = 2,
+    bf16: BF16 = None,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -116,6 +123,7 @@ def mlm(
         init=init,
         held_out=held_out,
         threads=threads,
+        bf16=bf16,
         seed=seed,
         quiet=quiet,
     )
@@ -137,6 +145,7 @@ def continue_on_text(
     held_out: HeldOut = 0.1,
     apart: Annotated[bool, typer.Option("--apart", help="No token sees another document than its own.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Of the processor.")] = 2,
+    bf16: BF16 = None,
     seed: Seed = 0,
 ) -> None:
     """Go on with pretraining on your own text, and see what is gained on it and what is forgotten."""
@@ -153,6 +162,7 @@ def continue_on_text(
         held_out=held_out,
         apart=apart,
         threads=threads,
+        bf16=bf16,
         seed=seed,
     )
     print(f"perplexity of the text held out: {told.text_before:.1f} before, {told.text_after:.1f} after")

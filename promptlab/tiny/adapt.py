@@ -12,6 +12,7 @@ import torch
 from promptlab.tiny.checkpoint import load, save
 from promptlab.tiny.data.stream import rows
 from promptlab.tiny.model import Transformer
+from promptlab.tiny.precision import precision
 from promptlab.tiny.pretrain import same_run
 from promptlab.tiny.text import Stream, batch_of, digest, documents, next_token_loss_apart, read_apart
 from promptlab.tiny.tokenizer import Tokenizer
@@ -64,18 +65,20 @@ def adapt(
     apart: bool = False,
     tokens_per_step: int = TOKENS_PER_STEP,
     threads: int = 2,
-    bf16: bool = True,
+    bf16: bool | None = None,
 ) -> tuple[Transformer, Adapted]:
     """Go on with the pretraining of the checkpoint `init` on the text of files; the model is saved in the folder `run`.
 
     `files` are read as `text.documents` says, `column` is of CSV files. A share `held_out` of the text is not trained
     on and tells what was gained. With `apart`, no token sees another document than its own. A stopped run goes on where
-    it was saved; with another start, seed, rate or text it is a SetupError. Raises DataError where there is no text, or
-    too little to hold some out.
+    it was saved; with another start, seed, rate, precision or text it is a SetupError. `bf16` is chosen by
+    `promptlab.tiny.precision` where it is not given. Raises DataError where there is no text, or too little to hold
+    some out.
     """
     torch.set_num_threads(threads)
     run.mkdir(parents=True, exist_ok=True)
     texts = documents(files, column)
+    bf16 = precision(run / "adapt.json", bf16)
     given = {"init": str(init), "seed": seed, "lr": lr, "bf16": bf16, "held_out": held_out, "apart": apart}
     same_run(run / "adapt.json", {**given, "text": digest(texts)})
     model, tokenizer, _ = load(init)

@@ -64,10 +64,7 @@ def weights_like(expected: Mapping[str, Tensor], file: Path) -> dict[str, Tensor
 
     Raises SetupError where the file is no safetensors, or tells what of it is missing, odd or of another shape.
     """
-    try:
-        found = {name: w.float() for name, w in load_file(file).items()}
-    except (OSError, SafetensorError) as error:
-        raise SetupError(f"{file} is no readable safetensors file: {error}") from error
+    found = {name: w.float() for name, w in tensors_in(file).items()}
     missing, odd = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     other = [name for name in sorted(expected.keys() & found.keys()) if expected[name].shape != found[name].shape]
     differences = [f"it lacks {len(missing)} weights ({missing[0]})"] if missing else []
@@ -77,6 +74,15 @@ def weights_like(expected: Mapping[str, Tensor], file: Path) -> dict[str, Tensor
         differences.append(f"{len(other)} are of another shape ({other[0]} is {shapes})")
     if differences:
         raise SetupError(f"{file} holds another model: {', '.join(differences)}.")
+    return found
+
+
+def tensors_in(file: Path) -> dict[str, Tensor]:
+    """What a safetensors file holds. Raises SetupError where it is none, or is not whole."""
+    try:
+        found: dict[str, Tensor] = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise SetupError(f"{file} is no readable safetensors file: {error}") from error
     return found
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from promptlab.tiny.checkpoint import load, save
 from promptlab.tiny.data.stream import Reading, rows_ahead
 from promptlab.tiny.model import Config, Transformer, parameter_count
+from promptlab.tiny.precision import precision
 from promptlab.tiny.pretrain import learn_tokenizer, same_run
 from promptlab.tiny.text import Stream, digest, documents, read_apart
 from promptlab.tiny.tokenizer import MASK, SPECIAL, Tokenizer
@@ -116,7 +117,7 @@ def pretrain_masked(
     tokens_per_step: int = TOKENS_PER_STEP,
     held_out: float = 0.1,
     threads: int = 2,
-    bf16: bool = True,
+    bf16: bool | None = None,
     quiet: bool = False,
 ) -> Transformer:
     """Pretrain a masked model, or go on with the run in the folder `run`; it is saved there as a checkpoint too.
@@ -125,13 +126,14 @@ def pretrain_masked(
     `init` it starts from that checkpoint, which may be causal. Rows have 256 tokens, and from step `long_from` on (by
     default the last tenth, as Devlin et al., A.2) as many as the context; the rate warms up in the first tenth, at most
     100 steps. Of the files' text a share `held_out` is not read, and tells at the end how well gaps are filled. A run
-    that is gone on with may be given other `steps`, `long_from` and `decay`; another seed, rate, start, shape or text
-    is a SetupError.
+    that is gone on with may be given other `steps`, `long_from` and `decay`; another seed, rate, precision, start,
+    shape or text is a SetupError. `bf16` is chosen by `promptlab.tiny.precision` where it is not given.
     """
     torch.set_num_threads(threads)
     run.mkdir(parents=True, exist_ok=True)
     texts = documents(files, column) if files else []
     config = config or Config()
+    bf16 = precision(run / "mlm.json", bf16)
     given = {"seed": seed, "lr": lr, "bf16": bf16, "tokens_per_step": tokens_per_step}
     begun = {"init": str(init)} if init else {"config": asdict(config)}
     read_from = {"text": digest(texts), "held_out": held_out} if texts else {}

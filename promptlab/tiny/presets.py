@@ -17,6 +17,7 @@ import torch
 from promptlab.errors import SetupError
 from promptlab.tiny.data.stream import SHORT
 from promptlab.tiny.model import Config, Transformer, parameter_count
+from promptlab.tiny.precision import native_bf16
 from promptlab.tiny.train import Batch, next_token_loss
 
 TOKENS_AT_ONCE = 2048  # a quarter of a step stays in the processor's cache: a fifth faster than all of it
@@ -56,11 +57,12 @@ class Estimate:
     flops: float
     memory: float
     seconds: float
+    bf16: bool
 
     def __str__(self) -> str:
         size = (
             f"{self.parameters:,} parameters, {self.tokens / 1e6:,.0f} M tokens, {self.flops:.1e} FLOPs (6ND and "
-            f"attention), {self.memory / 1e9:.1f} GB of memory"
+            f"attention) in {'bf16' if self.bf16 else 'float32'}, {self.memory / 1e9:.1f} GB of memory"
         )
         if not math.isfinite(self.seconds):
             return size
@@ -106,18 +108,19 @@ def parameters_of(config: Config) -> int:
         return parameter_count(Transformer(config))
 
 
-def estimate(name: str, steps: int, long_from: int, bf16: bool = True) -> Estimate:
+def estimate(name: str, steps: int, long_from: int, bf16: bool | None = None) -> Estimate:
     """What a run of a preset takes. Raises SetupError, with the estimate, where the machine has too little memory.
 
     The time is measured on as many threads as torch is set to, unless the memory is missing.
     """
     it = preset(name)
+    bf16 = native_bf16() if bf16 is None else bf16
     n, context = parameters_of(it.config), it.config.context
     short = min(steps, long_from)
     parts = [(short * it.tokens_per_step, min(SHORT, context)), ((steps - short) * it.tokens_per_step, context)]
     flops = sum(tokens * flops_per_token(it.config, n, size) for tokens, size in parts)
     needed = memory(it.config, n, context, bf16)
-    found = Estimate(n, steps * it.tokens_per_step, flops, needed, math.nan)
+    found = Estimate(n, steps * it.tokens_per_step, flops, needed, math.nan, bf16)
     if needed > installed():
         raise SetupError(f"{name} needs more memory than the {installed() / 1e9:.1f} GB there are: {found}.")
     seconds = sum(tokens / TOKENS_AT_ONCE * seconds_at_once(it.config, size, bf16) for tokens, size in parts if tokens)

@@ -20,6 +20,7 @@ from promptlab.tiny.data.mixture import MIXTURE
 from promptlab.tiny.data.stream import Reading, Rows, documents, rows_ahead
 from promptlab.tiny.data.world import COMMON_WORDS
 from promptlab.tiny.model import Config, Transformer
+from promptlab.tiny.precision import precision
 from promptlab.tiny.presets import TOKENS_AT_ONCE
 from promptlab.tiny.probe import label_map_accuracy
 from promptlab.tiny.tokenizer import Tokenizer
@@ -131,7 +132,7 @@ def pretrain(
     without: Sequence[str] = (),
     fixed_labels: bool = False,
     threads: int = 2,
-    bf16: bool = True,
+    bf16: bool | None = None,
     quiet: bool = False,
 ) -> Transformer:
     """Pretrain from nothing, or go on with the run in the folder `run`; the finished model is saved in it too.
@@ -140,10 +141,11 @@ def pretrain(
     `new_vocabulary` its tokenizer is made anew from the mixture (`promptlab.tiny.vocabulary`). With `minutes`, there
     are as many steps as that time takes by a measurement beforehand. `early`, `later` and `long_from` are a Plan's;
     what is not given of them and of the preset's `steps` and `lr` is as there. `without` and `fixed_labels` make an
-    ablated twin (`mixture.ablated`).
+    ablated twin (`mixture.ablated`). `bf16` is chosen by `promptlab.tiny.precision` where it is not given.
     A run that is gone on with may be given other steps and `decay`, which change only what is yet to come; another
-    preset, seed, rate, start or mixture is a SetupError. Every 100 steps the state is saved and, unless quiet, the loss
-    and the accuracies in context are printed; the models after 100, 200, 400, … steps are kept as `at-100`, … in `run`.
+    preset, seed, rate, precision, start or mixture is a SetupError. Every 100 steps the state is saved and, unless
+    quiet, the loss and the accuracies in context are printed; the models after 100, 200, 400, … steps are kept as
+    `at-100`, … in `run`.
     Of several processes (`promptlab.tiny.parallel`) each reads its share of every step.
     """
     torch.set_num_threads(threads)
@@ -152,9 +154,10 @@ def pretrain(
     size = presets.preset(preset)
     rate = size.lr if lr is None else lr
     run.mkdir(parents=True, exist_ok=True)
+    bf16 = precision(run / "pretrain.json", bf16)
     origin = {"init": str(init) if init else None, "new_vocabulary": new_vocabulary}
-    said = {"seed": seed, "lr": rate, **origin, "bf16": bf16}
-    twin = {"preset": preset, "without": sorted(without), "fixed_labels": fixed_labels}
+    said = {"seed": seed, "lr": rate, **origin, "bf16": bf16, "preset": preset}
+    twin = {"without": sorted(without), "fixed_labels": fixed_labels}
     absent = {"preset": "organism", "without": [], "fixed_labels": False, "new_vocabulary": False}
     same_run(run / "pretrain.json", {**said, **twin}, absent)
     model, tokenizer = start(run, init, size.config, seed, new_vocabulary)

@@ -16,11 +16,12 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from promptlab.errors import PromptlabError, SetupError
 from promptlab.tiny import parallel
+from promptlab.tiny.checkpoint import read_json, tensors_in, weights_like
 from promptlab.tiny.model import Transformer
 
 
@@ -180,11 +181,14 @@ def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
 
 
 def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Put a saved run's weights and moments back; returns the steps it had done."""
-    saved = json.loads((folder / "state.json").read_text())
-    model.load_state_dict(load_file(folder / saved["model"]))
+    """Put a saved run's weights and moments back; returns the steps it had done.
+
+    Raises SetupError where a file is broken, or tells what differs where the weights are another model's.
+    """
+    saved = read_json(folder / "state.json")
+    model.load_state_dict(weights_like(model.state_dict(), folder / saved["model"]))
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in load_file(folder / saved["optimizer"]).items():
+    for key, value in tensors_in(folder / saved["optimizer"]).items():
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
     whole = optimizer.state_dict()
