@@ -18,6 +18,7 @@ FLOORS = {
     "options": 1,
     "jsonable": 1,
     "prompt": 1,
+    "rules": 1,
     "tool": 1,
     "task": 1,
     "strategies": 2,
