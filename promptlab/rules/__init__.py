@@ -1,1 +1,1 @@
-"""Rules of puzzles: what a legal step is, what can be reached, and the words in which a puzzle is told. No model here."""
+"""Rules of puzzles: what a legal step is, what can be reached, and the words a puzzle is told in. No model here."""

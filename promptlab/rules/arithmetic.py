@@ -108,14 +108,14 @@ def value_of(expression: str) -> tuple[Fraction, Numbers] | None:
 
 def is_solution(expression: str, numbers: Numbers, target: int = 24) -> bool:
     """Whether an expression uses each number once and comes to the target; "… = 24" behind it is left out."""
-    return value_of(expression.split("=")[0]) == (target, numbers)
+    return value_of(expression.split("=")[0]) == (Fraction(target), numbers)
 
 
 @cache
 def solve(numbers: Numbers, target: int = 24) -> tuple[Step, ...] | None:
     """The steps to the target, found by trying all; None where there are none."""
     if len(numbers) == 1:
-        return () if numbers == (target,) else None
+        return () if numbers[0] == target else None
     for i, j in combinations(range(len(numbers)), 2):
         rest = [number for k, number in enumerate(numbers) if k not in (i, j)]
         for a, b in ((numbers[i], numbers[j]), (numbers[j], numbers[i])):

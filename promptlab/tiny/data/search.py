@@ -13,6 +13,7 @@ from promptlab.rules.countdown import ALL, CAN, NEXT, Numbers, moves, reachable,
 from promptlab.rules.sliding import GOAL, distances, shown, slides
 from promptlab.tiny.data.chat import STEP_BY_STEP, Chat, assistant, user
 
+
 def held_out(numbers: Sequence[int], target: int) -> bool:
     """Whether a puzzle is kept for tests: one in eight is."""
     return (sum(n * n for n in numbers) * 31 + 17 * target) % 8 == 0
