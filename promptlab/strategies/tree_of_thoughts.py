@@ -43,7 +43,9 @@ async def tree_of_thoughts(
         if judged:
             frontier = kept(tree, judged, select, breadth)
         elif not tree.ended:
-            tree.ended = f"no thought of step {step + 1} is within the rules and leads on"
+            dead = sum(node.depth == step + 1 and node.fate == "dead end" for node in tree.nodes)
+            none = f"none of the {dead} states is a solution" if dead else "no thought is within the rules"
+            tree.ended = f"at step {step + 1} {none}"
         if tree.ended:
             break
     return await tree.answer(frontier, "breadth first", breadth=breadth)
@@ -51,7 +53,7 @@ async def tree_of_thoughts(
 
 def kept(tree: Tree[S], judged: list[Node[S]], select: Select, breadth: int) -> list[Node[S]]:
     """Those that go on, best first."""
-    chosen = [judged[i] for i in select(known([node.value for node in judged]), breadth)]
+    chosen = [judged[i] for i in select(known([node.value for node in judged]), breadth, judged[0].depth)]
     for node in judged:
         node.fate = "passed over"
     for node in chosen:

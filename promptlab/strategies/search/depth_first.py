@@ -33,16 +33,18 @@ async def depth_first(
 ) -> Answer:
     """Yao et al. 2023 (arXiv 2305.10601), Algorithm 2: depth-first search with pruning and backtracking.
 
-    A state's first `breadth` children are judged in one wave and visited one by one, the best first (as proposed, with
-    `by_value=False`, as in the paper's crosswords); a child whose value is below `prune_below` is not gone on from.
-    The search ends at a solution, after `max_states` visits, or when nothing is left.
+    A state's children are judged in one wave, and the best `breadth` visited one by one, the best first; with
+    `by_value=False`, as in the paper's crosswords, those are the first proposed, and only they are judged. A child whose
+    value is below `prune_below` is not gone on from. The search ends at a solution, after `max_states` visits, or when
+    nothing is left.
 
     Prompt, stop, parse: the task's.
     Hyper-parameters: `breadth` 3, `max_states` 100, and for crosswords `steps` 9, as in the paper's notebook.
     Output: without a solution, the answer is that of the first of the deepest states visited ("deepest": what the
         paper's 78/60/20 on crosswords are), of the "last", or of the "best" by value; which one is noted in `trace`.
     Ties: the order proposed; an unread value is the siblings' median for the order, and prunes nothing.
-    Cost: at most one proposal and `breadth` values a visit, in two waves a visit that is gone on from.
+    Cost: a proposal and its children's values (at most `breadth`, with `by_value=False`) for each state gone on from, in
+        two waves each.
     Pinned by: the paper's crosswords, node for node (`benchmarks/replays/crosswords.py`).
     Differs from the notebook: a state's children are judged together, equal states are visited once, and a failed
     request ends the branch, not the search.
@@ -62,17 +64,21 @@ async def depth_first(
                 node.fate = "pruned"
                 continue
         if node.depth < task.steps:
-            children = await grown(tree, node, breadth)
-            order = greedy(known([child.value for child in children]), breadth) if by_value else range(len(children))
-            waiting += [children[i] for i in reversed(order)]
+            waiting += reversed(await grown(tree, node, breadth, by_value))
     tree.ended = tree.ended or "nothing is left to visit"
     settings = {"breadth": breadth, "prune_below": prune_below, "output": output}
     return await tree.answer([OUTPUTS[output](visited)] if visited else [], "depth first", **settings)
 
 
-async def grown(tree: Tree[S], node: Node[S], breadth: int) -> list[Node[S]]:
-    """A state's first children, judged."""
+async def grown(tree: Tree[S], node: Node[S], breadth: int, by_value: bool) -> list[Node[S]]:
+    """A state's children, judged, in the order in which they are visited."""
     fresh = await tree.expand([node])
-    for child in fresh[breadth:]:
-        child.fate, child.why = "passed over", f"a state has {breadth} children at most"
-    return [] if tree.ended else await tree.judge(fresh[:breadth])
+    if tree.ended:
+        return []
+    judged = await tree.judge(fresh if by_value else fresh[:breadth])
+    order = greedy(known([child.value for child in judged]), breadth) if by_value else range(len(judged))
+    chosen = [judged[i] for i in order]
+    for child in fresh:
+        if child not in chosen:
+            child.fate, child.why = "passed over", f"{breadth} children of a state are visited at most"
+    return chosen

@@ -7,7 +7,8 @@ from random import Random
 from statistics import median
 from typing import TypeAlias
 
-Select: TypeAlias = Callable[[Sequence[float], int], list[int]]  # values and how many -> their places, best first
+# The values of a level, how many go on, and which level it is -> the places of those that do, best first.
+Select: TypeAlias = Callable[[Sequence[float], int, int], list[int]]
 
 
 def known(values: Sequence[float | None]) -> list[float]:
@@ -16,7 +17,7 @@ def known(values: Sequence[float | None]) -> list[float]:
     return [typical if value is None else value for value in values]
 
 
-def greedy(values: Sequence[float], breadth: int) -> list[int]:
+def greedy(values: Sequence[float], breadth: int, level: int = 0) -> list[int]:
     """The highest values; ties in the order given."""
     return sorted(range(len(values)), key=lambda i: -values[i])[:breadth]
 
@@ -27,8 +28,8 @@ def sampled(seed: int = 0) -> Select:
     A state drawn twice goes on once. Where all values are 0, or one is negative, all are equally likely.
     """
 
-    def select(values: Sequence[float], breadth: int) -> list[int]:
-        rng = Random(f"{seed} {breadth} {list(values)}")
+    def select(values: Sequence[float], breadth: int, level: int = 0) -> list[int]:
+        rng = Random(f"{seed} {level}")
         weights = values if values and min(values) >= 0 and sum(values) > 0 else [1.0] * len(values)
         return list(dict.fromkeys(rng.choices(range(len(values)), weights, k=breadth))) if values else []
 

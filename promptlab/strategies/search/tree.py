@@ -143,7 +143,8 @@ class Tree(Generic[S]):
         answer = await attempt(hook(self.task, "finalize")(node.state, **self.options))
         if isinstance(answer, ModelError):
             answer = Answer(None, why=reason(answer))
-        whys = dict.fromkeys(why for why in (answer.why, "" if self.solved else self.ended) if why)
+        said = "" if node is self.root else answer.why
+        whys = dict.fromkeys(why for why in (said, "" if self.solved else self.ended) if why)
         trace = self.told(node, {"strategy": strategy, **settings, "ended": self.ended or "all steps are done"})
         return answer.but(why="; ".join(whys) or None, trace=trace)
 
