@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from itertools import combinations
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ OPERATORS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
 }
 NUMBER = r"-?\d+(?:\.\d+|/\d+)?"
 STEP = re.compile(rf"\(?({NUMBER})\)?\s*([-+*/])\s*\(?({NUMBER})\)?\s*=\s*\(?({NUMBER})\)?\s*\(left: ([^)]*)\)")
+CACHED = 1 << 14  # lines and steps that are remembered: a search meets most of them several times
 MARK = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s+")  # of a list
 
 
@@ -43,6 +44,7 @@ def told(numbers: Iterable[Fraction]) -> str:
     return " ".join(map(str, numbers))
 
 
+@lru_cache(CACHED)
 def read(line: str) -> Step | None:
     """A line like "10 - 4 = 6 (left: 5 6 6)"; None for anything else."""
     found = STEP.fullmatch(MARK.sub("", line).strip())
@@ -56,6 +58,7 @@ def read(line: str) -> Step | None:
     return Step(a, found[2], b, result, left)
 
 
+@lru_cache(CACHED)
 def fault(numbers: Numbers, step: Step) -> str | None:
     """What is wrong with a step from some numbers; None where nothing is."""
     rest = Counter(numbers)

@@ -34,8 +34,8 @@ async def depth_first(
     """Yao et al. 2023 (arXiv 2305.10601), Algorithm 2: depth-first search with pruning and backtracking.
 
     A state's children are judged in one wave, and the best `breadth` visited one by one, the best first; with
-    `by_value=False`, as in the paper's crosswords, those are the first proposed, and only they are judged. A child whose
-    value is below `prune_below` is not gone on from. The search ends at a solution, after `max_states` visits, or when
+    `by_value=False`, as in the paper's crosswords, those are the first proposed, and only they are judged. A child
+    whose value is below `prune_below` is not gone on from. The search ends at a solution, after `max_states` visits, or when
     nothing is left.
 
     Prompt, stop, parse: the task's.
@@ -43,8 +43,8 @@ async def depth_first(
     Output: without a solution, the answer is that of the first of the deepest states visited ("deepest": what the
         paper's 78/60/20 on crosswords are), of the "last", or of the "best" by value; which one is noted in `trace`.
     Ties: the order proposed; an unread value is the siblings' median for the order, and prunes nothing.
-    Cost: a proposal and its children's values (at most `breadth`, with `by_value=False`) for each state gone on from, in
-        two waves each.
+    Cost: a proposal and its children's values (at most `breadth`, with `by_value=False`) for each state gone on from,
+        in two waves each.
     Pinned by: the paper's crosswords, node for node (`benchmarks/replays/crosswords.py`).
     Differs from the notebook: a state's children are judged together, equal states are visited once, and a failed
     request ends the branch, not the search.

@@ -6,9 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
-from promptlab.program import Prompted, sample
+from promptlab.errors import ModelError
+from promptlab.program import Prompted, attempt, sample
+
+T = TypeVar("T")
 
 VERDICTS = {"sure": 20.0, "likely": 1.0, "impossible": 0.001}  # as in the paper's code for Game of 24
 CHOICE = re.compile(r"best choice(?: is)?\D{0,20}?(\d+)", re.IGNORECASE)
@@ -34,11 +37,17 @@ async def mean_verdict(
 
     The paper adds them up, so that an unread sample counts as 0.
     """
-    values = [read(reply.text) for reply in await sample(prompt, n, **options)]
-    if missing := values.count(None):
-        values += [read(reply.text) for reply in await sample(prompt, missing, **options)]
-    found = [value for value in values if value is not None]
+    found = await readings(prompt, n, read, **options)
     return fmean(found) if found else None
+
+
+async def readings(prompt: Prompted, n: int, read: Callable[[str], T | None], **options: Any) -> list[T]:
+    """What can be read of n samples, as many as cannot being drawn once more. Raises the ModelError of the first draw."""
+    found = [read(reply.text) for reply in await sample(prompt, n, **options)]
+    if missing := found.count(None):
+        again = await attempt(sample(prompt, missing, **options))
+        found += [] if isinstance(again, ModelError) else [read(reply.text) for reply in again]
+    return [each for each in found if each is not None]
 
 
 def choice(text: str, n: int) -> int | None:
@@ -53,10 +62,7 @@ def choice(text: str, n: int) -> int | None:
 
 async def votes(prompt: Prompted, n_choices: int, n: int, **options: Any) -> list[float | None]:
     """How many of n votes each choice has; votes that cannot be read are asked once more. None for all if none can."""
-    cast = [choice(reply.text, n_choices) for reply in await sample(prompt, n, **options)]
-    if missing := cast.count(None):
-        cast += [choice(reply.text, n_choices) for reply in await sample(prompt, missing, **options)]
-    counted = Counter(each for each in cast if each is not None)
+    counted = Counter(await readings(prompt, n, lambda text: choice(text, n_choices), **options))
     return [float(counted[i]) if counted else None for i in range(1, n_choices + 1)]
 
 
