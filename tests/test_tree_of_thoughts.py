@@ -2,7 +2,7 @@
 
 from itertools import product
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptlab import Answer, ask, run
@@ -42,6 +42,7 @@ def scripted(value, proposals="1 2 3"):
     return Script(reply)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5), st.lists(st.integers(0, 3), min_size=27, max_size=27))
 def test_it_is_algorithm_1_of_the_paper(breadth, noise):
     value = lambda state: noise[sum(digit * 3**i for i, digit in enumerate(state)) % 27]  # noqa: E731

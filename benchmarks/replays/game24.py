@@ -34,9 +34,14 @@ def read_log() -> list[Log]:
     """The puzzles of the log, those of all its files; none where it is not at hand."""
     found: list[Log] = []
     for path in sorted(LOG.glob("*propose1_value3_greedy5*.json*")):
-        packed = path.read_bytes()
-        found += json.loads(gzip.decompress(packed) if path.suffix == ".gz" else packed)
+        found += read_json(path)
     return found
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file, packed or not."""
+    found = path.read_bytes()
+    return json.loads(gzip.decompress(found) if path.suffix == ".gz" else found)
 
 
 # ---- as it was run

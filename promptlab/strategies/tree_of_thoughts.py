@@ -4,40 +4,51 @@ from __future__ import annotations
 
 from typing import Any
 
+from promptlab.prompt import Prompt
+from promptlab.strategies.search.drafting import Drafts
 from promptlab.strategies.search.selecting import Select, greedy, known
 from promptlab.strategies.search.task import S, Search
 from promptlab.strategies.search.tree import Node, Tree
 from promptlab.types import Answer
 
+BREADTH = 5  # as in the paper's Game of 24
+
 
 async def tree_of_thoughts(
     question: Any,
-    task: Search[S],
-    breadth: int = 5,
+    task: Search[S] | None = None,
+    breadth: int | None = None,
     *,
     select: Select = greedy,
     max_states: int | None = None,
+    prompt: Prompt = Prompt(),
     **options: Any,
 ) -> Answer:
     """Yao et al. 2023 (arXiv 2305.10601), Algorithm 1: breadth-first search.
 
     Each of the task's `steps` is two waves of requests: all states of the frontier propose, then all proposed states
-    are judged; `breadth` of them go on. A state that the task verifies ends the search before the second wave.
-    The answer is that of the best last state that has one, else of the best, whose `why` tells what is wrong with it.
-    `trace` is the tree, as JSON has it: every state with its parents, value and fate, and the path to the answer's.
-
-    Prompt, stop, parse: the task's (`promptlab.strategies.puzzles`; `Drafts` where a task has none).
-    Hyper-parameters: `breadth` 5, as in the paper; `select` greedy, or `sampled(seed)`; `max_states` judged at most,
-        after which the best so far is the answer, with the reason, as it is where a Budget is spent.
-    Ties: states of equal value stay in the order proposed; one whose value could not be read counts as the median.
-    Cost: up to 1 + breadth · (steps - 1) proposals, and a value for every distinct state they bring; 2 · steps waves.
-    Pinned by: the paper's Game of 24 log, selection by selection (`benchmarks/replays/game24.py`).
+    are judged; `breadth` of them go on, chosen by `select`: `greedy`, or `sampled(seed)`. A state that the task
+    verifies ends the search before the second wave. The answer is that of the best last state that has one, else of
+    the best, whose `why` tells what is wrong with it. After `max_states` judged, or where a Budget is spent, the best
+    so far is the answer, with the reason. `trace` is the tree, as JSON has it: every state with its parents, value and
+    fate, and the path to the answer's. Without a task, plans are drafted and voted on, then answers to `prompt`
+    (`Drafts`).
     Differs from the paper's code: equal states are judged once and kept once, thoughts that break the task's rules are
     not judged (there, a tenth of all), and the samples of a value that cannot be read do not count as 0.
+
+    Prompt: the task's, the part that never changes first (promptlab.strategies.puzzles).
+    Stop: a reply as the task has it; the search after the task's steps, at a verified state, or at a limit.
+    Parse: the task's; a value that cannot be read is asked once more, and is then left out.
+    Ties: states of equal value stay in the order proposed; one whose value is not known counts as the median.
+    Cost: up to 1 + breadth · (steps - 1) proposals, and a value for each distinct state that keeps to the rules; in at
+        most 2 · steps waves, and one more a step where values are asked again.
+    Pinned by: tests/test_tree_of_thoughts.py; tests/test_search.py; benchmarks/replays/game24.py
     """
-    tree = Tree(question, task, max_states, **options)
+    search: Search[Any] = Drafts(prompt) if task is None else task
+    breadth = breadth or int(getattr(search, "breadth", BREADTH))
+    tree = Tree(question, search, max_states, **options)
     frontier = [tree.root]
-    for step in range(task.steps):
+    for step in range(search.steps):
         fresh = await tree.expand(frontier)
         judged = [] if tree.ended else await tree.judge(fresh)
         if judged:

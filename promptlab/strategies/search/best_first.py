@@ -20,12 +20,14 @@ async def best_first(
     the tree: one wave in which they propose, one in which what they proposed is judged. It ends at a solution, when
     `max_states` were judged, or when no state shallower than the task's `steps` is left.
 
-    Prompt, stop, parse: the task's.
-    Hyper-parameters: `at_once` 1, more of which are fewer and larger waves; `max_states` 100.
-    Output: without a solution, the deepest of the states with the highest value.
-    Ties: the state met first; an unread value is the median of those judged with it.
-    Cost: at most `max_states` values and a proposal for every state gone on from; two waves a round.
-    Pinned by: an exact search of the same tree (`tests/test_search.py`).
+    Without a solution the answer is that of the deepest of the states with the highest value.
+
+    Prompt: the task's, the part that never changes first (promptlab.strategies.puzzles).
+    Stop: a reply as the task has it; the search at a verified state, at a limit, or when nothing is left.
+    Parse: the task's; a value that cannot be read is asked once more, and is then left out.
+    Ties: the state met first; a value that is not known is the median of those judged with it.
+    Cost: at most `max_states` values, and a proposal for each state gone on from; two waves a round.
+    Pinned by: tests/test_search.py
     """
     tree = Tree(question, task, max_states, **options)
     best: list[Node[S]] = []

@@ -38,16 +38,18 @@ async def depth_first(
     whose value is below `prune_below` is not gone on from. The search ends at a solution, after `max_states` visits, or when
     nothing is left.
 
-    Prompt, stop, parse: the task's.
-    Hyper-parameters: `breadth` 3, `max_states` 100, and for crosswords `steps` 9, as in the paper's notebook.
-    Output: without a solution, the answer is that of the first of the deepest states visited ("deepest": what the
-        paper's 78/60/20 on crosswords are), of the "last", or of the "best" by value; which one is noted in `trace`.
-    Ties: the order proposed; an unread value is the siblings' median for the order, and prunes nothing.
-    Cost: a proposal and its children's values (at most `breadth`, with `by_value=False`) for each state gone on from,
-        in two waves each.
-    Pinned by: the paper's crosswords, node for node (`benchmarks/replays/crosswords.py`).
+    Without a solution the answer is that of the first of the deepest states visited (`output` "deepest": what the
+    paper's 78/60/20 on crosswords are), of the "last", or of the "best" by value; which one is noted in `trace`.
     Differs from the notebook: a state's children are judged together, equal states are visited once, and a failed
     request ends the branch, not the search.
+
+    Prompt: the task's, the part that never changes first (promptlab.strategies.puzzles).
+    Stop: a reply as the task has it; the search at a verified state, at a limit, or when nothing is left.
+    Parse: the task's; a value that cannot be read is asked once more, and is then left out.
+    Ties: the order proposed; a value that is not known is the siblings' median for the order, and prunes nothing.
+    Cost: a proposal and its children's values (at most `breadth`, with `by_value=False`) for each state gone on from,
+        in two waves each.
+    Pinned by: tests/test_search.py; benchmarks/replays/crosswords.py
     """
     tree = Tree(question, task, **options)
     visited: list[Node[S]] = []

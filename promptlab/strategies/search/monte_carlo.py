@@ -84,12 +84,15 @@ async def monte_carlo(
     all nodes on the way. A leaf at depth `steps` is never expanded, its own value is told again. A state that the task
     verifies ends the search; without one, the answer is that of the last node going down by visits from the root.
 
-    Prompt, stop, parse: the task's.
-    Hyper-parameters: `simulations` 30; `c` √2, rewards being put between 0 and 1 by the range of those met so far.
-    Ties: the child proposed first. Nothing is drawn: a run is the same for the same replies.
+    Nothing is drawn, so a run is the same for the same replies. Differs from LATS: no reflection, no reward from
+    outside, and the gold answer is never looked at.
+
+    Prompt: the task's, the part that never changes first (promptlab.strategies.puzzles).
+    Stop: a reply as the task has it; the search at a verified state, after `simulations`, or at a limit.
+    Parse: the task's; a value that cannot be read is asked once more, and is then left out.
+    Ties: the child proposed first; a value that is not known is the siblings' median.
     Cost: a proposal and its children's values for each simulation that meets a new leaf; two waves each.
-    Pinned by: trees whose optimum is known (`tests/test_search.py`).
-    Differs from LATS: no reflection, no reward from outside, and the gold answer is never looked at.
+    Pinned by: tests/test_search.py
     """
     tree = Tree(question, task, max_states, **options)
     seen: Statistics[S] = Statistics(c)

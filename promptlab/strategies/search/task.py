@@ -40,7 +40,7 @@ class Search(Protocol[S]):
 
 
 class Hooks:
-    """What a task may know besides, here as it is for one that does not."""
+    """What a task may know besides, here as it is for one that does not. `breadth`, too: how many states go on."""
 
     def validate(self, before: Any, after: Any) -> str | None:
         """Why the step from one state to the other breaks the task's rules; None where it does not."""
