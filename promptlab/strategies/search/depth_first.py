@@ -35,8 +35,8 @@ async def depth_first(
 
     A state's children are judged in one wave, and the best `breadth` visited one by one, the best first; with
     `by_value=False`, as in the paper's crosswords, those are the first proposed, and only they are judged. A child
-    whose value is below `prune_below` is not gone on from. The search ends at a solution, after `max_states` visits, or when
-    nothing is left.
+    whose value is below `prune_below` is not gone on from. The search ends at a solution, after `max_states` visits, or
+    when nothing is left.
 
     Without a solution the answer is that of the first of the deepest states visited (`output` "deepest": what the
     paper's 78/60/20 on crosswords are), of the "last", or of the "best" by value; which one is noted in `trace`.

@@ -28,8 +28,8 @@ class Drafts(Hooks):
     """Thoughts that are sampled and voted on, as in the paper's creative writing (Yao et al. 2023, section 4.2).
 
     Prompt: "Write a short plan", then the question; in the second step `prompt` as it stands, the plan behind the
-    question. `n` samples propose; `n_votes` votes decide, each saying "the best choice is s" in its last line; a state's
-    value is how many it has. The answer is read from the last draft by `prompt`.
+    question. `n` samples propose; `n_votes` votes decide, each saying "the best choice is s" in its last line; a
+    state's value is how many it has. The answer is read from the last draft by `prompt`.
     One state goes on, as in the paper. Differs from it: the words; plan and text are two requests.
     """
 

@@ -42,7 +42,7 @@ async def mean_verdict(
 
 
 async def readings(prompt: Prompted, n: int, read: Callable[[str], T | None], **options: Any) -> list[T]:
-    """What can be read of n samples, as many as cannot being drawn once more. Raises the ModelError of the first draw."""
+    """What can be read of n samples, as many as cannot being drawn once more. Raises the first draw's ModelError."""
     found = [read(reply.text) for reply in await sample(prompt, n, **options)]
     if missing := found.count(None):
         again = await attempt(sample(prompt, missing, **options))
