@@ -13,8 +13,8 @@ from promptlab.types import Answer
 
 Node = Mapping[str, Any]
 MOST = 600  # states that are drawn
-COLUMN, ROW, WIDTH, HEIGHT = 292, 27, 248, 21  # in pixels
-LETTERS = 32  # of a state in its box
+COLUMN, ROW, WIDTH, HEIGHT = 264, 27, 232, 21  # in pixels
+LETTERS = 27  # of a state in its box
 
 FATES = {
     "solved": "a solution",
@@ -54,7 +54,7 @@ def search_drawn(answer: Answer, redactor: Redactor) -> str:
     return "\n".join(
         [
             f"<h2>Search, {about}</h2>",
-            f'<p class="note">It ended as {escape(redactor.text(str(trace["ended"])))}. A number is a state’s value, '
+            f'<p class="note">It ended: {escape(redactor.text(str(trace["ended"])))}. A number is a state’s value, '
             "a dashed line another state that led to the same one, the strong line the way to the answer.</p>",
             f'<ul class="key">{key}</ul>{limit}',
             f'<div class="wide-table">{picture(nodes, path, shown)}</div>',
