@@ -20,7 +20,7 @@ def lines_of(trace: Any) -> Iterator[str]:
         for each in trace["path"][1:]:
             value = by_id[each]["value"]
             yield str(by_id[each]["state"]) + ("" if value is None else f"   [{value:.3g}]")
-        yield f"{len(by_id) - 1} states; {trace['ended']}"
+        yield f"states met: {len(by_id) - 1}; {trace['ended']}"
 
 
 def write_page(path: Path, question: str, answer: Answer, model: str, exchanges: Sequence[Exchange]) -> Path:
