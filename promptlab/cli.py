@@ -178,15 +178,22 @@ def ask(
         list[str] | None,
         typer.Option(help="A tool for react, several as --tool A --tool B: a shipped one, or package.module:function."),
     ] = None,
+    task: Annotated[
+        str, typer.Option(help="What a search is to solve: game24, countdown, 8-puzzle, crosswords; else it drafts.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    open_it: Annotated[bool, typer.Option("--open", help="Open a page of how the answer came about.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Where that page goes; runs/answer.html if left out.")] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
     """Ask one question with one strategy."""
     import promptlab
-    from promptlab.commands.tooling import tools_for, turns_of
+    from promptlab.commands.answers import lines_of, write_page
+    from promptlab.commands.tooling import tools_for
     from promptlab.options import takes
     from promptlab.strategies import STRATEGIES, sampling_on
+    from promptlab.strategies.puzzles import puzzle_for
 
     if strategy not in STRATEGIES:
         raise SetupError(f"Unknown strategy {strategy!r}. Known: {', '.join(STRATEGIES)}.")
@@ -200,25 +207,35 @@ def ask(
         options |= {"tools": tools_for(tool or ()), "native": takes(backend, "tools")}
     elif tool:
         raise SetupError(f"--tool is for strategies that act, such as react; {strategy} calls none: leave it out.")
+    if task:
+        if "task" not in signature(chosen).parameters:
+            raise SetupError(f"--task is for strategies that search; {strategy} does not: leave it out.")
+        options["task"] = puzzle_for(backend, task)
     if typed(ctx, "seed"):
         options["seed"] = seed
     try:
-        answer = promptlab.run(chosen(question, **options), backend)
+        answer, exchanges = promptlab.run(promptlab.traced(chosen(question, **options)), backend)
     except PromptlabError:
         raise
     except Exception as error:  # the backend may be somebody else's
         raise PromptlabError(f"{model} failed: {reason(error)}") from error
+    if open_it or out:
+        path = write_page(out or Path("runs/answer.html"), question, answer, model, exchanges)
+        if not quiet:
+            print(path, file=sys.stderr)
+        if open_it:
+            typer.launch(str(path))
     if as_json:
         votes = None if answer.votes is None else dict(answer.votes)
         said = {"value": answer.value, "text": answer.text, "why": answer.why, "found": answer.found, "votes": votes}
         said |= {"share": answer.share, "margin": answer.margin, "entropy": answer.entropy, "tied": answer.tied}
+        if isinstance(answer.trace, dict):
+            said["trace"] = answer.trace
         print(json.dumps(said, ensure_ascii=False))
         return
     print(answer.value if answer.value is not None else f"no answer: {answer.why}")
     if not quiet:
-        if isinstance(answer.trace, str):
-            print(f"  {answer.trace}")
-        for line in turns_of(answer.trace):
+        for line in lines_of(answer.trace):
             print(f"  {line}")
         if answer.votes:
             print("  votes: " + ", ".join(f"{value} × {count}" for value, count in answer.votes.items()))

@@ -65,6 +65,15 @@ def _asked(kind, calls, batched, delay_s):
     return kind(calls, batched=batched, delay_s=delay_s)
 
 
+class Counts:
+    """Knows one step of Countdown."""
+
+    batched = True
+
+    def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+        return [Reply("3 * 2 = 6 (left: 6)") for _ in requests]
+
+
 class Slow(Asked):
     """`--model studies:Slow/CALLS`: a hosted model that takes its time."""
 

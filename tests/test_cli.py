@@ -63,6 +63,8 @@ def test_every_command_has_help_with_an_example_that_is_that_command(promptlab, 
         ("card guess", "Unknown strategy 'guess'. Known: zero-shot"),
         ("ask hello --strategy guess", "Unknown strategy 'guess'. Known: zero-shot"),
         ("ask hello --model tinny", 'Did you mean "tiny"?'),
+        ("ask hello --task game24", "--task is for strategies that search; zero-shot does not: leave it out."),
+        ("ask hello --strategy tree-of-thoughts --task chess", "There is no task 'chess'. Tasks: game24, countdown"),
         ("ask hello --n 5", "--n is how many paths are sampled, and zero-shot samples none: leave it out."),
         (
             "compare x.csv --test y.csv --test-share 0.5",
@@ -88,7 +90,7 @@ def test_models_lists_backends_and_arms(promptlab):
     code, said, _ = promptlab("models")
     assert code == 0
     assert "tiny" in said
-    assert "strategies: zero-shot, chain-of-thought, self-consistency\n" in said
+    assert "strategies: zero-shot, chain-of-thought, self-consistency, tree-of-thoughts\n" in said
     assert "few-shot*" in said
     assert "tools:      calculator, python[:PACKAGE,PACKAGE], search:FOLDER, sql:FILE" in said
 
@@ -97,6 +99,16 @@ def test_a_question_is_answered(promptlab):
     code, said, _ = promptlab(["ask", "fruit?", "--model", "studies:Slow/calls", "--json"])
     assert code == 0
     assert json.loads(said)["value"] in ("yes", "no", "maybe")
+
+
+def test_a_search_shows_its_way_and_writes_its_page(promptlab):
+    command = ["ask", "2 3 6", "--strategy", "tree-of-thoughts", "--task", "countdown", "--model", "studies:Counts"]
+    code, said, err = promptlab([*command, "--out", "pages/answer.html"])
+    assert (code, err) == (0, f"{Path('pages/answer.html')}\n")
+    assert said == "3 * 2 = 6\n  3 * 2 = 6 (left: 6)\n  states met: 1; a solution was found\n"
+    assert "<svg" in Path("pages/answer.html").read_text(encoding="utf-8")
+    trace = json.loads(promptlab([*command, "--json"])[1])["trace"]
+    assert [node["fate"] for node in trace["nodes"]] == ["kept", "solved"]
 
 
 def test_a_backend_that_breaks_is_one_line_with_its_place(promptlab):

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptlab.prompt import Prompt
+from promptlab.rules import countdown
 from promptlab.tiny.data import search
 from promptlab.tiny.data.chat import STEP_BY_STEP, by_rank
 from promptlab.tiny.data.instructions import OPERATIONS, critique, held_out, induction, instruction, pairs
@@ -135,7 +136,7 @@ def expressions(numbers: tuple[int, ...]) -> set[int]:
         right = tuple(n for i, n in enumerate(numbers) if not mask >> i & 1)
         for a in expressions(left):
             for b in expressions(right):
-                found |= {n for n in (a + b, a * b, a - b if a >= b else -1) if 0 <= n <= search.MOST}
+                found |= {n for n in (a + b, a * b, a - b if a >= b else -1) if 0 <= n <= countdown.MOST}
                 if b and a % b == 0:
                     found.add(a // b)
     return found

@@ -20,6 +20,7 @@ FLOORS = {
     "extraction": 1,
     "equality": 1,
     "prompt": 1,
+    "rules": 1,
     "tool": 1,
     "task": 1,
     "strategies": 2,

@@ -2,66 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from random import Random
-from typing import Any, NamedTuple
 
 from behaviours.figures import Rows, difference, share
-from promptlab import Answer, ask, gather, run, score
+from promptlab import gather, run
 from promptlab.backends.tiny import Tiny
+from promptlab.rules.countdown import Numbers, moves, state
 from promptlab.strategies import chain_of_thought, tree_of_thoughts
+from promptlab.strategies.puzzles import Countdown
 from promptlab.strategies.self_consistency import majority
-from promptlab.tiny.data.search import ALL, CAN, Numbers, moves, puzzle, state
+from promptlab.tiny.data.search import puzzle
 from promptlab.types import ModelError, Reply, Request
 
 LONGEST = 128  # tokens: more than any reply that is taught
-VALUES = {"sure": 20.0, "likely": 1.0, "impossible": 0.001}  # as in the paper's code
-
-
-class State(NamedTuple):
-    """Numbers left, what is to be reached, and the steps so far."""
-
-    left: Numbers
-    target: int
-    steps: tuple[str, ...] = ()
-
-
-class Countdown:
-    """The task as Tree of Thoughts needs it. A state is the same whatever steps led there, so those merge."""
-
-    def __init__(self, steps: int, samples: int = 1):
-        self.steps, self.samples = steps, samples
-
-    def start(self, question: tuple[Numbers, int]) -> State:
-        return State(*question)
-
-    async def propose(self, s: State, **options: Any) -> list[State]:
-        """The next steps that the model lists, those that break the rules left out."""
-        asked = f"{state(s.left, s.target)}\n{ALL}"
-        replies = await gather(
-            ask(asked, temperature=1.0 if j else None, max_tokens=LONGEST, **options) for j in range(self.samples)
-        )
-        legal = dict(moves(s.left))
-        said = dict.fromkeys(line.strip() for reply in replies for line in reply.text.splitlines())
-        return [State(legal[step], s.target, (*s.steps, step)) for step in said if step in legal]
-
-    async def value(self, s: State, **options: Any) -> float:
-        """The mean of the paper's values under the model's probabilities of the three words.
-
-        One number that is left is the target or is not: nobody needs to be asked.
-        """
-        if len(s.left) == 1:
-            return VALUES["sure"] if s.left[0] == s.target else 0.0
-        log_p = await score(f"{state(s.left, s.target)}\n{CAN}", list(VALUES))
-        p = [math.exp(x) for x in log_p]
-        return sum(value * each for value, each in zip(VALUES.values(), p, strict=True)) / sum(p)
-
-    def answer(self, s: State) -> Answer:
-        if s.left == (s.target,):
-            return Answer(s.steps)
-        return Answer(None, why=f"it ends in {s.left}, not in {s.target}")
 
 
 def solves(text: str, numbers: Numbers, target: int) -> bool:

@@ -67,6 +67,7 @@ STRATEGIES: dict[str, Callable[..., Program[Answer]]] = {
     "semantic-consistency": semantic_consistency,
     "self-refine": self_refine,
     "react": react,
+    "tree-of-thoughts": tree_of_thoughts,
 }
 
 
@@ -86,6 +87,6 @@ def sampling_on(backend: Backend, strategy: Callable[..., Any], seed: int) -> di
     Where it takes no temperature, a strategy that has one samples at the backend's own.
     """
     options: dict[str, Any] = {"seed": seed} if takes(backend, "seed") else {}
-    if not takes(backend, "temperature") and "temperature" in signature(strategy).parameters:
+    if not takes(backend, "temperature") and {"temperature", "task"} & signature(strategy).parameters.keys():
         options["temperature"] = None
     return options

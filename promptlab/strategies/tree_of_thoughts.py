@@ -2,68 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from itertools import chain
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-from promptlab.program import Program, gather
+from promptlab.prompt import Prompt
+from promptlab.strategies.search.drafting import Drafts
+from promptlab.strategies.search.selecting import Select, greedy, known
+from promptlab.strategies.search.task import S, Search
+from promptlab.strategies.search.tree import Node, Tree
 from promptlab.types import Answer
 
-S = TypeVar("S", bound=Hashable)
+BREADTH = 5  # as in the paper's Game of 24
 
 
-class Search(Protocol[S]):
-    """What a tree search has to know of a task. States are values: two that are equal are one.
-
-    `propose` and `value` are programs, so they may ask a model, several times, or compute.
-    """
-
-    steps: int
-
-    def start(self, question: Any) -> S:
-        """The state before any thought."""
-        ...
-
-    def propose(self, state: S, **options: Any) -> Program[list[S]]:
-        """The states one thought further, those that break the task's rules left out."""
-        ...
-
-    def value(self, state: S, **options: Any) -> Program[float]:
-        """How promising a state is; higher is better."""
-        ...
-
-    def answer(self, state: S) -> Answer:
-        """What a last state says; value None, with the reason, if it is no solution."""
-        ...
-
-
-async def tree_of_thoughts(question: Any, task: Search[S], breadth: int = 5, **options: Any) -> Answer:
-    """Yao et al. 2023 (arXiv 2305.10601), Algorithm 1: breadth-first search with greedy selection.
+async def tree_of_thoughts(
+    question: Any,
+    task: Search[S] | None = None,
+    breadth: int | None = None,
+    *,
+    select: Select = greedy,
+    max_states: int | None = None,
+    prompt: Prompt = Prompt(),
+    **options: Any,
+) -> Answer:
+    """Yao et al. 2023 (arXiv 2305.10601), Algorithm 1: breadth-first search.
 
     Each of the task's `steps` is two waves of requests: all states of the frontier propose, then all proposed states
-    are judged. The `breadth` best go on; ties keep the order in which they were proposed. The answer is that of the
-    best last state that has one, else of the best, whose `why` tells what is wrong with it; `trace` holds the frontiers
-    as (state, value).
-    Differs from the paper's code: equal states of a step are judged once and kept once, and a task leaves out thoughts
-    that break its rules (there, a tenth of all were invalid, and judged nevertheless).
+    are judged; `breadth` of them go on, chosen by `select`: `greedy`, or `sampled(seed)`. A state that the task
+    verifies ends the search before the second wave. The answer is that of the best last state that has one, else of
+    the best, whose `why` tells what is wrong with it. After `max_states` judged, or where a Budget is spent, the best
+    so far is the answer, with the reason. `trace` is the tree, as JSON has it: every state with its parents, value and
+    fate, and the path to the answer's. Without a task, plans are drafted and voted on, then answers to `prompt`
+    (`Drafts`).
+    Differs from the paper's code: equal states are judged once and kept once, thoughts that break the task's rules are
+    not judged (there, a tenth of all), and the samples of a value that cannot be read do not count as 0.
+
+    Prompt: the task's, the part that never changes first (promptlab.strategies.puzzles).
+    Stop: a reply as the task has it; the search after the task's steps, at a verified state, or at a limit.
+    Parse: the task's; a value that cannot be read is asked once more, and is then left out.
+    Ties: states of equal value stay in the order proposed; one whose value is not known counts as the median.
+    Cost: up to 1 + breadth · (steps - 1) proposals, and a value for each distinct state that keeps to the rules; in at
+        most 2 · steps waves, and one more a step where values are asked again.
+    Pinned by: tests/test_tree_of_thoughts.py; tests/test_search.py; benchmarks/replays/game24.py
     """
-    frontier = [task.start(question)]
-    trace: list[list[tuple[S, float]]] = []
-    for _ in range(task.steps):
-        proposed = await gather(task.propose(state, **options) for state in frontier)
-        states = list(dict.fromkeys(chain.from_iterable(proposed)))
-        values = await gather(task.value(state, **options) for state in states)
-        kept = best(states, values, breadth)
-        if not kept:
-            why = f"no thought of step {len(trace) + 1} is within the rules"
-            return Answer(None, why=why, trace=tuple(trace))
-        trace.append(kept)
-        frontier = [state for state, _ in kept]
-    answers = [task.answer(state) for state in frontier]
-    found = next((answer for answer in answers if answer.value is not None), answers[0])
-    return found.but(trace=tuple(trace))
+    search: Search[Any] = Drafts(prompt) if task is None else task
+    breadth = breadth or int(getattr(search, "breadth", BREADTH))
+    tree = Tree(question, search, max_states, **options)
+    frontier = [tree.root]
+    for step in range(search.steps):
+        fresh = await tree.expand(frontier)
+        judged = [] if tree.ended else await tree.judge(fresh)
+        if judged:
+            frontier = kept(tree, judged, select, breadth)
+        elif not tree.ended:
+            dead = sum(node.depth == step + 1 and node.fate == "dead end" for node in tree.nodes)
+            none = f"none of the {dead} states is a solution" if dead else "no thought is within the rules"
+            tree.ended = f"at step {step + 1} {none}"
+        if tree.ended:
+            break
+    return await tree.answer(frontier, "breadth first", breadth=breadth)
 
 
-def best(states: Sequence[S], values: Sequence[float], breadth: int) -> list[tuple[S, float]]:
-    """The states with the highest values, best first; ties in the order given."""
-    return sorted(zip(states, values, strict=True), key=lambda pair: -pair[1])[:breadth]
+def kept(tree: Tree[S], judged: list[Node[S]], select: Select, breadth: int) -> list[Node[S]]:
+    """Those that go on, best first."""
+    chosen = [judged[i] for i in select(known([node.value for node in judged]), breadth, judged[0].depth)]
+    for node in judged:
+        node.fate = "passed over"
+    for node in chosen:
+        tree.follow(node)
+    return chosen

@@ -1,6 +1,7 @@
-"""Traces: what programs asked of models, call by call, as a page that opens anywhere; timelines of agents."""
+"""Traces: what programs asked of models, call by call, and how an answer came about, as pages that open anywhere."""
 
+from promptlab.trace.answered import answer_page
 from promptlab.trace.rendering import page
 from promptlab.trace.timeline import timeline
 
-__all__ = ["page", "timeline"]
+__all__ = ["answer_page", "page", "timeline"]

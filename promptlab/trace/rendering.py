@@ -62,7 +62,7 @@ def page(source: Source, *, redact: bool = True, most_calls: int = MOST_CALLS) -
     redactor = Redactor(redact)
     programs = [_program(i, name, of, shown) for i, (name, of) in enumerate(by_program(lines).items(), 1)]
     models = [(name, Sum.of([line for line in lines if line.model == name])) for name in {x.model: 0 for x in lines}]
-    template = _environment(redactor).get_template("trace.html.jinja")
+    template = environment(redactor).get_template("trace.html.jinja")
     body: str = template.render(
         title=title,
         total=Sum.of(lines),
@@ -144,7 +144,7 @@ def _shown(calls: Iterable[Call]) -> dict[int, Shown]:
     return shown
 
 
-def _environment(redactor: Redactor) -> Any:
+def environment(redactor: Redactor) -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     found = Environment(
