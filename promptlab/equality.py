@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from promptlab.extraction import AROUND, NUMBER, fraction
+from promptlab.extraction import AROUND, LONGEST_NUMBER, NUMBER, fraction
 
 Key = Callable[[Any], Hashable]
 
@@ -43,16 +43,16 @@ def number_of(value: Any) -> Fraction | None:
     """The number that a value is, exactly; None for a bool, a text that holds more than a number, and infinities."""
     if isinstance(value, bool) or not isinstance(value, int | float | Fraction | str):
         return None
+    if isinstance(value, float):
+        return Fraction(repr(float(value))) if math.isfinite(value) else None
     if not isinstance(value, str):
-        return Fraction(repr(value)) if isinstance(value, float) and math.isfinite(value) else _whole(value)
+        return Fraction(value)
+    if len(value) > LONGEST_NUMBER:
+        return None
     bare = LATEX_FRACTION.sub(r"\1/\2", MONEY.sub("", value)).lstrip(AROUND.replace(".", "")).rstrip(AROUND)
     bare = re.sub(r"\s*/\s*", "/", bare)
     bare = re.sub(r"^([-+−])\s+", r"\1", bare)
     return fraction(bare) if NUMBER.fullmatch(bare) else None
-
-
-def _whole(value: int | float | Fraction) -> Fraction | None:
-    return None if isinstance(value, float) else Fraction(value)
 
 
 class Agreement(NamedTuple):

@@ -81,11 +81,11 @@ class Prompt:
         where = ", ".join(part for part in (by, found.where) if part)
         return Answer(found.value, text if self.labels or self.output is not str else str(found.value), found=where)
 
-    def _read_first(self, said: str, announced: bool, rule: Rule) -> Found:
+    def _read_first(self, said: str, marked: bool, rule: Rule) -> Found:
         """The first sentence of what is announced, where that can be read, before all of it."""
         if not said:
-            return nothing("nothing follows “the answer is”" if announced else "the reply is empty")
-        if announced and self.output is not str and (sentence := SENTENCE.split(said, maxsplit=1)[0]):
+            return nothing("nothing follows “the answer is”" if marked else "the reply is empty")
+        if marked and self.output is not str and (sentence := SENTENCE.split(said, maxsplit=1)[0]):
             found = self._read(sentence, rule)
             if found.why is None:
                 return found

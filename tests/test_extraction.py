@@ -123,6 +123,14 @@ def test_numbers_too_large_for_a_float_are_refused_in_no_time(text):
     assert number.value is None or number.value < 1e308
 
 
+@pytest.mark.parametrize("unit", ["1,", "22,", "1/", "9", "answer is ", "\\boxed{", "A ", " ", "1,000,", "e9"])
+def test_endless_replies_are_read_in_linear_time(unit):
+    endless = unit * (200_000 // len(unit))  # quadratic time would be minutes
+    for output in (int, str, bool, Literal["A", "B"]):
+        Prompt(output=output).parse(endless)
+    assert number_of(endless) is None
+
+
 EIGHTEEN = [18, 18.0, "18", "18.00", "$18", "18 %", "1,800/100", "1,800 / 100", "**18**.", "\\$18", "+18", "€ 18.0"]
 
 

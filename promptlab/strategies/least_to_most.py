@@ -17,7 +17,7 @@ DECOMPOSE = (
 )
 LAST = "{}\nEnd with: The answer is …"
 SUB_QUESTION = re.compile(
-    r"^\s*(?:[-*•]|\(?\d+[.):]|Q\d*:)?\s*[\"“*_]*(?P<question>\w.*\?)\s*[\"”*_]*\s*$", re.MULTILINE
+    r"^[ \t]*(?:[-*•]|\(?\d+[.):]|Q\d*:)?\s*[\"“*_]*(?P<question>\w.*\?)\s*[\"”*_]*\s*$", re.MULTILINE
 )
 
 

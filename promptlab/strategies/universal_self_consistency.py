@@ -14,7 +14,7 @@ from promptlab.strategies.self_consistency import Path, answered
 from promptlab.strategies.voting import majority
 from promptlab.types import Answer
 
-CHOSEN = re.compile(r"\bresponse\s*#?\s*(\d+)", re.IGNORECASE)
+CHOSEN = re.compile(r"\bresponse\s*(?:#\s*)?(\d+)", re.IGNORECASE)
 
 
 async def universal_self_consistency(
