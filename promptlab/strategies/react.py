@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import Any
 
 from promptlab.errors import BudgetExceeded, ContextOverflow, SetupError
-from promptlab.prompt import ANSWER_IS, EMPHASIS, Prompt, shown
+from promptlab.extraction import ANSWER_IS, EMPHASIS
+from promptlab.prompt import Prompt, shown
 from promptlab.strategies.acting import calling, writing
 from promptlab.strategies.acting.actions import FINISH, repaired, told
 from promptlab.strategies.acting.approval import Approval

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from promptlab.prompt import EMPHASIS
+from promptlab.extraction import EMPHASIS
 from promptlab.tool import Tool
 
 FORMAT = 'Each time write "Thought: ..." and then "Action: tool[argument]".'
