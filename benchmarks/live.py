@@ -36,7 +36,7 @@ def main() -> None:
         product(Random(f"live/product/{i}"), *factors(Random(f"live/factors/{i}"), kept=True)) for i in range(n)
     ]
     rows = [
-        *stopping("word problems of 6 steps", problems("word problems", (6,), n)),
+        *stopping("word problems of 4 and 5 steps", problems("word problems", (4, 5), n)),
         *stopping("products of two digits by two", products),
         *hosted(repeats=3 if given.quick else 20),
     ]
