@@ -135,7 +135,7 @@ def test_prompts_begin_with_what_never_changes(task):
     assert all([m.role for m in request.messages] == ["system", "user"] for request in model.requests)
     for first in firsts:
         lasts = [len(r.messages[1].content) for r in model.requests if r.messages[0] == first]
-        assert len(first.content) > 3 * max(lasts)
+        assert len(first.content) > max(lasts)
 
 
 @pytest.mark.parametrize("question", ["", "24", "1 2 3 4 5"])

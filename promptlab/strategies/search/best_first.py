@@ -30,19 +30,18 @@ async def best_first(
     Pinned by: tests/test_search.py
     """
     tree = Tree(question, task, max_states, **options)
-    best: list[Node[S]] = []
+    best: tuple[float, int, Node[S]] | None = None  # value, depth and node
     waiting: list[tuple[float, int, Node[S]]] = [(0.0, 0, tree.root)]
     while waiting and not tree.ended:
         chosen = [heappop(waiting)[2] for _ in range(min(at_once, len(waiting)))]
         for node in chosen[chosen[0] is tree.root :]:
             tree.follow(node)
         fresh = await tree.expand(chosen)
-        if tree.solved:
-            break
-        judged = await tree.judge(fresh)
-        best = sorted([*best, *judged], key=lambda node: (-(node.value or 0.0), -node.depth))[:1]
+        judged = [] if tree.ended else await tree.judge(fresh)
         for node, value in zip(judged, known([node.value for node in judged]), strict=True):
+            if best is None or (value, node.depth) > best[:2]:
+                best = value, node.depth, node
             if node.depth < task.steps:
                 heappush(waiting, (-value, node.id, node))
     tree.ended = tree.ended or "no state is left to go on from"
-    return await tree.answer(best, "best first", at_once=at_once)
+    return await tree.answer([best[2]] if best else [], "best first", at_once=at_once)
