@@ -86,7 +86,7 @@ def test_models_lists_backends_and_arms(promptlab):
     code, said, _ = promptlab("models")
     assert code == 0
     assert "tiny" in said
-    assert "strategies: zero-shot, chain-of-thought, self-consistency\n" in said
+    assert "strategies: zero-shot, chain-of-thought, self-consistency, self-refine, react\n" in said
     assert "few-shot*" in said
 
 
