@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from promptlab.errors import SetupError, WrongCall
@@ -70,7 +71,8 @@ def files(root: Path | str, writable: bool = False) -> list[Tool]:
             file.write(content)
         return f"{len(content):,} bytes written to {path}."
 
-    return [tool(each) for each in (list_files, read_file, *([write_file] if writable else []))]
+    made: list[Callable[..., str]] = [list_files, read_file]
+    return [tool(each) for each in made + [write_file] * writable]
 
 
 def open_beneath(folder: Path, path: str, flags: int) -> int:
