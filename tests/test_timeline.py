@@ -9,7 +9,8 @@ import pytest
 from promptlab import Answer, Reply, run
 from promptlab.strategies import react
 from promptlab.testing import Script
-from promptlab.trace.timeline import events, timeline
+from promptlab.trace import answer_page
+from promptlab.trace.drawings.timelines import events
 from promptlab.types import ToolCall
 
 BEDS = {"Lorn": 214}
@@ -47,8 +48,8 @@ def test_both_forms_come_to_the_same_kinds_of_events():
 
 @pytest.mark.parametrize("answer", [by_calls(), in_text()], ids=["by calls", "in text"])
 def test_the_page_shows_all_of_it_and_needs_nothing_else(answer):
-    page = timeline(answer, title="Beds")
-    for text in ("How many?", "I look.", "214", "KeyError", "Lorn", "<h1>Beds</h1>"):
+    page = answer_page("How many?", answer)
+    for text in ("How many?", "I look.", "214", "KeyError", "Lorn", "<h1>How many?</h1>"):
         assert text in page
     assert len(re.findall('<li class="event', page)) == len(list(events(answer.trace)))
     assert "http" not in page.replace('http-equiv="Content', "")
@@ -57,13 +58,8 @@ def test_the_page_shows_all_of_it_and_needs_nothing_else(answer):
 
 def test_what_tools_say_is_text_and_keys_are_cut_off():
     answer = run(react("q"), Script(["<script>alert(1)</script> sk-abcdefghijklmnopqrstuvwxyz123456"]))
-    page = timeline(answer)
+    page = answer_page("q", answer)
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert "abcdefghijklmnop" not in page
-    assert "abcdefghijklmnop" in timeline(answer.trace, redact=False)
-
-
-def test_a_chat_without_an_answer_has_a_page_too():
-    assert "Nothing happened" in timeline(())
-    assert "why not" in timeline(Answer(None, why="why not"))
+    assert "abcdefghijklmnop" in answer_page("q", answer, redact=False)

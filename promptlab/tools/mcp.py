@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from importlib.metadata import version
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from promptlab.errors import SetupError, WrongCall
+from promptlab.runners.acting import act_async
 from promptlab.tool import Tool, as_tool, bound, observing
 from promptlab.types import Message, ToolCall, ToolSpec
 
@@ -138,9 +138,7 @@ def server_of(tools: Sequence[Tool | Callable[..., Any]], name: str = "promptlab
 async def _observed(call: ToolCall, tools: tuple[Tool, ...]) -> str:
     messages: list[Message] = []
     with observing(call, messages) as tell:
-        function, arguments = bound(call, tools)
-        result = await asyncio.to_thread(function, **arguments)
-        tell(await result if isawaitable(result) else result)
+        tell(await act_async(bound(call, tools)))
     return messages[0].content
 
 

@@ -2,6 +2,5 @@
 
 from promptlab.trace.answered import answer_page
 from promptlab.trace.rendering import page
-from promptlab.trace.timeline import timeline
 
-__all__ = ["answer_page", "page", "timeline"]
+__all__ = ["answer_page", "page"]

@@ -1,4 +1,4 @@
-"""What an agent thought, did and saw, as a page: the chat that is the `trace` of a ReAct answer."""
+"""What an agent thought, did and saw: the chat that is the `trace` of a ReAct answer, as a timeline."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from promptlab.trace.choosing import LONGEST_TEXT
 from promptlab.trace.redacting import Redactor
+from promptlab.trace.rendering import environment
 from promptlab.types import Answer, Message
 
 Kind = Literal["told", "asked", "thought", "action", "observation", "fault", "answer"]
@@ -26,30 +26,13 @@ class Event(NamedTuple):
     step: int = 0
 
 
-def timeline(chat: Answer | Sequence[Message], *, title: str = "", redact: bool = True) -> str:
-    """The page of a chat, or of the answer whose `trace` it is. It needs no network and no other file.
-
-    What looks like a key is cut off, unless `redact` is False.
-    """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    turns, answer = (chat.trace, chat) if isinstance(chat, Answer) else (chat, None)
-    happened = list(events(turns or ()))
-    clean = Redactor(redact)
-    environment = Environment(
-        loader=PackageLoader("promptlab.trace", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["said"] = lambda text: _said(clean.text(str(text)))
-    template = environment.get_template("timeline.html.jinja")
-    asked = next((event.text for event in happened if event.kind == "asked"), "")
-    page: str = template.render(
-        title=title or asked.removeprefix("Question: ")[:120] or "A run", events=happened, answer=answer
-    )
-    return page.encode("utf-8", "backslashreplace").decode()
+def timeline_drawn(answer: Answer, redactor: Redactor) -> str:
+    """What happened in the chat that is the answer's trace, in order, an item each."""
+    chat = answer.trace if isinstance(answer.trace, tuple) else ()
+    if not chat or not all(isinstance(turn, Message) for turn in chat):
+        return ""
+    drawn: str = environment(redactor).get_template("drawings/timeline.html.jinja").render(events=list(events(chat)))
+    return drawn
 
 
 def events(chat: Sequence[Message]) -> Iterator[Event]:
@@ -86,8 +69,3 @@ def _thought_and_done(turn: Message, step: int, is_last: bool) -> Iterator[Event
 
 def _observed(text: str, tool: str, step: int) -> Event:
     return Event("fault" if text.startswith("Error: ") else "observation", text, tool, step)
-
-
-def _said(text: str) -> str:
-    more = len(text) - LONGEST_TEXT
-    return text if more <= 0 else f"{text[:LONGEST_TEXT]} [… {more:,} more characters]"
