@@ -28,7 +28,8 @@ async def reflexion(
 
     Prompt: the question of `attempt(question, **options)`, such as `react` with its tools filled in, and below it the
     last `memories` reflections; reflections are asked for with the question, the answer and the feedback.
-    Stop: none of its own. Parse: that of `attempt`.
+    Stop: none of its own.
+    Parse: that of `attempt`.
     Hyper-parameters: `trials`, `memories` (the paper's 3), the feedback's `source`.
     Ties: the last answer counts, since the feedback on those before it found fault with them.
     Cost: a trial's own calls, those of the judge, and one for a reflection between two trials.

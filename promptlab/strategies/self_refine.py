@@ -18,7 +18,8 @@ async def self_refine(
     """Madaan et al. 2023 (arXiv 2303.17651): an answer, feedback on it, and a refined answer, until there is no fault.
 
     Prompt: that of `prompt`; to refine, the first question, the latest answer and what was said of it.
-    Stop: none. Parse: that of `prompt`; the judge's last line has to be CORRECT.
+    Stop: none.
+    Parse: that of `prompt`; the judge's last line has to be CORRECT.
     Hyper-parameters: `rounds`, the answers at most (the paper's 4), `feedback` (left out: its own).
     Ties: the last answer counts.
     Cost: at most `rounds` answers, and a judgement of each.
