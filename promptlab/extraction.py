@@ -14,10 +14,10 @@ from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 # Repeats are bounded, so that a text of a million numbers is read in linear time.
-DIGITS = r"(?:\d+(?:,\d{2,3}){0,9},\d{3}(?!\d)|\d+)(?:\.\d+)?|\.\d+"
+DIGITS = r"(?:\d+(?:,\d{2,3}){0,40},\d{3}(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 NUMBER = re.compile(
     r"(?:(?<!\w)[-+−])?"
-    rf"(?:(?<![\d/])\d[\d,]{{0,60}}/[1-9]\d*(?![\d/.])|(?:{DIGITS})(?:[eE][-+]?\d{{1,3}}(?!\d))?)"  # 1/2 is one number
+    rf"(?:(?<![\d/])\d[\d,]{{0,160}}/[1-9]\d*(?![\d/.])|(?:{DIGITS})(?:[eE][-+]?\d{{1,3}}(?!\d))?)"  # 1/2 is one number
 )
 LONGEST_NUMBER = 4000  # characters; Python itself refuses to read whole numbers of more than 4,300 digits
 ANSWER_IS = re.compile(r"\banswer(?:\s+is\b\s*:?|[*_]*\s*:)[*_]*\s*", re.IGNORECASE)

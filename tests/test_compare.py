@@ -113,7 +113,7 @@ def test_a_hosted_model_gives_the_rows_that_an_engine_gives(task, tmp_path):
 
 
 def test_requests_of_a_hosted_model_are_in_flight_together(tmp_path):
-    model = InFlight()
+    model = InFlight(delay_s=0.2)  # long enough for a busy machine
     compare({"few-shot": in_context(model)}, a_task(n_test=40), (0,), 1, out=tmp_path / "run")
     assert model.most > 20
 

@@ -15,6 +15,7 @@ from promptlab.extraction import ANSWER_IS
 from promptlab.program import Program
 from promptlab.strategies import chain_of_thought, self_consistency, zero_shot
 from promptlab.strategies.chain_of_thought import triggered
+from promptlab.strategies.stopping import lossless
 from promptlab.tiny.data.chat import assistant, user
 from promptlab.tiny.data.multiplication import factors, product
 from promptlab.tiny.data.reasoning import Problem, hops, swaps, word_problem
@@ -22,10 +23,17 @@ from promptlab.types import Answer, ModelError
 
 LONGEST = 160  # tokens: more than any chain that is taught
 
+
+def unseen_product(rng: Random, n_steps: int) -> Problem:
+    """A product that is never taught, of two digits by two: seven steps or so, however many are asked for."""
+    return product(rng, *factors(rng, kept=True))
+
+
 FAMILIES: dict[str, Callable[[Random, int], Problem]] = {
     "word problems": word_problem,
     "swaps": swaps,
     "hops": hops,
+    "products": unseen_product,
 }
 
 
@@ -69,7 +77,7 @@ def other_place(rng: Random, step: str, problem: Problem) -> str | None:
     return f"{came} > {rng.choice([end for end in (r.split(' > ')[1] for r in roads) if end not in (went, came)])}."
 
 
-CORRUPT = {"word problems": other_number, "swaps": other_owner, "hops": other_place}
+CORRUPT = {"word problems": other_number, "swaps": other_owner, "hops": other_place, "products": other_number}
 
 
 async def going_on(question: str, begun: str) -> str:
@@ -110,7 +118,8 @@ def reasoning(tiny: Tiny, n: int) -> Rows:
     for name in FAMILIES:
         asked = problems(name, (4, 5, 6), n)
         chain, direct = right(tiny, asked, chain_of_thought), right(tiny, asked, zero_shot)
-        rows.append(difference(f"{name}, 4-6 steps: chain of thought - direct", chain, direct, 0.30))
+        steps = "7 steps or so" if name == "products" else "4-6 steps"
+        rows.append(difference(f"{name}, {steps}: chain of thought - direct", chain, direct, 0.30))
         changed = corrupted(tiny, name, asked)
         rows.append(share(f"{name}: a corrupted step changes the answer", changed, 0.80))
     return rows
@@ -118,16 +127,13 @@ def reasoning(tiny: Tiny, n: int) -> Rows:
 
 def voting(tiny: Tiny, n: int) -> Rows:
     """Self-consistency against a greedy chain, where neither is near 0 or 1: products never seen, and long problems."""
-    products = [
-        product(Random(f"organism/product/{i}"), *factors(Random(f"organism/factors/{i}"), kept=True)) for i in range(n)
-    ]
-    sets: dict[str, Sequence[Problem]] = {
-        "products of two digits by two": products,
+    sets = {
+        "products of two digits by two": problems("products", (7,), n),
         "word problems of 6 steps": problems("word problems", (6,), n),
     }
     rows = []
     for name, asked in sets.items():
-        voted: Any = partial(self_consistency, n=16)
+        voted: Any = partial(self_consistency, n=16, stop=lossless)  # elects as all 16 would
         vote, greedy = right(tiny, asked, voted), right(tiny, asked, chain_of_thought)
         rows.append(difference(f"{name}: self-consistency (16) - greedy", vote, greedy, 0.05, p=0.01))
     return rows

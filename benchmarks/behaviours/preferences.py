@@ -64,7 +64,8 @@ def log_p(model: Transformer, tokenizer: Tokenizer, drawn: list[Drawn]) -> np.nd
 
 def measure(tiny: Tiny, n: int) -> Rows:
     train, held_out = preferred(tiny, 1000, 0), preferred(tiny, n, 10_000_000)
-    trained = Tiny.of(dpo(tiny.model, tiny.tokenizer, train), tiny.tokenizer)
+    # β and the term of SFT are what keeps a model of this size near itself: without, LOG.md has what becomes of it
+    trained = Tiny.of(dpo(tiny.model, tiny.tokenizer, train, beta=0.5, sft_weight=2.0), tiny.tokenizer)
     before = measured(tiny.model, tiny.model, tiny.tokenizer, held_out)
     after = measured(trained.model, tiny.model, tiny.tokenizer, held_out)
     low, high = wilson(after.accuracy, n)
