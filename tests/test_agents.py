@@ -72,36 +72,36 @@ SEARCHING = ["--folder", SAMPLES / "districts", "--search"]
 
 
 def test_research_looks_up_facts_and_cites_them(typed):
-    replies = acting("lookup[Lorn]", "lookup[Lorn beds]", "lookup[Vask beds]", "calculator[214 + 31]", "finish[245]")
-    question = "How many beds have Lorn and Vask together?"
+    replies = acting("lookup[Lorun]", "lookup[Lorun beds]", "lookup[Vask beds]", "calculator[214 + 31]", "finish[245]")
+    question = "How many beds have Lorun and Vask together?"
     code, said, _, script = typed("research_agent", [question, *LOOKING], replies)
-    assert (code, said) == (0, "245\n  (lorn.md:5) Lorn beds: 214\n  (vask.md:5) Vask beds: 31\n")
+    assert (code, said) == (0, "245\n  (lorun.md:5) Lorun beds: 214\n  (vask.md:5) Vask beds: 31\n")
     chat = [message.content for message in script.requests[-1].messages]
     assert chat[0].startswith("Use tools: calculator[expression], lookup[name]. End with finish[answer].")
     assert chat[1] == f"Question: {question}"
-    assert chat[3].startswith("Observation: no such entry; there is Lorn beds, Lorn wells")
+    assert chat[3].startswith("Observation: no such entry; there is Lorun beds, Lorun wells")
 
 
 def test_research_searches_and_checks_what_is_cited(typed):
-    replies = acting("search[beds Lorn]", "finish[Lorn has 214 beds (lorn.md:5).]")
-    code, said, _, _ = typed("research_agent", ["How many beds has Lorn?", *SEARCHING, "--json"], replies)
+    replies = acting("search[beds Lorun]", "finish[Lorun has 214 beds (lorun.md:5).]")
+    code, said, _, _ = typed("research_agent", ["How many beds has Lorun?", *SEARCHING, "--json"], replies)
     told = json.loads(said)
     assert code == 0
-    assert told["answer"] == "Lorn has 214 beds (lorn.md:5)."
-    assert told["citations"][0]["source"] == "lorn.md"
+    assert told["answer"] == "Lorun has 214 beds (lorun.md:5)."
+    assert told["citations"][0]["source"] == "lorun.md"
     assert "beds: 214" in told["citations"][0]["text"]
 
 
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        ("It has 9 beds (lorn.md:99).", "cites what it was not shown: lorn.md:99"),
+        ("It has 9 beds (lorun.md:99).", "cites what it was not shown: lorun.md:99"),
         ("Vask has 31 beds (vask.md:5).", "cites what it was not shown: vask.md:5"),  # there, and never seen
         ("It has 214 beds.", "it cites nothing"),
     ],
 )
 def test_an_answer_that_cites_nothing_it_was_shown_fails(typed, answer, told):
-    replies = acting("search[Lorn]", f"finish[{answer}]")
+    replies = acting("search[Lorun]", f"finish[{answer}]")
     code, said, error, _ = typed("research_agent", ["How many beds?", *SEARCHING], replies)
     assert code == 1
     assert answer in said
@@ -116,14 +116,14 @@ def test_no_answer_is_a_failure_with_its_reason(typed):
 def test_research_on_a_hosted_model_calls_its_tools_natively(typed, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "x")
     replies = [
-        Reply(calls=(ToolCall("c1", "search", {"query": "Lorn beds"}),), finish="calls"),
-        Reply(text="214 (lorn.md:5)"),
+        Reply(calls=(ToolCall("c1", "search", {"query": "Lorun beds"}),), finish="calls"),
+        Reply(text="214 (lorun.md:5)"),
     ]
     with FakeServer(Script(replies)) as server:
         arguments = ["Beds?", "--folder", SAMPLES / "districts", "--model", f"openai:m@{server.url}"]
         code, said, error, _ = typed("research_agent", arguments)
     assert code == 0, error
-    assert said.startswith("214 (lorn.md:5)\n  (lorn.md:5) Lorn: - beds: 214")
+    assert said.startswith("214 (lorun.md:5)\n  (lorun.md:5) Lorun: - beds: 214")
 
 
 # ---- data
@@ -134,7 +134,7 @@ TABLE = SAMPLES / "districts.csv"
 
 def test_the_analyst_looks_up_cells_and_plots_their_column(typed, tmp_path):
     plot = tmp_path / "beds.png"
-    replies = acting("lookup[Lorn beds]", "calculator[214 * 3]", "finish[642]")
+    replies = acting("lookup[Lorun beds]", "calculator[214 * 3]", "finish[642]")
     code, said, _, _ = typed("data_analyst", [TABLE, "q", "--cells", "--plot", plot], replies)
     assert (code, said) == (0, f"642\n  plot: {plot}\n")
     assert plot.read_bytes().startswith(b"\x89PNG")

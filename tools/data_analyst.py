@@ -1,10 +1,10 @@
 """Questions over a CSV, answered by SQL and Python, with a plot if wanted.
 
-    python tools/data_analyst.py tools/samples/districts.csv "How many beds has Lorn?" --plot beds.png
+    python tools/data_analyst.py tools/samples/districts.csv "How many beds has Lorun?" --plot beds.png
     python tools/data_analyst.py cases.csv "How did cases grow from week to week?" --model openai:NAME --plot weeks.png
 
 The model writes SELECTs (DuckDB, read only, this file only), Python (in the sandbox, without the file) and asks for a
-plot of a SELECT. The bundled model, which writes no SQL, looks up cells by name ("Lorn beds") and calculates; its plot
+plot of a SELECT. The bundled model, which writes no SQL, looks up cells by name ("Lorun beds") and calculates; its plot
 is of the columns that it looked at.
 """
 
@@ -104,7 +104,7 @@ def draw(to: Path, kind: str, xs: Sequence[str], ys: Sequence[float], title: str
 
 
 @app.command(
-    epilog='Example: `python tools/data_analyst.py tools/samples/districts.csv "How many beds has Lorn?" --plot x.png`'
+    epilog='Example: `python tools/data_analyst.py tools/samples/districts.csv "How many beds has Lorun?" --plot x.png`'
 )
 def analyse(
     file: Annotated[Path, typer.Argument(help="A CSV; for a model that writes SQL Parquet or JSONL too.")],

@@ -1,4 +1,4 @@
-"""Facts by name, such as "Lorn beds": what the bundled model, which reads no prose, can look up. Any model can."""
+"""Facts by name, such as "Lorun beds": what the bundled model, which reads no prose, can look up. Any model can."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Facts:
         """The tool that looks up a fact; a name that is none tells those that are near."""
 
         def lookup(name: str) -> str:
-            """What is known by a name, such as: Lorn beds."""
+            """What is known by a name, such as: Lorun beds."""
             fact = self.by_name.get(" ".join(name.split()).lower())
             if fact is None:
                 return self.near(name)

@@ -1,6 +1,6 @@
 """Questions over a folder of documents, answered with citations that are checked.
 
-    python tools/research_agent.py "How many beds has Lorn?" --folder tools/samples/districts
+    python tools/research_agent.py "How many beds has Lorun?" --folder tools/samples/districts
     python tools/research_agent.py "Which districts are short of nurses?" --folder handbook --model openai:NAME
 
 The agent searches the folder (BM25), and the model cites passages as (source:line). A citation counts if there is such
@@ -60,7 +60,7 @@ def by_lookup(question: str, folder: Path, model: Any, max_steps: int) -> tuple[
 
 
 @app.command(
-    epilog='Example: `python tools/research_agent.py "How many beds has Lorn?" --folder tools/samples/districts`'
+    epilog='Example: `python tools/research_agent.py "How many beds has Lorun?" --folder tools/samples/districts`'
 )
 def research(
     question: str,
