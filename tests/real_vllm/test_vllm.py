@@ -29,7 +29,7 @@ from promptlab.types import ToolSpec
 SMALL = {"dtype": "float32", "max_model_len": 1024, "enforce_eager": True, "kv_cache_memory_bytes": 64 << 20}
 SCHEMA = {
     "type": "object",
-    "properties": {"n": {"type": "integer"}, "kind": {"enum": ["a", "b"]}},
+    "properties": {"n": {"enum": [1, 20, 300]}, "kind": {"enum": ["a", "b"]}},  # an unbounded number may never end
     "required": ["n", "kind"],
     "additionalProperties": False,
 }
