@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from promptlab.compare.runner import compare
     from promptlab.learners.finetuned import finetuned
     from promptlab.learners.in_context import in_context
+    from promptlab.learners.optimized import optimized
     from promptlab.prompt import Prompt
     from promptlab.runners.mapping import amap
     from promptlab.runners.mapping import map as map
@@ -31,6 +32,7 @@ _LATER = {
     "in_context": "promptlab.learners",
     "map": "promptlab.runners.mapping",
     "model": "promptlab.backends",
+    "optimized": "promptlab.learners",
     "replay": "promptlab.backends.script",
 }
 
@@ -56,6 +58,7 @@ __all__ = [  # not `map`, as `import *` is not to hide the one of Python
     "gather",
     "in_context",
     "model",
+    "optimized",
     "replay",
     "run",
     "sample",

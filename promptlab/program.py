@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
     logprobs: bool
     tools: Sequence[Tool | ToolSpec | Callable[..., Any]]
     schema: Mapping[str, Any] | None
+    to: str
 
 
 class Exchange(NamedTuple):
@@ -76,11 +77,17 @@ class Calls(Effect[list[Message]]):
 
 @dataclass(frozen=True, slots=True)
 class Gather(Effect[list[Any]]):
-    """Programs to run together, until their results decide."""
+    """Programs to run together, until their results decide. `branches` stand in the place of (round, number)."""
 
     programs: tuple[Program[Any], ...]
     until: Until | None = field(default=None)
     at_once: int | None = None
+    branches: tuple[tuple[int, ...], ...] | None = None
+
+    def branches_from(self, branch: tuple[int, ...], round: int) -> list[tuple[int, ...]]:
+        """Where each program stands in the tree, under a program at `branch` in its so many-th effect."""
+        own = self.branches or [(round, i) for i in range(len(self.programs))]
+        return [(*branch, *each) for each in own]
 
 
 async def ask(prompt: Prompted, **options: Unpack[Options]) -> Reply:
@@ -126,11 +133,26 @@ async def call(calls: Iterable[ToolCall], tools: Iterable[Tool | Callable[..., A
 
 @overload
 def gather(
-    programs: Iterable[Program[T]], /, *, until: Until | None = None, at_once: int | None = None
+    programs: Iterable[Program[T]],
+    /,
+    *,
+    until: Until | None = None,
+    at_once: int | None = None,
+    branches: Iterable[tuple[int, ...]] | None = None,
 ) -> Program[list[T]]: ...
 @overload
-def gather(*programs: Program[T], until: Until | None = None, at_once: int | None = None) -> Program[list[T]]: ...
-def gather(*programs: Any, until: Until | None = None, at_once: int | None = None) -> Program[list[Any]]:
+def gather(
+    *programs: Program[T],
+    until: Until | None = None,
+    at_once: int | None = None,
+    branches: Iterable[tuple[int, ...]] | None = None,
+) -> Program[list[T]]: ...
+def gather(
+    *programs: Any,
+    until: Until | None = None,
+    at_once: int | None = None,
+    branches: Iterable[tuple[int, ...]] | None = None,
+) -> Program[list[Any]]:
     """Runs programs together; their results, in order. Takes one iterable of programs, or the programs themselves.
 
     `until` is asked about the results so far, in the programs' order and so independent of timing, beginning with
@@ -142,16 +164,27 @@ def gather(*programs: Any, until: Until | None = None, at_once: int | None = Non
 
     An exception of a program is raised here when it is that program's turn: those before it still finish, those
     after it are closed. So which of two failures is raised does not depend on timing either.
+
+    With `branches`, one for each program, a program's branch is that and not when and in which place it was gathered:
+    programs on one branch, here or in another gather of the same program, draw the same random numbers, as two prompts
+    should that are compared on one item. A first number below 0 keeps them apart from all others.
     """
     several = programs[0] if len(programs) == 1 and not iscoroutine(programs[0]) else programs
     # An iterable is read now: when this is awaited, the variables of a generator may have moved on.
-    made: Any = _gathered(as_programs(several), until, at_once)
+    read = as_programs(several)
+    own = None if branches is None else tuple(tuple(branch) for branch in branches)
+    if own is not None and len(own) != len(read):
+        discard(read)
+        raise SetupError(f"gather got {len(read)} programs and {len(own)} branches: it takes one for each.")
+    made: Any = _gathered(read, until, at_once, own)
     made.__qualname__ = "gather"  # what Python's own warnings call it
     return made  # type: ignore[no-any-return]
 
 
-async def _gathered(programs: tuple[Program[Any], ...], until: Until | None, at_once: int | None) -> list[Any]:
-    return await Gather(programs, until, at_once)
+async def _gathered(
+    programs: tuple[Program[Any], ...], until: Until | None, at_once: int | None, branches: Any
+) -> list[Any]:
+    return await Gather(programs, until, at_once, branches)
 
 
 async def attempt(program: Program[T]) -> T | ModelError:

@@ -28,8 +28,9 @@ class Prompt:
 
     `output` is a Literal of labels, `int`, `float`, `bool`, `str` or a pydantic model. An input is a string, or a
     mapping of field names to values, which is shown one field a line. Demonstrations are shown as earlier turns of the
-    chat. `says_format` puts into words what an answer looks like (which labels there are, a number, a schema); `rule`
-    is where in a reply the answer is looked for: after the last "the answer is" or in a box, else in all of it.
+    chat. `frame` is put before and after every input ("Text: ", " Label:"). `says_format` puts into words what an
+    answer looks like (which labels there are, a number, a schema); `rule` is where in a reply the answer is looked for:
+    after the last "the answer is" or in a box, else in all of it.
     """
 
     instruction: str = ""
@@ -37,6 +38,7 @@ class Prompt:
     shots: tuple[Example, ...] = ()
     says_format: bool = True
     rule: Rule = Rule()
+    frame: tuple[str, str] = ("", "")
 
     def __post_init__(self) -> None:
         known = self.output in (str, int, float, bool) or hasattr(self.output, "model_validate_json")
@@ -60,8 +62,13 @@ class Prompt:
         wanted = "\n".join(part for part in (self.instruction, self._format()) if part)
         chat = [Message("system", wanted)] if wanted else []
         for shot in self.shots:
-            chat += [Message("user", shown(shot.input)), Message("assistant", self._said(shot.target))]
-        return [*chat, Message("user", shown(question))]
+            chat += [Message("user", self.framed(shot.input)), Message("assistant", self._said(shot.target))]
+        return [*chat, Message("user", self.framed(question))]
+
+    def framed(self, question: str | Mapping[str, str]) -> str:
+        """An input as it is shown: within the frame."""
+        before, after = self.frame
+        return f"{before}{shown(question)}{after}"
 
     def parse(self, text: str, rule: Rule | None = None) -> Answer:
         """Read the answer from a reply, by the prompt's rule or another one.

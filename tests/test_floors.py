@@ -21,6 +21,7 @@ FLOORS = {
     "equality": 1,
     "prompt": 1,
     "rules": 1,
+    "splits": 1,
     "tool": 1,
     "task": 1,
     "strategies": 2,
@@ -38,7 +39,8 @@ FLOORS = {
     "testing": 4,
 }
 TALK_TO_EACH_OTHER = {0, 1, 4}  # on these floors; elsewhere a room knows only itself and the floors below
-ALLOWED = {("backends.tiny", "tiny"), ("compare", "learners")}  # a study takes learners
+# a study takes learners, and what an optimiser improves is a strategy's prompts
+ALLOWED = {("backends.tiny", "tiny"), ("compare", "learners"), ("optimizers", "strategies")}
 
 
 def imported(source: str) -> Iterator[tuple[int, str]]:

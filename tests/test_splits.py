@@ -12,9 +12,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from promptlab.compare.data.splits import clusters, label_budgets, split, text_key
 from promptlab.compare.data.tables import examples_from, read_table
 from promptlab.errors import DataError
+from promptlab.splits import clusters, label_budgets, split, text_key
 from promptlab.types import Example
 
 LABELLED = Path(__file__).parents[2] / "shared" / "data" / "labelled"
@@ -226,7 +226,7 @@ def test_what_cannot_be_split_is_an_error_that_says_why():
 
 def test_nothing_depends_on_the_hash_seed_of_the_process():
     program = (
-        "from promptlab.compare.data.splits import *; from promptlab.types import Example\n"
+        "from promptlab.splits import *; from promptlab.types import Example\n"
         "e = [Example(f't{i}', 'xyz'[i * i % 3], str(i), f'g{i % 17}') for i in range(99)]\n"
         "print([x.id for x in split(e).test], [x.id for x in label_budgets(e, [50])[50]])"
     )

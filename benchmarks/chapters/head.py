@@ -23,7 +23,7 @@ from behaviours.figures import likeliest, share
 from chapters.saying import Saying
 from chapters.shown import BLUE, GREY, ORANGE, Shown, bars, panels, smooth, stated
 from promptlab.backends.tiny import Tiny
-from promptlab.compare.data.splits import split
+from promptlab.splits import split
 from promptlab.compare.data.tables import examples_from, read_table
 from promptlab.tiny.head import Classifier, label_loss, train_head
 from promptlab.tiny.train import Batch, Recipe

@@ -10,10 +10,10 @@ from functools import cached_property
 from operator import index
 from typing import Any, NamedTuple, SupportsIndex
 
-from promptlab.compare.data.splits import clusters, label_budgets
 from promptlab.compare.stable import stable
 from promptlab.errors import SetupError
 from promptlab.learners.solver import Learner, about
+from promptlab.splits import clusters, label_budgets
 from promptlab.task import Task
 from promptlab.types import Example
 

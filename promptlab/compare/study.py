@@ -19,7 +19,6 @@ from promptlab.backends.wrappers.worst import usd_of
 from promptlab.backends.wrappers.wrapper import Inner, Replies, Wrapper
 from promptlab.compare.cells import read_lines
 from promptlab.compare.data.lint import lint
-from promptlab.compare.data.splits import clusters, split
 from promptlab.compare.data.tables import examples_from, read_table
 from promptlab.compare.failures import Failure, failures
 from promptlab.compare.runner import compare, files_changed, read_run
@@ -28,6 +27,7 @@ from promptlab.compare.telling import progress_bar, tell_afterwards, tell_before
 from promptlab.errors import PromptlabError, SetupError
 from promptlab.learners import arms_named, default_arms
 from promptlab.options import name_of
+from promptlab.splits import clusters, split
 from promptlab.task import Task
 from promptlab.types import Backend, Example, Request, Usage
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from promptlab.compare.cellfile import NOT_NOW
 from promptlab.compare.data.lint import Finding
-from promptlab.compare.data.splits import clusters
 from promptlab.compare.failures import Failure
+from promptlab.splits import clusters
 from promptlab.task import Task
 
 MOST_FAILURES = 5  # that are told one by one

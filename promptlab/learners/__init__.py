@@ -10,6 +10,7 @@ from promptlab.learners.baselines import Majority, TfidfLogistic
 from promptlab.learners.finetuned import chats_of, finetuned
 from promptlab.learners.in_context import in_context
 from promptlab.learners.nli import zero_shot_nli
+from promptlab.learners.optimized import optimized
 from promptlab.learners.solver import Learner, Solver
 from promptlab.runners import check_backend
 from promptlab.strategies import chain_of_thought, self_consistency
@@ -25,6 +26,7 @@ __all__ = [
     "default_arms",
     "finetuned",
     "in_context",
+    "optimized",
     "zero_shot_nli",
 ]
 

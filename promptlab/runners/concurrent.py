@@ -107,11 +107,12 @@ class Driver:
         tasks: list[asyncio.Task[Any]] = []
         try:
             prefix = Prefix(len(effect.programs), effect.until)
+            branches = effect.branches_from(node.branch, round)
             ahead = 0 if self.model.batched else prefix.n if effect.at_once is None else effect.at_once
             while not prefix.decided:
                 wanted = min(prefix.n, max(prefix.due, len(prefix.results) + ahead))
                 for i in range(len(tasks), wanted):
-                    child = Node(effect.programs[i], (*node.branch, round, i), root=node.root, name=node.name)
+                    child = Node(effect.programs[i], branches[i], root=node.root, name=node.name)
                     tasks.append(asyncio.create_task(self.live(child)))
                     tasks[i].add_done_callback(partial(_cancel_later, tasks, i))
                 prefix.add(await tasks[len(prefix.results)])

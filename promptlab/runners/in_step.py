@@ -16,9 +16,10 @@ from promptlab.types import Backend, Message, Request
 
 @dataclass(slots=True, eq=False)
 class Live(Node):
-    """A program in step: whose child it is, whose parent, and how it ended."""
+    """A program in step: whose child it is and which, whose parent, and how it ended."""
 
     parent: Live | None = None
+    place: int = 0
     family: Family | None = None
     ended: bool = False
     result: Any = None
@@ -118,7 +119,7 @@ class _Waves:
                     raise
                 node.ended, node.error = True, raised
                 if node.parent.family is not None:
-                    node.parent.family.close(node.branch[-1] + 1)
+                    node.parent.family.close(node.place + 1)
                 return
             outcome = self.happen(node, effect)
             if outcome is None:
@@ -139,9 +140,10 @@ class _Waves:
         if isinstance(effect, Calls):
             return self.call(effect), None
         assert isinstance(effect, Gather)
-        branches = [(*node.branch, round, i) for i in range(len(effect.programs))]
+        branches = effect.branches_from(node.branch, round)
         children = [
-            Live(p, branch, name=node.name, parent=node) for p, branch in zip(effect.programs, branches, strict=True)
+            Live(program, branch, name=node.name, parent=node, place=i)
+            for i, (program, branch) in enumerate(zip(effect.programs, branches, strict=True))
         ]
         try:
             node.family = Family(children, Prefix(len(children), effect.until))

@@ -36,7 +36,7 @@ async def chain_of_thought(question: str, prompt: Prompt = Prompt(), **options: 
     Pinned by: tests/test_strategies.py; benchmarks/replays/bbh.py
     """
     chat = prompt.render(question)
-    chat[-1] = Message("user", triggered(question))
+    chat[-1] = Message("user", triggered(prompt.framed(question)))
     reply = await ask(chat, **options)
     answer = conclusion(reply, prompt, replace(prompt.rule, required=True))
     return answer.but(trace=reply.text, shots=len(prompt.shots))

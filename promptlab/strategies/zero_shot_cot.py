@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from promptlab.program import ask
-from promptlab.prompt import Prompt, shown
+from promptlab.prompt import Prompt
 from promptlab.strategies.chain_of_thought import STEP_BY_STEP, conclusion
 from promptlab.types import Answer, Message
 
@@ -31,7 +31,7 @@ async def zero_shot_cot(
     Pinned by: tests/test_reasoning.py
     """
     chat = prompt.render(question)
-    chat[-1] = Message("user", f"{shown(question)}\n{trigger}")
+    chat[-1] = Message("user", f"{prompt.framed(question)}\n{trigger}")
     chain = await ask(chat, **options)
     chat += [chain.message, Message("user", answer_trigger(prompt))]
     reply = await ask(chat, **options)

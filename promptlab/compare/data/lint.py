@@ -16,7 +16,7 @@ from itertools import islice
 from statistics import median
 from typing import NamedTuple
 
-from promptlab.compare.data.splits import group_key, text_key
+from promptlab.splits import group_key, text_key
 from promptlab.types import Example
 
 

@@ -1,0 +1,33 @@
+"""Instructions that a model infers from examples, and variations of the best of them."""
+
+from __future__ import annotations
+
+from random import Random
+
+from promptlab.optimizers.candidate import Candidate
+from promptlab.optimizers.optimizer import optimizer
+from promptlab.optimizers.proposing import Wish, meta, pairs
+from promptlab.optimizers.search import Search
+
+
+@optimizer
+async def ape(search: Search, proposals: int = 30, demos: int = 5, rounds: int = 1, keep: int = 5) -> Candidate:
+    """Zhou et al. 2022 (arXiv 2211.01910), algorithm 1: forward generation, and with `rounds` > 1 its iterative form.
+
+    `proposals` instructions are inferred, each from `demos` examples of its own draw; the best are kept by a race. A
+    further round (section 3.3) asks for variations of the `keep` best. Differs: candidates are raced on common items
+    (theirs are scored on different random subsamples), and the winner has to beat the prompt it began with.
+    """
+    wishes = []
+    for i in range(proposals):
+        drawn = Random(search.rng_key("induce", i)).sample(search.feed, min(demos, len(search.feed)))
+        text = meta("induce", n=len(drawn), pairs=pairs(drawn))
+        wishes.append(Wish(text, search.seed, "induced", changes=False))
+    pool = [search.seed, *await search.propose(wishes)]
+    for round in range(rounds - 1):
+        best = await search.race(pool, keep=keep, of=rounds - round)
+        each = -(-proposals // (rounds * len(best)))
+        texts = [(meta("vary", instruction=b.slot().instruction), b) for b in best for _ in range(each)]
+        pool = [*best, *await search.propose([Wish(text, b, "varied") for text, b in texts])]
+    [winner] = await search.race([*pool, search.seed])
+    return winner

@@ -1,0 +1,65 @@
+"""What every optimiser is: a program that takes a prompt, labelled examples and a score, and gives a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Any, TypeAlias
+
+from promptlab.errors import BudgetExceeded, SetupError
+from promptlab.optimizers.candidate import Candidate
+from promptlab.optimizers.search import Over, Search
+from promptlab.program import Program
+from promptlab.task import exact
+
+Method: TypeAlias = Callable[..., Awaitable[Candidate]]  # (search, **its own options) -> the candidate to confirm
+Optimizer: TypeAlias = Callable[..., Program[Any]]
+TERMS = {name: each for name, each in signature(Search).parameters.items() if name != "method"}
+
+
+def optimizer(method: Method) -> Optimizer:
+    """An optimiser of a method that proposes and races candidates and returns the best.
+
+    The optimiser is `optimiser(prompt, examples, score=exact, **options)`: a program whose result is the prompt that
+    was found (a Tuned, with `found`), or the one given, with the reason, where none was shown to be better on fresh
+    examples. `prompt` may be a mapping of names to Prompts, for a program that has several. Options, besides the
+    method's own:
+
+    `solve(question, prompt)` is the program that answers (a strategy). `calls` is the most calls of all, the
+    proposer's among them; proposals are asked with `to="proposer"`, for `promptlab.backends.routed.Routed` to send to
+    another model. `alpha` is how often a prompt that is no better may replace the one there is, by the `test` "exact"
+    (one look at all fresh items) or "betting" (a look every ten, ending early). `shares` are those of the examples that
+    proposers read, that races are run on, and that the last comparison is made on. `repeats` asks each item so often,
+    where answers are sampled. `temperature` is the proposer's, `limits` what an instruction may be; `observe` is told
+    of every event as it happens. Raises SetupError for examples or calls that are too few for an honest comparison.
+    """
+    own = [each for each in signature(method).parameters.values() if each.name != "search"]
+
+    @wraps(method)
+    async def optimise(prompt: Any, examples: Sequence[Any], score: Any = exact, **options: Any) -> Any:
+        terms = {name: options.pop(name) for name in TERMS if name in options}
+        search = Search(method.__name__, prompt, examples, score, **terms)
+        try:
+            await search.opening()
+            best = await method(search, **options)
+            return await search.conclude(best)
+        except Over as over:
+            return search.as_it_is(str(over))
+        except BudgetExceeded as spent:
+            return search.as_it_is(f"the budget was spent before the search was done: {spent}")
+
+    def checked(*args: Any, **options: Any) -> Program[Any]:
+        if unknown := options.keys() - {*TERMS, *(each.name for each in own)}:
+            known = ", ".join(sorted({*TERMS, *(each.name for each in own)} - {"prompt", "examples", "score"}))
+            raise SetupError(f"{method.__name__} has no option {', '.join(sorted(unknown))}. Its options: {known}.")
+        return optimise(*args, **options)
+
+    checked = wraps(method)(checked)
+    del checked.__wrapped__  # or its signature would be taken for this one's
+    keywords = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in own]
+    given: Mapping[str, Parameter] = TERMS
+    checked.__signature__ = signature(Search).replace(  # type: ignore[attr-defined]
+        parameters=[*(each for name, each in given.items()), *keywords]
+    )
+    return checked

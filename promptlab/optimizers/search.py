@@ -1,0 +1,351 @@
+"""One run of an optimiser: what it may read, ask and spend, and how its winner is chosen. Methods only propose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from promptlab.errors import SetupError
+from promptlab.optimizers.acceptance import Test, Verdict, fewest, smallest_gain, verdict, wealth
+from promptlab.optimizers.candidate import Candidate, Prompts
+from promptlab.optimizers.proposing import Limits, Wish, proposed
+from promptlab.optimizers.sections import SHARES, Item, sections
+from promptlab.optimizers.table import Outcome, Score, Solve, Table
+from promptlab.program import attempt, gather
+from promptlab.prompt import Prompt
+from promptlab.strategies import zero_shot
+from promptlab.task import exact
+from promptlab.types import Example, Reply
+
+Event = dict[str, Any]
+FEWEST_CONFIRMED = 10  # items of the last comparison, below which a run is refused
+RESERVED = 0.4  # of the calls, at most, for the last comparison
+OPENING = 20  # items that the prompt is asked first: is there anything to win?
+LEAST = 4  # items on which a race asks every candidate at least
+TOO_MANY_FAILED = 0.2  # of a candidate's requests: it is not scored then
+BLOCK = 10  # items between two looks, where one may stop early
+
+
+class Over(Exception):
+    """The search ends here, and the prompt stays as it is: the reason."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found, and why that is to be believed.
+
+    `accepted` says whether `best` replaced the `seed`; `why` is the reason in words. `verdict` is that of the last
+    comparison (None: there was none), `raced` the winner's and the seed's mean scores in the race: chosen by, and so
+    flattered. `calls` are all calls, of which `proposals` were the proposer's; `rejected` counts proposals by the
+    reason they were not tried. `events` tell all of it in order.
+    """
+
+    method: str
+    seed: Candidate
+    best: Candidate
+    accepted: bool
+    why: str
+    verdict: Verdict | None
+    raced: tuple[float, float] | None
+    calls: int
+    proposals: int
+    candidates: tuple[Candidate, ...]
+    rejected: Mapping[str, int]
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True)
+class Tuned(Prompt):
+    """A prompt, and how it was found: `found`."""
+
+    found: Found | None = field(default=None, compare=False, repr=False)
+
+
+class TunedPrompts(dict[str, Prompt]):
+    """The prompts of a program by their names, and how they were found: `found`."""
+
+    found: Found
+
+
+class Search:
+    """See `promptlab.optimizers.optimizer` for what is given. What a method needs:
+
+    `seed` is the candidate to improve, `feed` the items that proposers may read, `rng_key(…)` seeds random numbers.
+    `score` asks candidates, `race` keeps the best of them, `ask` and `propose` ask the proposer. Each takes from
+    `calls` and raises Over where they are used up; what the last comparison takes is set aside.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        prompt: Prompts,
+        examples: Sequence[Example],
+        score: Score = exact,
+        *,
+        solve: Solve = zero_shot,
+        calls: int = 2_000,
+        seed: int = 0,
+        alpha: float = 0.05,
+        test: Test = "exact",
+        shares: tuple[float, float, float] = SHARES,
+        repeats: int = 1,
+        temperature: float | None = 0.9,
+        limits: Limits = Limits(),
+        observe: Callable[[Event], None] | None = None,
+    ) -> None:
+        self.method, self.seed = method, Candidate(prompt)
+        self.random_seed, self.alpha, self.test, self.temperature = seed, alpha, test, temperature
+        self.limits, self.observe = limits, observe
+        if not 0 < alpha < 1 or repeats < 1:
+            raise SetupError(f"alpha lies between 0 and 1 and repeats is 1 or more; got {alpha!r} and {repeats!r}.")
+        first = self.seed.slot()
+        if len(examples) * shares[2] < FEWEST_CONFIRMED or len(examples) < 3:
+            least = math.ceil(FEWEST_CONFIRMED / shares[2])
+            raise SetupError(
+                f"{len(examples)} labelled examples are too few to tell a better prompt from luck: bring {least} or "
+                f"more, of which {FEWEST_CONFIRMED} are kept for the last comparison."
+            )
+        self.sections = sections(examples, first, seed, shares)
+        self.table = Table(solve, score, repeats)
+        self.calls, self.spent, self.proposals, self.each = calls, 0, 0, 1
+        self.reserved = self._reserve(calls)
+        self.known: dict[str, Candidate] = {self.seed.key: self.seed}
+        self.rejected: dict[str, int] = {}
+        self.events: list[Event] = []
+        self.lap = 0
+        self.note("begun", method=method, seed=self.seed.key, prompts=self.seed.told, **self.plan())
+
+    # What there is to work with
+
+    @property
+    def feed(self) -> tuple[Item, ...]:
+        return self.sections.feed
+
+    @property
+    def left(self) -> int:
+        """Calls that may still be spent, without those of the last comparison."""
+        return self.calls - self.spent - self.reserved
+
+    def rng_key(self, *parts: object) -> str:
+        """A seed for random.Random that depends on nothing but the run's seed and these words."""
+        return "/".join(map(str, (self.random_seed, self.method, *parts)))
+
+    def note(self, kind: str, **told: Any) -> None:
+        """An event, kept and told to whoever observes."""
+        event = {"event": kind, "calls": self.spent, **told}
+        self.events.append(event)
+        if self.observe is not None:
+            self.observe(event)
+
+    def plan(self) -> dict[str, Any]:
+        """What can be said before anything is asked."""
+        confirmed = self._confirmed()
+        return {
+            "budget": self.calls,
+            "feed": len(self.feed),
+            "race": len(self.sections.race),
+            "confirm": confirmed,
+            "smallest_gain": smallest_gain(confirmed, self.alpha),
+        }
+
+    # Scoring
+
+    async def score(self, candidates: Sequence[Candidate], items: Sequence[Item]) -> list[list[Outcome]]:
+        """Each candidate's outcomes on the items, one a repeat; what is in the table is not asked again.
+
+        Raises Over where there are not enough calls left, before any is made.
+        """
+        wanted = self.table.missing(candidates, items)
+        if len(wanted) * self.each > self.left:
+            raise Over(f"the budget of {self.calls:,} calls was used up before the search was done")
+        await self._fill(wanted)
+        return [[o for item in items for o in self.table.outcomes(each, item)] for each in candidates]
+
+    async def _fill(self, wanted: Sequence[tuple[Candidate, Item, int]]) -> None:
+        fed = {item.number for item in self.feed}
+        outcomes = await self.table.fill(wanted, keep_steps=any(item.number in fed for _, item, _ in wanted))
+        self.spent += sum(outcome.calls for outcome in outcomes)
+        self.each = max([self.each, *(outcome.calls for outcome in outcomes)])
+        for (candidate, item, j), outcome in zip(wanted, outcomes, strict=True):
+            told = {"candidate": candidate.key, "item": item.number, "repeat": j, "score": outcome.score}
+            self.note("scored", **told, failed=outcome.failed, why=outcome.why)
+
+    async def opening(self) -> None:
+        """Asks the seed a few items. Raises Over where nothing can be won that could be shown."""
+        items = self.sections.in_order(self.random_seed, self.lap)[:OPENING]
+        await self.score([self.seed], items[:1])  # what an answer costs
+        self._afford()
+        await self.score([self.seed], items)
+        if self.table.failures(self.seed, items) == 1:
+            [first, *_] = self.table.outcomes(self.seed, items[0])
+            raise Over(f"none of the first {len(items)} requests was answered: {first.why}")
+        mean = self.table.mean(self.seed, items)
+        if 1 - mean < min(0.5 / len(items), smallest_gain(self._confirmed(), self.alpha)):
+            raise Over(f"the task is saturated: the prompt is right on all of the first {len(items)} items")
+
+    async def race(self, candidates: Iterable[Candidate], keep: int = 1, of: int = 1) -> list[Candidate]:
+        """The best `keep` of the candidates, best first, for 1/`of` of the calls that are left.
+
+        Sequential halving (Karnin et al. 2013, ICML 28(3):1238) on nested common items: all are asked the same items,
+        those who stay are asked more. Differs: a round draws no fresh items for those it keeps, but goes on where it
+        was, so that what was paid for counts. Equal means: the shorter prompt, then the one that was there earlier.
+        """
+        alive = list({each.key: each for each in candidates}.values())
+        age = {each.key: i for i, each in enumerate(alive)}
+        order, self.lap = self.sections.in_order(self.random_seed, self.lap), self.lap + 1
+        rounds = max(1, math.ceil(math.log2(max(len(alive), 1) / keep)))
+        budget, n = self.left // max(of, 1), 0
+        for round in range(rounds):
+            n = self._reach(alive, order, budget // (rounds - round))
+            if n == 0:
+                raise Over(self._too_few(len(alive)))
+            before = self.spent
+            await self.score(alive, order[:n])
+            budget -= self.spent - before
+            alive = [each for each in alive if self.table.failures(each, order[:n]) <= TOO_MANY_FAILED] or alive
+            alive.sort(key=lambda each: (-self.table.mean(each, order[:n]), each.length, age[each.key]))
+            told = {each.key: round_(self.table.mean(each, order[:n])) for each in alive}
+            self.note("raced", lap=self.lap, items=n, means=told)
+            alive = alive[: max(keep, math.ceil(len(alive) / 2))] if round < rounds - 1 else alive[:keep]
+        if self.table.mean(alive[0], order[:n]) == 0 and n >= LEAST * 2:
+            raise Over(f"the task is out of reach: none of the prompts scored anything on {n} items")
+        return alive
+
+    def _reach(self, alive: Sequence[Candidate], order: Sequence[Item], budget: int) -> int:
+        """How many of the items in order all can be asked for so much; 0 where it is not even LEAST of them."""
+        n, cost = 0, 0
+        for item in order:
+            cost += len(self.table.missing(alive, [item])) * self.each
+            if cost > max(budget, 0):
+                break
+            n += 1
+        return n if n >= min(LEAST, len(order)) else 0
+
+    # Proposing
+
+    async def ask(self, texts: Sequence[str], op: str) -> list[str | None]:
+        """What the proposer says to each text, all asked in one wave; None where it did not answer."""
+        if len(texts) > self.left:
+            raise Over(f"the budget of {self.calls:,} calls was used up before the search was done")
+        options = {} if self.temperature is None else {"temperature": self.temperature}
+        replies = await gather(attempt(ask_proposer(text, self.limits, options)) for text in texts)
+        self.spent += len(texts)
+        self.proposals += len(texts)
+        failed = [str(reply) for reply in replies if not isinstance(reply, Reply)]
+        self.note("asked", op=op, n=len(texts), failed=failed)
+        for _ in failed:
+            self.reject("the proposer did not answer")
+        return [reply.text if isinstance(reply, Reply) else None for reply in replies]
+
+    async def propose(self, wishes: Sequence[Wish]) -> list[Candidate]:
+        """The new candidates that come of asking the proposer: read, checked and unlike any there is."""
+        return await proposed(self, wishes)
+
+    def add(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+        """Those of the candidates that are not known yet; from now on they are."""
+        new = []
+        for each in candidates:
+            if each.key in self.known:
+                self.reject("known already")
+                continue
+            self.known[each.key] = each
+            new.append(each)
+            self.note("proposed", candidate=each.key, op=each.op, parents=list(each.parents), prompts=each.told)
+        return new
+
+    def reject(self, why: str) -> None:
+        self.rejected[why] = self.rejected.get(why, 0) + 1
+
+    # The end
+
+    async def conclude(self, challenger: Candidate) -> Any:
+        """The challenger, if it beats the seed on items that nothing was chosen by; else the seed."""
+        if challenger.key == self.seed.key:
+            return self.as_it_is(f"none of {len(self.known) - 1} candidates did better in the race")
+        items, pair = self.sections.confirm[: self._confirmed()], (self.seed, challenger)
+        self.reserved = 0
+        for end in range(BLOCK, len(items) + BLOCK, BLOCK) if self.test == "betting" else [len(items)]:
+            await self.score(pair, items[:end])
+            found = verdict(self.table.differences(challenger, self.seed, items[:end]), self.alpha, self.test)
+            if self.test == "betting" and found.accepted:
+                break
+        self.note("confirmed", candidate=challenger.key, **found._asdict())
+        failed = max(self.table.failures(each, items) for each in pair)
+        told = f"{found.wins} items won and {found.losses} lost of {found.n} fresh ones (p = {found.p:.3g})"
+        if failed > TOO_MANY_FAILED:
+            return self._found(self.seed, False, f"{failed:.0%} of the last comparison's requests failed", found)
+        if not found.accepted:
+            return self._found(self.seed, False, f"the best candidate is not shown to be better: {told}", found)
+        return self._found(challenger, True, f"better on fresh items: {told}", found)
+
+    def as_it_is(self, why: str) -> Any:
+        """The prompt it began with, and why it stays."""
+        return self._found(self.seed, False, why, None)
+
+    def _found(self, best: Candidate, accepted: bool, why: str, confirmed: Verdict | None) -> Any:
+        challenger = best if accepted else None
+        raced = None
+        if challenger is not None:
+            race = self.sections.race
+            common = [i for i in race if all(self.table.outcomes(each, i) for each in (challenger, self.seed))]
+            raced = (self.table.mean(challenger, common), self.table.mean(self.seed, common)) if common else None
+        self.note("ended", best=best.key, accepted=accepted, why=why)
+        found = Found(
+            self.method,
+            self.seed,
+            best,
+            accepted,
+            why,
+            confirmed,
+            raced,
+            self.spent,
+            self.proposals,
+            tuple(self.known.values()),
+            dict(self.rejected),
+            tuple(self.events),
+        )
+        if isinstance(best.prompts, Prompt):
+            return Tuned(**{each.name: getattr(best.prompts, each.name) for each in fields(Prompt)}, found=found)
+        tuned = TunedPrompts(best.prompts)
+        tuned.found = found
+        return tuned
+
+    def _confirmed(self) -> int:
+        """Items of the last comparison: as many as the reserve pays for."""
+        return min(len(self.sections.confirm), self.reserved // (2 * self.each * self.table.repeats))
+
+    def _reserve(self, calls: int) -> int:
+        reserved = min(2 * len(self.sections.confirm) * self.each * self.table.repeats, int(RESERVED * calls))
+        least = 2 * FEWEST_CONFIRMED * self.each * self.table.repeats
+        if reserved < least:
+            enough = math.ceil(least / RESERVED)
+            raise SetupError(
+                f"{calls:,} calls are too few for an honest comparison: the last one alone asks the old and the new "
+                f"prompt {FEWEST_CONFIRMED} fresh items each. Give {enough:,} or more."
+            )
+        return reserved
+
+    def _afford(self) -> None:
+        """Now that it is known what an answer costs: is the budget still enough?"""
+        self.reserved = self._reserve(self.calls)
+
+    def _too_few(self, n: int) -> str:
+        return (
+            f"the {self.left:,} calls left do not suffice to ask {n} candidates {LEAST} items each; give "
+            f"{self.calls - self.left + n * LEAST * self.each:,} calls or more, or ask for fewer candidates"
+        )
+
+
+async def ask_proposer(text: str, limits: Limits, options: Mapping[str, Any]) -> Reply:
+    from promptlab.program import ask
+
+    return await ask(text, to="proposer", max_tokens=limits.reply_tokens, **options)
+
+
+def round_(x: float) -> float:
+    return round(x, 6)
+
+
+__all__ = ["Found", "Over", "Search", "Tuned", "TunedPrompts", "fewest", "wealth"]

@@ -1,0 +1,68 @@
+"""Who may read which examples: proposers one part, a race another, and the last comparison a third, fresh one.
+
+The test is not here at all: an optimiser is never given it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from promptlab.errors import DataError, SetupError
+from promptlab.prompt import Prompt
+from promptlab.splits import split
+from promptlab.types import Example
+
+SHARES = (0.25, 0.35, 0.40)  # feed, race, confirm
+
+
+@dataclass(frozen=True)
+class Item:
+    """An example by its number among those given, which is also the branch it is answered on."""
+
+    number: int
+    example: Example
+
+
+@dataclass(frozen=True)
+class Sections:
+    """Disjoint parts of the examples: no text or group of one is in another.
+
+    `feed` is what proposers may read and demonstrations come from; `race` gives scores only, again and again;
+    `confirm` is touched once, by the last two.
+    """
+
+    feed: tuple[Item, ...]
+    race: tuple[Item, ...]
+    confirm: tuple[Item, ...]
+
+    def in_order(self, seed: int, lap: int) -> list[Item]:
+        """The race's items as one lap goes through them: everyone in the same order, another one in another lap."""
+
+        def lot(item: Item) -> bytes:
+            return hashlib.sha256(f"{seed}/{lap}/{item.number}".encode()).digest()
+
+        return sorted(self.race, key=lot)
+
+
+def sections(
+    examples: Sequence[Example], prompt: Prompt, seed: int, shares: tuple[float, float, float] = SHARES
+) -> Sections:
+    """The examples in three, classes in proportion, by their texts and not by their order.
+
+    Raises SetupError for shares that do not make one, and for examples that cannot be told apart into three.
+    """
+    if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
+        raise SetupError(f"shares are those of feed, race and confirm, above 0 and 1 in all; got {shares!r}.")
+    # Free answers are no classes, of which each side should have some.
+    texts = [replace(e, id=str(i), target=e.target if prompt.labels else "") for i, e in enumerate(examples)]
+    try:
+        rest, confirm = split(texts, test_share=shares[2], seed=seed)
+        feed, race = split(rest, test_share=shares[1] / (shares[0] + shares[1]), seed=seed)
+    except DataError as error:
+        raise DataError(
+            f"{len(examples)} examples cannot be divided into what proposers read, what prompts are raced on and what "
+            f"the winner is confirmed on: {error}"
+        ) from error
+    return Sections(*(tuple(Item(int(e.id), examples[int(e.id)]) for e in side) for side in (feed, race, confirm)))

@@ -1,0 +1,128 @@
+"""What every candidate was worth on every item it was asked: paired, since all are asked alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from promptlab.errors import BudgetExceeded, ModelError, SetupError
+from promptlab.optimizers.candidate import Candidate, as_text
+from promptlab.optimizers.sections import Item
+from promptlab.program import Exchange, attempt, gather, traced
+from promptlab.types import Answer, Usage
+
+Solve = Callable[[Any, Any], Awaitable[Any]]  # (question, prompt or prompts) -> Answer, or its plain value
+Score = Callable[[Any, Any], Any]  # (answer's value, target) -> float in [0, 1], or (float, what was good or bad)
+EVALUATIONS = -1  # the first number of their branches: apart from all else that an optimiser asks
+
+
+class Step(NamedTuple):
+    """What one of a program's prompts was asked in the course of an answer, and what was replied."""
+
+    slot: str
+    asked: str
+    said: str
+
+
+class Outcome(NamedTuple):
+    """A candidate's answer to an item, and what it was worth.
+
+    `feedback` is what the score says beside its number, `why` the reason where there is no answer; `failed` tells a
+    request that was not answered from an answer that is wrong. `steps` are those of the program, for items of the feed.
+    """
+
+    score: float
+    value: Any = None
+    said: str = ""
+    feedback: str = ""
+    why: str | None = None
+    failed: bool = False
+    calls: int = 0
+    usage: Usage = Usage()
+    steps: tuple[Step, ...] = ()
+
+
+class Table:
+    """Scores by candidate, item and repeat. What is in it is never asked again, and never counted twice."""
+
+    def __init__(self, solve: Solve, score: Score, repeats: int = 1) -> None:
+        self.solve, self.score, self.repeats = solve, score, repeats
+        self.rows: dict[tuple[str, int, int], Outcome] = {}
+
+    def missing(self, candidates: Iterable[Candidate], items: Sequence[Item]) -> list[tuple[Candidate, Item, int]]:
+        """What is not in it yet, item by item, so that whoever is stopped halfway has compared like with like."""
+        once = {each.key: each for each in candidates}
+        grid = ((each, item, j) for item in items for each in once.values() for j in range(self.repeats))
+        return [(each, item, j) for each, item, j in grid if (each.key, item.number, j) not in self.rows]
+
+    async def fill(self, wanted: Sequence[tuple[Candidate, Item, int]], keep_steps: bool = False) -> list[Outcome]:
+        """Asks all of it in one wave. Candidates are asked an item on the same branch: with the same random numbers."""
+        outcomes = await gather(
+            (self._outcome(candidate, item, keep_steps) for candidate, item, _ in wanted),
+            branches=[(EVALUATIONS, item.number, j) for _, item, j in wanted],
+        )
+        for (candidate, item, j), outcome in zip(wanted, outcomes, strict=True):
+            self.rows[candidate.key, item.number, j] = outcome
+        return outcomes
+
+    def outcomes(self, candidate: Candidate, item: Item) -> list[Outcome]:
+        """One for each repeat; none where it was not asked."""
+        keys = ((candidate.key, item.number, j) for j in range(self.repeats))
+        return [self.rows[key] for key in keys if key in self.rows]
+
+    def on(self, candidate: Candidate, item: Item) -> float:
+        """The mean score of an item that was asked, over the repeats."""
+        outcomes = self.outcomes(candidate, item)
+        return math.fsum(outcome.score for outcome in outcomes) / len(outcomes)
+
+    def mean(self, candidate: Candidate, items: Iterable[Item]) -> float:
+        """The mean over those of the items that the candidate was asked; 0 if that is none."""
+        scores = [self.on(candidate, item) for item in items if (candidate.key, item.number, 0) in self.rows]
+        return math.fsum(scores) / len(scores) if scores else 0.0
+
+    def differences(self, challenger: Candidate, incumbent: Candidate, items: Iterable[Item]) -> list[float]:
+        """Challenger minus incumbent on each item that both were asked."""
+        both = [i for i in items if all((each.key, i.number, 0) in self.rows for each in (challenger, incumbent))]
+        return [self.on(challenger, item) - self.on(incumbent, item) for item in both]
+
+    def failures(self, candidate: Candidate, items: Iterable[Item]) -> float:
+        """The share of a candidate's requests on the items that nobody answered."""
+        asked = [outcome for item in items for outcome in self.outcomes(candidate, item)]
+        return sum(outcome.failed for outcome in asked) / len(asked) if asked else 0.0
+
+    async def _outcome(self, candidate: Candidate, item: Item, keep_steps: bool) -> Outcome:
+        answer, exchanges = await traced(attempt(self._answer(candidate, item)))
+        replies = [e.reply for e in exchanges if not isinstance(e.reply, ModelError)]
+        usage = sum((reply.usage for reply in replies), Usage(cost_usd=0.0))
+        if isinstance(answer, BudgetExceeded):
+            raise answer
+        if isinstance(answer, ModelError):
+            return Outcome(0.0, why=str(answer), failed=True, calls=len(exchanges), usage=usage)
+        said = answer.trace if isinstance(answer.trace, str) else answer.text or ""
+        score, feedback = self._scored(answer.value, item)
+        steps = steps_of(candidate, exchanges) if keep_steps else ()
+        return Outcome(score, answer.value, said, feedback, answer.why, False, len(exchanges), usage, steps)
+
+    async def _answer(self, candidate: Candidate, item: Item) -> Answer:
+        answer = await self.solve(item.example.input, candidate.prompts)
+        return answer if isinstance(answer, Answer) else Answer(answer, as_text(answer))
+
+    def _scored(self, value: Any, item: Item) -> tuple[float, str]:
+        given = self.score(value, item.example.target)
+        score, feedback = given if isinstance(given, tuple) else (given, "")
+        if not (isinstance(score, int | float) and 0 <= score <= 1):
+            raise SetupError(f"A score is a number from 0 to 1, or a pair of one and a text; got {given!r}.")
+        return float(score), str(feedback)
+
+
+def steps_of(candidate: Candidate, exchanges: Iterable[Exchange]) -> tuple[Step, ...]:
+    """Which prompt each exchange is of: the one whose words it begins with, the longest of several."""
+    heads = {slot: prompt.render("")[:-1] for slot, prompt in candidate.by_slot.items()}
+    steps = []
+    for request, reply in exchanges:
+        fits = [slot for slot, head in heads.items() if list(request.messages[: len(head)]) == head]
+        if fits and not isinstance(reply, ModelError):
+            slot = max(fits, key=lambda fit: len(heads[fit]))
+            steps.append(Step(slot, request.messages[-1].content, reply.text))
+    return tuple(steps)

@@ -1,0 +1,53 @@
+"""Optimisers through their door: a program of a prompt, examples and a score, on scripted and simulated models."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from promptlab import Example, Prompt, run
+from promptlab.errors import SetupError
+from promptlab.optimizers import ape
+from promptlab.testing import Script
+from promptlab.types import Request
+
+WORDS = "cough rash fever pond barn ice smoke home water red sun tree stone day night bed hand word light".split()
+
+
+def lists(n: int, seed: int = 0) -> list[Example]:
+    """Lists of three words, each with its second word as the target."""
+    rng = Random(seed)
+    drawn = dict.fromkeys(tuple(rng.sample(WORDS, 3)) for _ in range(2 * n))
+    return [Example(" ".join(words), words[1]) for words in list(drawn)[:n]]
+
+
+def obedient(request: Request) -> str:
+    """A model that gives the second word if it is told to, else the first; and infers what it is told in turn."""
+    if request.to == "proposer":
+        return f"Give the second word. ({request.branch[-1]})" if request.branch[-1] % 3 == 0 else "Say something."
+    told = request.messages[0].content
+    words = request.messages[-1].content.split()
+    return words[1] if "second" in told else words[0]
+
+
+def test_a_better_instruction_is_found_and_confirmed_on_fresh_examples():
+    found = run(ape(Prompt("Give a word."), lists(120), calls=600, proposals=6), Script(obedient))
+    assert "second" in found.instruction
+    assert found.found.accepted
+    assert found.found.verdict.wins == found.found.verdict.n
+    assert found.found.calls <= 600
+
+
+def test_a_prompt_that_nothing_beats_stays_with_the_reason():
+    found = run(ape(Prompt("Give a word."), lists(120), calls=600), Script(lambda r: "nothing new"))
+    assert found.instruction == "Give a word."
+    assert not found.found.accepted
+    assert "out of reach" in found.found.why
+
+
+def test_too_few_calls_or_examples_are_refused_with_the_smallest_that_is_enough():
+    with pytest.raises(SetupError, match="Give 50 or more"):
+        run(ape(Prompt("Give a word."), lists(120), calls=49), Script(obedient))
+    with pytest.raises(SetupError, match="bring 25 or"):
+        run(ape(Prompt("Give a word."), lists(24), calls=600), Script(obedient))
