@@ -2,10 +2,12 @@
 
 from promptlab.optimizers.ape import ape
 from promptlab.optimizers.optimizer import Optimizer
+from promptlab.optimizers.pool import pool
 
-__all__ = ["OPTIMIZERS", "ape"]
+__all__ = ["OPTIMIZERS", "ape", "pool"]
 
 # The methods of `promptlab optimize --method`.
 OPTIMIZERS: dict[str, Optimizer] = {
     "ape": ape,
+    "pool": pool,
 }

@@ -189,16 +189,20 @@ class Search:
         """The best `keep` of the candidates, best first, for 1/`of` of the calls that are left.
 
         Sequential halving (Karnin et al. 2013, ICML 28(3):1238) on nested common items: all are asked the same items,
-        those who stay are asked more. Differs: a round draws no fresh items for those it keeps, but goes on where it
-        was, so that what was paid for counts. Equal means: the shorter prompt, then the one that was there earlier.
+        those who stay are asked more, every round for as many calls. Differs: a round draws no fresh items for those it
+        keeps but goes on where it was, so that what was paid for counts, and it drops a third of them, not half, which
+        errs less often for as many calls (benchmarks/LOG.md). Equal means: the shorter prompt, then the one that was
+        there earlier.
         """
         alive = list({each.key: each for each in candidates}.values())
         age = {each.key: i for i, each in enumerate(alive)}
         order, self.lap = self.sections.in_order(self.random_seed, self.lap), self.lap + 1
-        rounds = max(1, math.ceil(math.log2(max(len(alive), 1) / keep)))
-        budget, n = self.left // max(of, 1), 0
-        for round in range(rounds):
-            n = self._reach(alive, order, budget // (rounds - round))
+        sizes = field_sizes(len(alive), keep)
+        at_least = LEAST * len(alive) * self.each * self.table.repeats
+        budget, n = max(self.left // max(of, 1), min(at_least, self.left)), 0
+        for round, after in enumerate(sizes):
+            share = budget // (len(sizes) - round)
+            n = max(n, self._reach(alive, order, share if round else min(budget, max(share, at_least))))
             if n == 0:
                 raise Over(self._too_few(len(alive)))
             before = self.spent
@@ -208,7 +212,7 @@ class Search:
             alive.sort(key=lambda each: (-self.table.mean(each, order[:n]), each.length, age[each.key]))
             told = {each.key: round_(self.table.mean(each, order[:n])) for each in alive}
             self.note("raced", lap=self.lap, items=n, means=told)
-            alive = alive[: max(keep, math.ceil(len(alive) / 2))] if round < rounds - 1 else alive[:keep]
+            alive = alive[:after]
         if self.table.mean(alive[0], order[:n]) == 0 and n >= LEAST * 2:
             raise Over(f"the task is out of reach: none of the prompts scored anything on {n} items")
         return alive
@@ -336,6 +340,15 @@ class Search:
             f"the {self.left:,} calls left do not suffice to ask {n} candidates {LEAST} items each; give "
             f"{self.calls - self.left + n * LEAST * self.each:,} calls or more, or ask for fewer candidates"
         )
+
+
+def field_sizes(n: int, keep: int) -> list[int]:
+    """How many of n candidates are left after each round of a race: two thirds, down to those to keep."""
+    sizes = []
+    while n > keep or not sizes:
+        n = max(keep, min(math.ceil(n * 2 / 3), n - 1))
+        sizes.append(n)
+    return sizes
 
 
 async def ask_proposer(text: str, limits: Limits, options: Mapping[str, Any]) -> Reply:
