@@ -23,8 +23,8 @@ from behaviours.figures import likeliest, share
 from chapters.saying import Saying
 from chapters.shown import BLUE, GREY, ORANGE, Shown, bars, panels, smooth, stated
 from promptlab.backends.tiny import Tiny
-from promptlab.splits import split
 from promptlab.compare.data.tables import examples_from, read_table
+from promptlab.splits import split
 from promptlab.tiny.head import Classifier, label_loss, train_head
 from promptlab.tiny.train import Batch, Recipe
 from promptlab.types import Example

@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 from harness import row
-from optimizing.worlds import World
 
+from optimizing.worlds import World
 from promptlab import run
 from promptlab.optimizers.candidate import Candidate
 from promptlab.optimizers.search import Search

@@ -189,19 +189,19 @@ class Search:
         """The best `keep` of the candidates, best first, for 1/`of` of the calls that are left.
 
         Sequential halving (Karnin et al. 2013, ICML 28(3):1238) on nested common items: all are asked the same items,
-        those who stay are asked more, every round for as many calls. Differs: a round draws no fresh items for those it
-        keeps but goes on where it was, so that what was paid for counts, and it drops a third of them, not half, which
-        errs less often for as many calls (benchmarks/LOG.md). Equal means: the shorter prompt, then the one that was
-        there earlier.
+        those who stay are asked more. Differs: a round draws no fresh items for those it keeps but goes on where it
+        was, so that what was paid for counts; it drops a third of them, not half, and its share of the calls grows with
+        the root of how many are left, where theirs are equal: that errs less often for as many calls
+        (benchmarks/LOG.md). Equal means: the shorter prompt, then the one that was there earlier.
         """
         alive = list({each.key: each for each in candidates}.values())
         age = {each.key: i for i, each in enumerate(alive)}
         order, self.lap = self.sections.in_order(self.random_seed, self.lap), self.lap + 1
-        sizes = field_sizes(len(alive), keep)
+        fields = fields_of(len(alive), keep)
         at_least = LEAST * len(alive) * self.each * self.table.repeats
         budget, n = max(self.left // max(of, 1), min(at_least, self.left)), 0
-        for round, after in enumerate(sizes):
-            share = budget // (len(sizes) - round)
+        for round, after in enumerate(fields[1:]):
+            share = int(budget * weight(fields[round]) / sum(map(weight, fields[round:-1])))
             n = max(n, self._reach(alive, order, share if round else min(budget, max(share, at_least))))
             if n == 0:
                 raise Over(self._too_few(len(alive)))
@@ -342,13 +342,17 @@ class Search:
         )
 
 
-def field_sizes(n: int, keep: int) -> list[int]:
-    """How many of n candidates are left after each round of a race: two thirds, down to those to keep."""
-    sizes = []
-    while n > keep or not sizes:
-        n = max(keep, min(math.ceil(n * 2 / 3), n - 1))
-        sizes.append(n)
-    return sizes
+def fields_of(n: int, keep: int) -> list[int]:
+    """How many of n candidates there are before each round of a race and after the last: always two thirds of before."""
+    fields = [n]
+    while fields[-1] > keep or len(fields) == 1:
+        fields.append(max(keep, min(math.ceil(fields[-1] * 2 / 3), fields[-1] - 1)))
+    return fields
+
+
+def weight(field: int) -> float:
+    """Of the calls of a race, how large a part a round of so many gets."""
+    return math.sqrt(field)
 
 
 async def ask_proposer(text: str, limits: Limits, options: Mapping[str, Any]) -> Reply:

@@ -14,7 +14,7 @@ from promptlab.prompt import Prompt
 from promptlab.splits import split
 from promptlab.types import Example
 
-SHARES = (0.25, 0.35, 0.40)  # feed, race, confirm
+SHARES = (0.20, 0.40, 0.40)  # feed, race, confirm
 
 
 @dataclass(frozen=True)
