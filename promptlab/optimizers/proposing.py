@@ -15,6 +15,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from promptlab.optimizers.candidate import ONLY, Candidate, as_text
+from promptlab.optimizers.tries import block, pair
 from promptlab.prompt import shown
 
 if TYPE_CHECKING:
@@ -175,5 +176,5 @@ def alike(a: Candidate, b: Candidate) -> bool:
 
 
 def pairs(items: Iterable[Item]) -> str:
-    """Examples as input and output, one after the other, for a proposer to read."""
-    return "\n".join(f"Input: {shown(item.example.input)}\nOutput: {as_text(item.example.target)}" for item in items)
+    """Examples as input and output, one after the other, for a proposer to read; long ones are cut."""
+    return block(map(pair, items))

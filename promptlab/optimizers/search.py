@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -30,6 +31,10 @@ BLOCK = 10  # items between two looks, where one may stop early
 
 class Over(Exception):
     """The search ends here, and the prompt stays as it is: the reason."""
+
+
+class Spent(Over):
+    """What comes next is more than the calls that are left; what was found so far may still be confirmed."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,7 @@ class Search:
         self.rejected: dict[str, int] = {}
         self.events: list[Event] = []
         self.lap = 0
+        self.stopped = ""  # why the method did not come to its end
         self.note("begun", method=method, seed=self.seed.key, prompts=self.seed.told, **self.plan())
 
     # What there is to work with
@@ -150,6 +156,15 @@ class Search:
             "smallest_gain": smallest_gain(confirmed, self.alpha),
         }
 
+    @contextmanager
+    def until_spent(self) -> Iterator[None]:
+        """In it, running out of calls is no end of the search: the method goes on below, with the best so far."""
+        try:
+            yield
+        except Spent as spent:
+            self.stopped = str(spent)
+            self.note("stopped", why=self.stopped)
+
     # Scoring
 
     async def score(self, candidates: Sequence[Candidate], items: Sequence[Item]) -> list[list[Outcome]]:
@@ -159,7 +174,7 @@ class Search:
         """
         wanted = self.table.missing(candidates, items)
         if len(wanted) * self.each > self.left:
-            raise Over(f"the budget of {self.calls:,} calls was used up before the search was done")
+            raise Spent(f"the budget of {self.calls:,} calls was used up before the search was done")
         await self._fill(wanted)
         return [[o for item in items for o in self.table.outcomes(each, item)] for each in candidates]
 
@@ -193,8 +208,11 @@ class Search:
         was, so that what was paid for counts; it drops a third of them, not half, and its share of the calls grows with
         the root of how many are left, where theirs are equal: that errs less often for as many calls
         (benchmarks/LOG.md). Equal means: the shorter prompt, then the one that was there earlier.
+        One candidate alone is not asked anything.
         """
         alive = list({each.key: each for each in candidates}.values())
+        if len(alive) == 1:  # nothing to choose from, and nothing to pay for
+            return alive
         age = {each.key: i for i, each in enumerate(alive)}
         order, self.lap = self.sections.in_order(self.random_seed, self.lap), self.lap + 1
         fields = fields_of(len(alive), keep)
@@ -204,7 +222,7 @@ class Search:
             share = int(budget * weight(fields[round]) / sum(map(weight, fields[round:-1])))
             n = max(n, self._reach(alive, order, share if round else min(budget, max(share, at_least))))
             if n == 0:
-                raise Over(self._too_few(len(alive)))
+                raise Spent(self._too_few(len(alive)))
             before = self.spent
             await self.score(alive, order[:n])
             budget -= self.spent - before
@@ -232,7 +250,7 @@ class Search:
     async def ask(self, texts: Sequence[str], op: str) -> list[str | None]:
         """What the proposer says to each text, all asked in one wave; None where it did not answer."""
         if len(texts) > self.left:
-            raise Over(f"the budget of {self.calls:,} calls was used up before the search was done")
+            raise Spent(f"the budget of {self.calls:,} calls was used up before the search was done")
         options = {} if self.temperature is None else {"temperature": self.temperature}
         replies = await gather(attempt(ask_proposer(text, self.limits, options)) for text in texts)
         self.spent += len(texts)
@@ -267,7 +285,7 @@ class Search:
     async def conclude(self, challenger: Candidate) -> Any:
         """The challenger, if it beats the seed on items that nothing was chosen by; else the seed."""
         if challenger.key == self.seed.key:
-            return self.as_it_is(f"none of {len(self.known) - 1} candidates did better in the race")
+            return self.as_it_is(self._nothing_better())
         items, pair = self.sections.confirm[: self._confirmed()], (self.seed, challenger)
         self.reserved = 0
         for end in range(BLOCK, len(items) + BLOCK, BLOCK) if self.test == "betting" else [len(items)]:
@@ -283,6 +301,17 @@ class Search:
         if not found.accepted:
             return self._found(self.seed, False, f"the best candidate is not shown to be better: {told}", found)
         return self._found(challenger, True, f"better on fresh items: {told}", found)
+
+    def _nothing_better(self) -> str:
+        scores = [outcome.score for outcome in self.table.rows.values()]
+        if not any(scores):
+            return f"the task is out of reach: none of the prompts scored anything on {len(scores)} questions"
+        if self.stopped:
+            return self.stopped
+        if len(self.known) == 1:
+            reasons = ", ".join(f"{why} ({n})" for why, n in self.rejected.items())
+            return f"nothing was proposed that could be tried: {reasons or 'there was nothing to learn from'}"
+        return f"none of {len(self.known) - 1} candidates did better in the race"
 
     def as_it_is(self, why: str) -> Any:
         """The prompt it began with, and why it stays."""
