@@ -71,8 +71,8 @@ def leaders(search: Search, pool: Sequence[Candidate]) -> list[tuple[Candidate, 
     Whoever leads only where another one does too is left out: the worst on average first, of equals the oldest.
     """
     items = common(search, pool)
-    best = {item: max(search.table.on(each, item) for each in pool) for item in items}
-    led = {each.key: {i.number for i in items if search.table.on(each, i) == best[i]} for each in pool}
+    best = {item.number: max(search.table.on(each, item) for each in pool) for item in items}
+    led = {each.key: {i.number for i in items if search.table.on(each, i) == best[i.number]} for each in pool}
     alive = list(pool)
     for each in sorted(pool, key=lambda each: search.table.mean(each, items)):
         others = set().union(*(led[other.key] for other in alive if other is not each))
@@ -86,8 +86,9 @@ async def mended(search: Search, pool: Sequence[Candidate], items: Sequence[Item
     able = [each for each, _ in leaders(search, pool)]
     for a, b in combinations(able, 2):
         child = joint(search, a, b)
-        if child is None or child.key in done or not search.add([child]):
+        if child is None or child.key in search.known:
             continue
+        search.add([child])
         done.add(child.key)
         await search.score([a, b, child], items)
         if search.table.mean(child, items) >= max(search.table.mean(each, items) for each in (a, b)):

@@ -1,4 +1,4 @@
-"""How candidates did on the feed, and what a proposer reads of it: cut by field, so that no text of theirs overflows."""
+"""How candidates did on the feed, and what a proposer reads of it: cut by field, so that no text overflows."""
 
 from __future__ import annotations
 
