@@ -64,7 +64,9 @@ async def edited(search: Search, shown: Sequence[tuple[Candidate, str]], slot: s
     texts = [meta("protegi_criticise", instruction=said(each, slot), failures=failures) for each, failures in shown]
     wishes = []
     for (parent, failures), criticism in zip(shown, await search.ask(texts, "criticised"), strict=True):
-        if criticism and criticism.strip():
+        if criticism is not None and not criticism.strip():
+            search.reject("a criticism is empty")
+        elif criticism is not None:
             told = {"instruction": said(parent, slot), "failures": failures, "criticism": cut(criticism, CRITICISM)}
             wishes.append(Wish(meta("protegi_correct", **told), parent, "corrected", slot))
     return await search.propose(wishes)

@@ -24,6 +24,7 @@ Event = dict[str, Any]
 FEWEST_CONFIRMED = 10  # items of the last comparison, below which a run is refused
 RESERVED = 0.4  # of the calls, at most, for the last comparison
 OPENING = 20  # items that the prompt is asked first: is there anything to win?
+TRIES = 8  # prompts that score nothing, before a task is called out of reach
 LEAST = 4  # items on which a race asks every candidate at least
 TOO_MANY_FAILED = 0.2  # of a candidate's requests: it is not scored then
 BLOCK = 10  # items between two looks, where one may stop early
@@ -231,7 +232,7 @@ class Search:
             told = {each.key: round_(self.table.mean(each, order[:n])) for each in alive}
             self.note("raced", lap=self.lap, items=n, means=told)
             alive = alive[:after]
-        if self.table.mean(alive[0], order[:n]) == 0 and n >= LEAST * 2:
+        if len(self.known) >= TRIES and n >= LEAST * 2 and self.table.mean(alive[0], order[:n]) == 0:
             raise Over(f"the task is out of reach: none of the prompts scored anything on {n} items")
         return alive
 
@@ -284,7 +285,7 @@ class Search:
 
     async def conclude(self, challenger: Candidate) -> Any:
         """The challenger, if it beats the seed on items that nothing was chosen by; else the seed."""
-        if challenger.key == self.seed.key:
+        if challenger.key == self.seed.key or not any(outcome.score for outcome in self.table.rows.values()):
             return self.as_it_is(self._nothing_better())
         items, pair = self.sections.confirm[: self._confirmed()], (self.seed, challenger)
         self.reserved = 0

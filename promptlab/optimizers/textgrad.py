@@ -19,7 +19,7 @@ ON_INPUT = re.compile(r"<input>\s*(.*?)\s*(?:</input>|$)", re.IGNORECASE | re.DO
 
 @optimizer
 async def textgrad(
-    search: Search, steps: int = 6, batch: int = 4, momentum: int = 0, constraints: Sequence[str] = ()
+    search: Search, steps: int = 12, batch: int = 4, momentum: int = 0, constraints: Sequence[str] = ()
 ) -> Candidate:
     """Yuksekgonul et al. 2024 (arXiv 2406.07496), sections 2 and 3: textual gradients through a multi-step program.
 
@@ -59,7 +59,9 @@ async def backward(search: Search, candidate: Candidate, wrong: Sequence[Try]) -
             at = len(chains[i]) - back
             criticism, about = parted(reply or "")
             on_input[i][at] = about or criticism or told
-            if criticism:
+            if reply is not None and not criticism:
+                search.reject("a criticism is empty")
+            elif criticism:
                 gradients.setdefault(chains[i][at].slot, []).append(f"- {criticism}")
     return gradients
 
@@ -74,11 +76,15 @@ def chain(candidate: Candidate, each: Try) -> list[Step]:
 
 
 def feedback_on(steps: Sequence[Step], at: int, on_input: Mapping[int, str], each: Try) -> str:
-    """Feedback on a step's output: that on the input of the next step which reads it, else that on the answer."""
-    said = steps[at].said.strip()
-    readers = [later for later in range(at + 1, len(steps)) if said and said in steps[later].asked]
-    if readers:
-        return on_input[readers[0]]
+    """Feedback on a step's output: that on the input of the next step which reads it, else that on the answer.
+
+    Where no later step reads it word for word, the next one of another prompt is taken to.
+    """
+    output, later = steps[at].said.strip(), range(at + 1, len(steps))
+    reading = [each for each in later if output and output in steps[each].asked]
+    others = [each for each in later if steps[each].slot != steps[at].slot]
+    for reader in (*reading, *others):
+        return on_input[reader]
     right = f"The answer is wrong. Right would be: {cut(as_text(each.item.example.target))}"
     remark = each.outcome.feedback or each.outcome.why
     return f"{right}\n{cut(remark)}" if remark else right
