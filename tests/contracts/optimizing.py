@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
 from promptlab import Example, Prompt, ask, run
-from promptlab.optimizers import OPTIMIZERS
+from promptlab.optimizers import OPTIMIZERS as ROWS
 from promptlab.testing import Script
 from promptlab.types import ModelError, Request
 
@@ -36,6 +37,9 @@ BAD = (
     "Write one word, lower case, no full stop.",
     "Take your time: the answer is among the inputs.",
 )
+
+NEEDED = {"pool": {"instructions": (*BAD[:5], GOOD[1])}}  # what a method of the table cannot do without
+OPTIMIZERS = {name: partial(optimizer, **NEEDED.get(name, {})) for name, optimizer in ROWS.items()}
 
 
 def lists(n: int, seed: int = 0, dress: Callable[[str], str] = str) -> list[Example]:
