@@ -10,7 +10,7 @@ import pytest
 
 from promptlab import Example, Prompt, ask, run
 from promptlab.errors import SetupError
-from promptlab.optimizers import evoprompt, gepa, opro, protegi, textgrad
+from promptlab.optimizers import copro, evoprompt, gepa, opro, protegi, textgrad
 from promptlab.optimizers.candidate import Candidate
 from promptlab.optimizers.gepa import joint, leaders
 from promptlab.optimizers.search import Search
@@ -248,3 +248,25 @@ def test_what_is_shown_is_cut_by_field():
     assert second.startswith("who: me ")
     assert len(block(["x" * 2_000] * 9)) <= SHOWN + 9
     assert fitting(["ab" * 100, "c"], most=50) == [cut("ab" * 100, 50)]
+
+
+def test_copro_also_looks_for_the_words_that_an_answer_follows_on():
+    number = iter(range(1_000))
+
+    def proposes(request: Request) -> str:
+        if "a few words" in told(request):
+            return ["<prompt>The second word:</prompt>", "x" * 70, "two\nlines", ""][next(number) % 4]
+        return f"<prompt>Name a {WORDS[next(number) % 20]} or a {WORDS[next(number) * 7 % 20]}.</prompt>"
+
+    def answers(request: Request) -> str:
+        question, *prefix = request.messages[-1].content.split("\n")
+        a, b, _ = question.split()
+        return b if prefix == ["The second word:"] or len(a) == 3 else a
+
+    model = script(proposes, answers)
+    found = run(copro(SEED, LISTS, calls=1_500), model).found
+    assert found.accepted
+    assert found.best.slot().frame == ("", "\nThe second word:")
+    assert found.rejected["it is no line of 60 characters"] == 2
+    assert found.rejected["it is empty"] >= 1
+    assert not asked(model, "Input:")

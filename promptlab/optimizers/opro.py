@@ -30,12 +30,11 @@ async def opro(
         await search.score(ranked, items)
         for step in range(steps):
             slot, best = slots[step % len(slots)], ranked[0]
-            wishes = [
-                Wish(improving(search, ranked[:history], items, slot, exemplars, step), best, "improved", slot)
-            ] * proposals
-            new = await search.propose(wishes)
+            shown = pairs(drawn(search, exemplars, "exemplars", step))
+            text = meta("opro_improve", history=ascending(search, ranked[:history], items, slot), pairs=shown)
+            new = await search.propose([Wish(text, best, "improved", slot)] * proposals)
             await search.score(new, items)
-            ranked = sorted([*ranked, *new], key=lambda each: (-search.table.mean(each, items), each.length))
+            ranked = by_score(search, [*ranked, *new], items)
             if search.table.mean(ranked[0], items) in (0, 1):
                 break
         ranked = await search.race([*ranked[:finalists], search.seed])
@@ -48,13 +47,15 @@ def sample_size(search: Search, candidates: int) -> int:
     return max(LEAST, each)
 
 
-def improving(
-    search: Search, best: Sequence[Candidate], items: Sequence[Item], slot: str, exemplars: int, step: int
-) -> str:
-    """The text that asks for a better instruction: what was tried, the best of it last, and a few examples."""
+def by_score(search: Search, candidates: Sequence[Candidate], items: Sequence[Item]) -> list[Candidate]:
+    """The best on the items first; of equals the shorter, then the older."""
+    return sorted(candidates, key=lambda each: (-search.table.mean(each, items), each.length))
+
+
+def ascending(search: Search, best: Sequence[Candidate], items: Sequence[Item], slot: str) -> str:
+    """Instructions with their scores, the best of them last: as many of the best as there is room for."""
     scores: dict[str, float] = {}
     for each in best:  # the best first; of those that say the same in this slot, the best counts
         scores.setdefault(cut(said(each, slot), 1_000), search.table.mean(each, items))
     tried = fitting(f"Instruction: {text}\nScore: {score * 100:.0f}" for text, score in scores.items())
-    shown = pairs(drawn(search, exemplars, "exemplars", step))
-    return meta("opro_improve", history="\n\n".join(reversed(tried)), pairs=shown)
+    return "\n\n".join(reversed(tried))

@@ -183,10 +183,10 @@ def test_where_all_candidates_are_equal_few_are_accepted():
         words = request.messages[-1].content.split()
         return words[lot(told(request), words) % 2]
 
-    runs, alpha = 20, 0.05
+    runs, alpha = 16, 0.05
     accepted = {
         name: sum(
-            run(optimizer(SEED, lists(100, seed), calls=500, alpha=alpha, seed=seed), world(luck)).found.accepted
+            run(optimizer(SEED, lists(80, seed), calls=300, alpha=alpha, seed=seed), world(luck)).found.accepted
             for seed in range(runs)
         )
         for name, optimizer in OPTIMIZERS.items()
