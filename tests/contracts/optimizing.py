@@ -118,7 +118,7 @@ def all_told(found: Any) -> dict[str, Any]:
 
 def everything(batched: bool = True) -> dict[str, Any]:
     """What every optimiser finds."""
-    found = {name: run(o(SEED, lists(80), calls=500, seed=3), world(batched=batched)) for name, o in OPTIMIZERS.items()}
+    found = {name: run(o(SEED, lists(80), calls=300, seed=3), world(batched=batched)) for name, o in OPTIMIZERS.items()}
     return {name: all_told(each.found) for name, each in found.items()}
 
 
