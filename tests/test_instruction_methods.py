@@ -43,6 +43,10 @@ def script(proposes: Callable[[Request], str], answers: Callable[[Request], str]
     return Script(lambda r: proposes(r) if r.to == "proposer" else answers(r))
 
 
+def lot(branch: tuple[int, ...]) -> str:
+    return WORDS[branch[-2] % 20] + WORDS[branch[-2] // 20 % 20]
+
+
 def asked(model: Script, holding: str = "") -> list[str]:
     return [told(r) for r in model.requests if r.to == "proposer" and holding in told(r)]
 
@@ -62,9 +66,18 @@ def test_protegi_criticises_groups_of_failures_and_edits_along_the_criticism():
     criticisms = [text for text in asked(model, "What is wrong") if "Write a better" not in text]
     assert len(criticisms) == 4
     assert all(text.count("Input:") == text.count("Right:") == text.count("Got:") == 3 for text in criticisms)
+    assert all(right != got for text in criticisms for right, got in re.findall(r"Right: (.*)\nGot: (.*)", text))
     assert len(asked(model, "Write a better")) == 4
+    assert len(asked(model, "Write a variation")) == 5 - 1  # of four edits, all the same, one is new
     assert len(found.candidates) <= 1 + 5
     assert {each.op for each in found.candidates} == {"seed", "corrected", "paraphrased"}
+
+
+def test_a_proposer_is_not_asked_more_than_is_paid_for():
+    model = script(lambda r: f"Say {lot(r.branch)}.")
+    found = run(opro(SEED, LISTS, calls=100, proposals=90), model).found
+    assert len(model.requests) == found.calls <= 60
+    assert "was used up" in found.why
 
 
 def test_opro_reads_what_was_tried_in_ascending_order_of_its_scores():

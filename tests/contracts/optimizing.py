@@ -14,6 +14,7 @@ from typing import Any
 
 from promptlab import Example, Prompt, ask, run
 from promptlab.optimizers import OPTIMIZERS as ROWS
+from promptlab.optimizers import evoprompt
 from promptlab.testing import Script
 from promptlab.types import ModelError, Request
 
@@ -40,6 +41,7 @@ BAD = (
 
 NEEDED = {"pool": {"instructions": (*BAD[:5], GOOD[1])}}  # what a method of the table cannot do without
 OPTIMIZERS = {name: partial(optimizer, **NEEDED.get(name, {})) for name, optimizer in ROWS.items()}
+OPTIMIZERS["evoprompt, de"] = partial(evoprompt, algorithm="de")
 
 
 def lists(n: int, seed: int = 0, dress: Callable[[str], str] = str) -> list[Example]:
