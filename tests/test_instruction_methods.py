@@ -55,19 +55,22 @@ def test_protegi_criticises_groups_of_failures_and_edits_along_the_criticism():
     def proposes(request: Request) -> str:
         if told(request).startswith("Write a variation"):
             return "Name any word you like."
-        if "Write a better instruction" not in told(request):
+        if len(request.messages) == 1:
             return f"It does not say that it is number {len(asked(model)) % 5 + 2} in the list."
-        assert "It does not say that it is number" in told(request)
+        criticised, criticism, wanted = (message.content for message in request.messages)
+        assert "What is wrong" in criticised
+        assert "It does not say that it is number" in criticism
+        assert "Write a better instruction" in wanted
         return "<prompt>Give the second word.</prompt>"
 
     model = script(proposes)
     found = run(protegi(SEED, LISTS, calls=1_000, expansions=5, errors=3, rounds=1), model).found
     assert found.accepted
-    criticisms = [text for text in asked(model, "What is wrong") if "Write a better" not in text]
+    criticisms = [told(r) for r in model.requests if r.to == "proposer" and len(r.messages) == 1 and "Got:" in told(r)]
     assert len(criticisms) == 4
     assert all(text.count("Input:") == text.count("Right:") == text.count("Got:") == 3 for text in criticisms)
     assert all(right != got for text in criticisms for right, got in re.findall(r"Right: (.*)\nGot: (.*)", text))
-    assert len(asked(model, "Write a better")) == 4
+    assert len(asked(model, "What is wrong")) == 4 + 4
     assert len(asked(model, "Write a variation")) == 5 - 1  # of four edits, all the same, one is new
     assert len(found.candidates) <= 1 + 5
     assert {each.op for each in found.candidates} == {"seed", "corrected", "paraphrased"}

@@ -11,6 +11,7 @@ from promptlab.optimizers.optimizer import optimizer
 from promptlab.optimizers.proposing import Wish, meta
 from promptlab.optimizers.search import Search
 from promptlab.optimizers.tries import Try, block, cut, drawn, failure, flawless, said, tried
+from promptlab.types import Message
 
 CRITICISM = 2_000  # characters of a criticism that are read
 
@@ -60,15 +61,15 @@ def group(search: Search, wrong: Sequence[Try], n: int, slot: str, *key: object)
 
 
 async def edited(search: Search, shown: Sequence[tuple[Candidate, str]], slot: str) -> list[Candidate]:
-    """One edit for each prompt and group of failures: first what is wrong, then what is better."""
+    """One edit for each prompt and group of failures: first what is wrong is asked, and then for what is better."""
     texts = [meta("protegi_criticise", instruction=said(each, slot), failures=failures) for each, failures in shown]
     wishes = []
-    for (parent, failures), criticism in zip(shown, await search.ask(texts, "criticised"), strict=True):
+    for (parent, _), text, criticism in zip(shown, texts, await search.ask(texts, "criticised"), strict=True):
         if criticism is not None and not criticism.strip():
             search.reject("a criticism is empty")
         elif criticism is not None:
-            told = {"instruction": said(parent, slot), "failures": failures, "criticism": cut(criticism, CRITICISM)}
-            wishes.append(Wish(meta("protegi_correct", **told), parent, "corrected", slot))
+            talk = (Message("user", text), Message("assistant", cut(criticism, CRITICISM)))
+            wishes.append(Wish(meta("protegi_correct"), parent, "corrected", slot, before=talk))
     return await search.propose(wishes)
 
 

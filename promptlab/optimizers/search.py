@@ -14,7 +14,7 @@ from promptlab.optimizers.candidate import Candidate, Prompts
 from promptlab.optimizers.proposing import Limits, Wish, proposed
 from promptlab.optimizers.sections import SHARES, Item, sections
 from promptlab.optimizers.table import Outcome, Score, Solve, Table
-from promptlab.program import attempt, gather
+from promptlab.program import Prompted, attempt, gather
 from promptlab.prompt import Prompt
 from promptlab.strategies import zero_shot
 from promptlab.task import exact
@@ -248,8 +248,8 @@ class Search:
 
     # Proposing
 
-    async def ask(self, texts: Sequence[str], op: str) -> list[str | None]:
-        """What the proposer says to each text, all asked in one wave; None where it did not answer."""
+    async def ask(self, texts: Sequence[Prompted], op: str) -> list[str | None]:
+        """What the proposer says to each text or chat, all asked in one wave; None where it did not answer."""
         if len(texts) > self.left:
             raise Spent(f"the budget of {self.calls:,} calls was used up before the search was done")
         options = {} if self.temperature is None else {"temperature": self.temperature}
@@ -385,7 +385,7 @@ def weight(field: int) -> float:
     return math.sqrt(field)
 
 
-async def ask_proposer(text: str, limits: Limits, options: Mapping[str, Any]) -> Reply:
+async def ask_proposer(text: Prompted, limits: Limits, options: Mapping[str, Any]) -> Reply:
     from promptlab.program import ask
 
     return await ask(text, to="proposer", max_tokens=limits.reply_tokens, **options)

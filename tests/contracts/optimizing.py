@@ -60,6 +60,11 @@ def told(request: Request) -> str:
     return request.messages[0].content
 
 
+def shown(request: Request) -> str:
+    """All that whoever answers can read."""
+    return "\n".join(message.content for message in request.messages)
+
+
 def follower(request: Request) -> str:
     """Answers with the middle word if the instruction asks for it, else with the first."""
     words = request.messages[-1].content.split()

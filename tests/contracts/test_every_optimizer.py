@@ -25,6 +25,7 @@ from optimizing import (
     of_two_minds,
     picked_and_written,
     proposer,
+    shown,
     told,
     world,
 )
@@ -135,7 +136,7 @@ def test_what_a_proposer_is_shown_is_bounded_however_long_the_examples_are(optim
     model = world(answers=lambda r: "so " * 2_000)
     long = lists(40, dress=lambda word: word * 800)
     run(optimizer(SEED, long, lambda value, target: (lot(value, target) % 2 / 2, "so " * 2_000), calls=150), model)
-    asked = [told(request) for request in model.requests if request.to == "proposer"]
+    asked = [shown(request) for request in model.requests if request.to == "proposer"]
     assert max(map(len, asked), default=0) < 20_000
 
 
@@ -145,7 +146,7 @@ def test_nothing_but_the_feed_is_shown_to_anyone(optimizer):
     found = run(optimizer(SEED, examples, calls=1_500, seed=5), model).found
     parts = sections(examples, SEED, 5)
     hidden = [item.example.input for item in (*parts.race, *parts.confirm)]
-    asked = [told(request) for request in model.requests if request.to == "proposer"]
+    asked = [shown(request) for request in model.requests if request.to == "proposer"]
     assert not [text for text in asked for words in hidden if words in text]
     shots = [shot.input for each in found.candidates for shot in each.slot().shots]
     assert not {*shots} & {*hidden}
