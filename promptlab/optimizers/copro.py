@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from promptlab.optimizers.candidate import Candidate
-from promptlab.optimizers.opro import ascending, by_score, sample_size
+from promptlab.optimizers.opro import ascending, by_score, sample_size, settled
 from promptlab.optimizers.optimizer import optimizer
 from promptlab.optimizers.proposing import Wish, instruction_in, meta, wrong_with
 from promptlab.optimizers.search import Search
@@ -38,9 +38,9 @@ async def copro(
                 new = await search.propose([Wish(text, best, "improved", slot)] * breadth)
                 await search.score(new, items)
                 ranked = by_score(search, [*ranked, *new], items)
-            if search.table.mean(ranked[0], items) in (0, 1):
+            if settled(search, ranked, items):
                 break
-        for slot in slots if search.table.mean(ranked[0], items) not in (0, 1) else ():
+        for slot in () if settled(search, ranked, items) else slots:
             new = await prefixed(search, ranked[0], slot, prefixes)
             await search.score(new, items)
             ranked = by_score(search, [*ranked, *new], items)

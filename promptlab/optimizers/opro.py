@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from promptlab.optimizers.candidate import Candidate
 from promptlab.optimizers.optimizer import optimizer
 from promptlab.optimizers.proposing import Wish, meta, pairs
-from promptlab.optimizers.search import LEAST, Search
+from promptlab.optimizers.search import LEAST, TRIES, Search
 from promptlab.optimizers.sections import Item
 from promptlab.optimizers.tries import cut, drawn, fitting, said
 
@@ -35,7 +35,7 @@ async def opro(
             new = await search.propose([Wish(text, best, "improved", slot)] * proposals)
             await search.score(new, items)
             ranked = by_score(search, [*ranked, *new], items)
-            if search.table.mean(ranked[0], items) in (0, 1):
+            if settled(search, ranked, items):
                 break
         ranked = await search.race([*ranked[:finalists], search.seed])
     return ranked[0]
@@ -50,6 +50,12 @@ def sample_size(search: Search, candidates: int) -> int:
 def by_score(search: Search, candidates: Sequence[Candidate], items: Sequence[Item]) -> list[Candidate]:
     """The best on the items first; of equals the shorter, then the older."""
     return sorted(candidates, key=lambda each: (-search.table.mean(each, items), each.length))
+
+
+def settled(search: Search, ranked: Sequence[Candidate], items: Sequence[Item]) -> bool:
+    """Whether scores have nothing more to tell: the best is right on all the items, or many are on none."""
+    best = search.table.mean(ranked[0], items)
+    return best == 1 or (best == 0 and len(ranked) > 2 * TRIES)
 
 
 def ascending(search: Search, best: Sequence[Candidate], items: Sequence[Item], slot: str) -> str:

@@ -181,12 +181,16 @@ class Search:
 
     async def _fill(self, wanted: Sequence[tuple[Candidate, Item, int]]) -> None:
         fed = {item.number for item in self.feed}
-        outcomes = await self.table.fill(wanted, keep_steps=any(item.number in fed for _, item, _ in wanted))
-        self.spent += sum(outcome.calls for outcome in outcomes)
+        outcomes = await self.table.fill(wanted, self._take, any(item.number in fed for _, item, _ in wanted))
         self.each = max([self.each, *(outcome.calls for outcome in outcomes)])
         for (candidate, item, j), outcome in zip(wanted, outcomes, strict=True):
             told = {"candidate": candidate.key, "item": item.number, "repeat": j, "score": outcome.score}
             self.note("scored", **told, failed=outcome.failed, why=outcome.why)
+
+    def _take(self, calls: int) -> None:
+        if calls > self.left:  # a program asks more than it ever did
+            raise Spent(f"the budget of {self.calls:,} calls was used up before the search was done")
+        self.spent += calls
 
     async def opening(self) -> None:
         """Asks the seed a few items. Raises Over where nothing can be won that could be shown."""

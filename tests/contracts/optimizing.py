@@ -12,7 +12,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from promptlab import Example, Prompt, ask, run
+from promptlab import Example, Prompt, ask, gather, run
 from promptlab.optimizers import OPTIMIZERS as ROWS
 from promptlab.optimizers import evoprompt
 from promptlab.testing import Script
@@ -86,9 +86,9 @@ def world(
     return Script(lambda r: proposes(r) if r.to == "proposer" else answers(r), batched=batched)
 
 
-async def in_two_steps(question: Any, prompt: Any) -> Any:
-    """A program of two calls, of which the second counts."""
-    await ask(prompt.render(question))
+async def in_some_steps(question: Any, prompt: Any) -> Any:
+    """A program of two calls, and for some questions of five, in two waves; the last one counts."""
+    await gather(ask(prompt.render(question)) for _ in range(1 if lot(question) % 9 else 4))
     reply = await ask(prompt.render(question))
     return prompt.parse(reply.text)
 

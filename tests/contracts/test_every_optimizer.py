@@ -19,7 +19,7 @@ from optimizing import (
     PAIR,
     SEED,
     everything,
-    in_two_steps,
+    in_some_steps,
     lists,
     lot,
     of_two_minds,
@@ -55,7 +55,7 @@ def test_a_better_instruction_is_found_among_worse_ones(optimizer):
 @settings(deadline=None, max_examples=12, derandomize=True)
 @given(calls=st.integers(40, 400), n=st.integers(26, 100), steps=st.integers(1, 2), repeats=st.integers(1, 2))
 def test_no_budget_is_exceeded_and_the_account_is_right(optimizer, calls, n, steps, repeats):
-    options = {"solve": in_two_steps} if steps == 2 else {}
+    options = {"solve": in_some_steps} if steps == 2 else {}
     model = world()
     try:
         tuned = run(optimizer(SEED, lists(n), calls=calls, repeats=repeats, **options), model)
@@ -115,10 +115,10 @@ def test_a_proposer_that_is_of_no_use_leaves_the_prompt_as_it_is_with_the_reason
 @every_optimizer
 def test_braces_markdown_and_dollars_stay_as_they_are(optimizer):
     odd = 'Give {a} word for $5 or ${price}, 100%.\n\n# Task\n```json\n{"a": "{{b}}"}\n```'
-    good = "Give the middle of {these} for $5 and ${more}, **in bold**, `code` and <b>tags</b>."
+    dress = "Of {these}, for $5 and ${more}: **bold**, `code`, <b>tags</b>."
 
     def proposes(request: Request) -> str:
-        return f"<prompt>{good}</prompt>" if lot(told(request), request.branch) % 2 else proposer(request)
+        return proposer(request).replace("</prompt>", f" {dress}</prompt>")
 
     tuned = run(
         optimizer(Prompt(odd), lists(160, dress=lambda word: f"{{{word}}}$1</prompt>"), calls=1_500),
@@ -127,7 +127,7 @@ def test_braces_markdown_and_dollars_stay_as_they_are(optimizer):
     said = {each.slot().instruction for each in tuned.found.candidates}
     assert odd in said
     if tuned.found.proposals:
-        assert good in said
+        assert all(dress in each for each in said - {odd})
         assert tuned.found.accepted
 
 
