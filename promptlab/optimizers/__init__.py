@@ -1,13 +1,25 @@
 """Prompt optimisers over one core. A new one is a file and a row of this table."""
 
 from promptlab.optimizers.ape import ape
+from promptlab.optimizers.copro import copro
+from promptlab.optimizers.evoprompt import evoprompt
+from promptlab.optimizers.gepa import gepa
+from promptlab.optimizers.opro import opro
 from promptlab.optimizers.optimizer import Optimizer
 from promptlab.optimizers.pool import pool
+from promptlab.optimizers.protegi import protegi
+from promptlab.optimizers.textgrad import textgrad
 
-__all__ = ["OPTIMIZERS", "ape", "pool"]
+__all__ = ["OPTIMIZERS", "ape", "copro", "evoprompt", "gepa", "opro", "pool", "protegi", "textgrad"]
 
 # The methods of `promptlab optimize --method`.
 OPTIMIZERS: dict[str, Optimizer] = {
     "ape": ape,
+    "protegi": protegi,
+    "opro": opro,
+    "copro": copro,
+    "textgrad": textgrad,
+    "gepa": gepa,
+    "evoprompt": evoprompt,
     "pool": pool,
 }

@@ -15,7 +15,9 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from promptlab.optimizers.candidate import ONLY, Candidate, as_text
+from promptlab.optimizers.tries import block, pair
 from promptlab.prompt import shown
+from promptlab.types import Message
 
 if TYPE_CHECKING:
     from promptlab.optimizers.search import Search
@@ -43,7 +45,7 @@ class Wish:
     """One thing asked of the proposer: a text, and whose instruction the reply stands in for.
 
     `parents` are those that the new candidate comes from, `base` alone if there are none. `changes` False lets the
-    reply say again what `base` says: it was not shown to the proposer.
+    reply say again what `base` says: it was not shown to the proposer. `before` is a talk that the text goes on with.
     """
 
     text: str
@@ -52,6 +54,7 @@ class Wish:
     slot: str = ONLY
     parents: tuple[Candidate, ...] = ()
     changes: bool = True
+    before: tuple[Message, ...] = ()
 
 
 def meta(name: str, **given: object) -> str:
@@ -67,7 +70,9 @@ async def proposed(search: Search, wishes: Sequence[Wish]) -> list[Candidate]:
     for again in (False, True):
         if not todo or (again and len(todo) > search.left):
             break
-        replies = await search.ask([wish.text + (REPAIR if again else "") for _, wish in todo], wishes[todo[0][0]].op)
+        texts = [wish.text + (REPAIR if again else "") for _, wish in todo]
+        chats = [(*wish.before, Message("user", text)) for text, (_, wish) in zip(texts, todo, strict=True)]
+        replies = await search.ask(chats, wishes[todo[0][0]].op)
         unread = []
         for (i, wish), reply in zip(todo, replies, strict=True):
             said = None if reply is None else instruction_in(reply)
@@ -175,5 +180,5 @@ def alike(a: Candidate, b: Candidate) -> bool:
 
 
 def pairs(items: Iterable[Item]) -> str:
-    """Examples as input and output, one after the other, for a proposer to read."""
-    return "\n".join(f"Input: {shown(item.example.input)}\nOutput: {as_text(item.example.target)}" for item in items)
+    """Examples as input and output, one after the other, for a proposer to read; long ones are cut."""
+    return block(map(pair, items))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -13,7 +14,7 @@ from promptlab.optimizers.candidate import Candidate, Prompts
 from promptlab.optimizers.proposing import Limits, Wish, proposed
 from promptlab.optimizers.sections import SHARES, Item, sections
 from promptlab.optimizers.table import Outcome, Score, Solve, Table
-from promptlab.program import attempt, gather
+from promptlab.program import Prompted, attempt, gather
 from promptlab.prompt import Prompt
 from promptlab.strategies import zero_shot
 from promptlab.task import exact
@@ -23,6 +24,7 @@ Event = dict[str, Any]
 FEWEST_CONFIRMED = 10  # items of the last comparison, below which a run is refused
 RESERVED = 0.4  # of the calls, at most, for the last comparison
 OPENING = 20  # items that the prompt is asked first: is there anything to win?
+TRIES = 8  # prompts that score nothing, before a task is called out of reach
 LEAST = 4  # items on which a race asks every candidate at least
 TOO_MANY_FAILED = 0.2  # of a candidate's requests: it is not scored then
 BLOCK = 10  # items between two looks, where one may stop early
@@ -30,6 +32,10 @@ BLOCK = 10  # items between two looks, where one may stop early
 
 class Over(Exception):
     """The search ends here, and the prompt stays as it is: the reason."""
+
+
+class Spent(Over):
+    """What comes next is more than the calls that are left; what was found so far may still be confirmed."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,7 @@ class Search:
         self.rejected: dict[str, int] = {}
         self.events: list[Event] = []
         self.lap = 0
+        self.stopped = ""  # why the method did not come to its end
         self.note("begun", method=method, seed=self.seed.key, prompts=self.seed.told, **self.plan())
 
     # What there is to work with
@@ -150,6 +157,15 @@ class Search:
             "smallest_gain": smallest_gain(confirmed, self.alpha),
         }
 
+    @contextmanager
+    def until_spent(self) -> Iterator[None]:
+        """In it, running out of calls is no end of the search: the method goes on below, with the best so far."""
+        try:
+            yield
+        except Spent as spent:
+            self.stopped = str(spent)
+            self.note("stopped", why=self.stopped)
+
     # Scoring
 
     async def score(self, candidates: Sequence[Candidate], items: Sequence[Item]) -> list[list[Outcome]]:
@@ -159,18 +175,22 @@ class Search:
         """
         wanted = self.table.missing(candidates, items)
         if len(wanted) * self.each > self.left:
-            raise Over(f"the budget of {self.calls:,} calls was used up before the search was done")
+            raise Spent(f"the budget of {self.calls:,} calls was used up before the search was done")
         await self._fill(wanted)
         return [[o for item in items for o in self.table.outcomes(each, item)] for each in candidates]
 
     async def _fill(self, wanted: Sequence[tuple[Candidate, Item, int]]) -> None:
         fed = {item.number for item in self.feed}
-        outcomes = await self.table.fill(wanted, keep_steps=any(item.number in fed for _, item, _ in wanted))
-        self.spent += sum(outcome.calls for outcome in outcomes)
+        outcomes = await self.table.fill(wanted, self._take, any(item.number in fed for _, item, _ in wanted))
         self.each = max([self.each, *(outcome.calls for outcome in outcomes)])
         for (candidate, item, j), outcome in zip(wanted, outcomes, strict=True):
             told = {"candidate": candidate.key, "item": item.number, "repeat": j, "score": outcome.score}
             self.note("scored", **told, failed=outcome.failed, why=outcome.why)
+
+    def _take(self, calls: int) -> None:
+        if calls > self.left:  # a program asks more than it ever did
+            raise Spent(f"the budget of {self.calls:,} calls was used up before the search was done")
+        self.spent += calls
 
     async def opening(self) -> None:
         """Asks the seed a few items. Raises Over where nothing can be won that could be shown."""
@@ -193,8 +213,11 @@ class Search:
         was, so that what was paid for counts; it drops a third of them, not half, and its share of the calls grows with
         the root of how many are left, where theirs are equal: that errs less often for as many calls
         (benchmarks/LOG.md). Equal means: the shorter prompt, then the one that was there earlier.
+        One candidate alone is not asked anything.
         """
         alive = list({each.key: each for each in candidates}.values())
+        if len(alive) == 1:  # nothing to choose from, and nothing to pay for
+            return alive
         age = {each.key: i for i, each in enumerate(alive)}
         order, self.lap = self.sections.in_order(self.random_seed, self.lap), self.lap + 1
         fields = fields_of(len(alive), keep)
@@ -204,7 +227,7 @@ class Search:
             share = int(budget * weight(fields[round]) / sum(map(weight, fields[round:-1])))
             n = max(n, self._reach(alive, order, share if round else min(budget, max(share, at_least))))
             if n == 0:
-                raise Over(self._too_few(len(alive)))
+                raise Spent(self._too_few(len(alive)))
             before = self.spent
             await self.score(alive, order[:n])
             budget -= self.spent - before
@@ -213,7 +236,7 @@ class Search:
             told = {each.key: round_(self.table.mean(each, order[:n])) for each in alive}
             self.note("raced", lap=self.lap, items=n, means=told)
             alive = alive[:after]
-        if self.table.mean(alive[0], order[:n]) == 0 and n >= LEAST * 2:
+        if len(self.known) >= TRIES and n >= LEAST * 2 and self.table.mean(alive[0], order[:n]) == 0:
             raise Over(f"the task is out of reach: none of the prompts scored anything on {n} items")
         return alive
 
@@ -229,10 +252,10 @@ class Search:
 
     # Proposing
 
-    async def ask(self, texts: Sequence[str], op: str) -> list[str | None]:
-        """What the proposer says to each text, all asked in one wave; None where it did not answer."""
+    async def ask(self, texts: Sequence[Prompted], op: str) -> list[str | None]:
+        """What the proposer says to each text or chat, all asked in one wave; None where it did not answer."""
         if len(texts) > self.left:
-            raise Over(f"the budget of {self.calls:,} calls was used up before the search was done")
+            raise Spent(f"the budget of {self.calls:,} calls was used up before the search was done")
         options = {} if self.temperature is None else {"temperature": self.temperature}
         replies = await gather(attempt(ask_proposer(text, self.limits, options)) for text in texts)
         self.spent += len(texts)
@@ -266,8 +289,8 @@ class Search:
 
     async def conclude(self, challenger: Candidate) -> Any:
         """The challenger, if it beats the seed on items that nothing was chosen by; else the seed."""
-        if challenger.key == self.seed.key:
-            return self.as_it_is(f"none of {len(self.known) - 1} candidates did better in the race")
+        if challenger.key == self.seed.key or not any(outcome.score for outcome in self.table.rows.values()):
+            return self.as_it_is(self._nothing_better())
         items, pair = self.sections.confirm[: self._confirmed()], (self.seed, challenger)
         self.reserved = 0
         for end in range(BLOCK, len(items) + BLOCK, BLOCK) if self.test == "betting" else [len(items)]:
@@ -283,6 +306,17 @@ class Search:
         if not found.accepted:
             return self._found(self.seed, False, f"the best candidate is not shown to be better: {told}", found)
         return self._found(challenger, True, f"better on fresh items: {told}", found)
+
+    def _nothing_better(self) -> str:
+        scores = [outcome.score for outcome in self.table.rows.values()]
+        if not any(scores):
+            return f"the task is out of reach: none of the prompts scored anything on {len(scores)} questions"
+        if self.stopped:
+            return self.stopped
+        if len(self.known) == 1:
+            reasons = ", ".join(f"{why} ({n})" for why, n in self.rejected.items())
+            return f"nothing was proposed that could be tried: {reasons or 'there was nothing to learn from'}"
+        return f"none of {len(self.known) - 1} candidates did better in the race"
 
     def as_it_is(self, why: str) -> Any:
         """The prompt it began with, and why it stays."""
@@ -355,7 +389,7 @@ def weight(field: int) -> float:
     return math.sqrt(field)
 
 
-async def ask_proposer(text: str, limits: Limits, options: Mapping[str, Any]) -> Reply:
+async def ask_proposer(text: Prompted, limits: Limits, options: Mapping[str, Any]) -> Reply:
     from promptlab.program import ask
 
     return await ask(text, to="proposer", max_tokens=limits.reply_tokens, **options)

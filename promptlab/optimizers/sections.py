@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from promptlab.errors import DataError, SetupError
-from promptlab.prompt import Prompt
+from promptlab.prompt import Prompt, shown
 from promptlab.splits import split
 from promptlab.types import Example
 
@@ -56,7 +56,10 @@ def sections(
     if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
         raise SetupError(f"shares are those of feed, race and confirm, above 0 and 1 in all; got {shares!r}.")
     # Free answers are no classes, of which each side should have some.
-    texts = [replace(e, id=str(i), target=e.target if prompt.labels else "") for i, e in enumerate(examples)]
+    texts = [
+        replace(e, id=str(i), input=shown(e.input), target=e.target if prompt.labels else "")
+        for i, e in enumerate(examples)
+    ]
     try:
         rest, confirm = split(texts, test_share=shares[2], seed=seed)
         feed, race = split(rest, test_share=shares[1] / (shares[0] + shares[1]), seed=seed)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+import types
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 from promptlab.errors import BudgetExceeded, ModelError, SetupError
 from promptlab.optimizers.candidate import Candidate, as_text
 from promptlab.optimizers.sections import Item
-from promptlab.program import Exchange, attempt, gather, traced
+from promptlab.program import Exchange, Gather, Program, Requests, attempt, gather, traced
 from promptlab.types import Answer, Usage
 
+T = TypeVar("T")
 Solve = Callable[[Any, Any], Awaitable[Any]]  # (question, prompt or prompts) -> Answer, or its plain value
 Score = Callable[[Any, Any], Any]  # (answer's value, target) -> float in [0, 1], or (float, what was good or bad)
+Take = Callable[[int], None]  # told of so many requests that are to go out; raises what ends it all
 EVALUATIONS = -1  # the first number of their branches: apart from all else that an optimiser asks
 
 
@@ -56,10 +60,15 @@ class Table:
         grid = ((each, item, j) for item in items for each in once.values() for j in range(self.repeats))
         return [(each, item, j) for each, item, j in grid if (each.key, item.number, j) not in self.rows]
 
-    async def fill(self, wanted: Sequence[tuple[Candidate, Item, int]], keep_steps: bool = False) -> list[Outcome]:
-        """Asks all of it in one wave. Candidates are asked an item on the same branch: with the same random numbers."""
+    async def fill(
+        self, wanted: Sequence[tuple[Candidate, Item, int]], take: Take, keep_steps: bool = False
+    ) -> list[Outcome]:
+        """Asks all of it in one wave. Candidates are asked an item on the same branch: with the same random numbers.
+
+        `take` is told how many requests go out, before they do. What it raises ends the wave, of which nothing is kept.
+        """
         outcomes = await gather(
-            (self._outcome(candidate, item, keep_steps) for candidate, item, _ in wanted),
+            (self._outcome(candidate, item, take, keep_steps) for candidate, item, _ in wanted),
             branches=[(EVALUATIONS, item.number, j) for _, item, j in wanted],
         )
         for (candidate, item, j), outcome in zip(wanted, outcomes, strict=True):
@@ -91,8 +100,8 @@ class Table:
         asked = [outcome for item in items for outcome in self.outcomes(candidate, item)]
         return sum(outcome.failed for outcome in asked) / len(asked) if asked else 0.0
 
-    async def _outcome(self, candidate: Candidate, item: Item, keep_steps: bool) -> Outcome:
-        answer, exchanges = await traced(attempt(self._answer(candidate, item)))
+    async def _outcome(self, candidate: Candidate, item: Item, take: Take, keep_steps: bool) -> Outcome:
+        answer, exchanges = await traced(attempt(metered(self._answer(candidate, item), take)))
         replies = [e.reply for e in exchanges if not isinstance(e.reply, ModelError)]
         usage = sum((reply.usage for reply in replies), Usage(cost_usd=0.0))
         if isinstance(answer, BudgetExceeded):
@@ -114,6 +123,32 @@ class Table:
         if not (isinstance(score, int | float) and 0 <= score <= 1):
             raise SetupError(f"A score is a number from 0 to 1, or a pair of one and a text; got {given!r}.")
         return float(score), str(feedback)
+
+
+async def metered(program: Program[T], take: Take) -> T:
+    """A program's result; `take` is told of its requests before they are sent, and may raise to end it."""
+    return await _metered(program, take)
+
+
+@types.coroutine
+def _metered(program: Program[T], take: Take) -> Generator[Any, Any, T]:
+    answer: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            effect = program.send(answer) if error is None else program.throw(error)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        answer, error = None, None
+        if isinstance(effect, Gather):
+            effect = replace(effect, programs=tuple(metered(child, take) for child in effect.programs))
+        try:
+            if isinstance(effect, Requests):
+                take(len(effect.requests))
+            answer = yield effect
+        except BaseException as raised:  # cancellation and closing too are for the program to see
+            error = raised
 
 
 def steps_of(candidate: Candidate, exchanges: Iterable[Exchange]) -> tuple[Step, ...]:
