@@ -1,4 +1,4 @@
-"""What the prompt optimisers can be relied on for: races, what is accepted and found, and prompts for the bundled model.
+"""What the prompt optimisers can be relied on for: races, what is accepted, prompts for the bundled model.
 
 python benchmarks/optimizers.py [--quick] [--json FILE] [--only PART]...
 """

@@ -25,7 +25,7 @@ def lists(n: int, seed: int = 0) -> list[Example]:
 def obedient(request: Request) -> str:
     """A model that gives the second word if it is told to, else the first; and infers what it is told in turn."""
     if request.to == "proposer":
-        return f"Give the second word. ({request.branch[-1]})" if request.branch[-1] % 3 == 0 else "Say something."
+        return f"Give the second word. ({sum(request.branch)})" if sum(request.branch) % 3 == 0 else "Say something."
     told = request.messages[0].content
     words = request.messages[-1].content.split()
     return words[1] if "second" in told else words[0]

@@ -1,4 +1,4 @@
-"""What is accepted when there is nothing to accept, what is found when there is, and whether reported intervals hold."""
+"""What is accepted when there is nothing to accept, what is found when there is, whether reported intervals hold."""
 
 from __future__ import annotations
 

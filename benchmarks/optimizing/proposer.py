@@ -51,12 +51,25 @@ def recovered(name: str, quick: bool) -> tuple[float, float, float]:
     examples = lists(name, operation, EXAMPLES + TESTED)
     given, held = examples[:EXAMPLES], examples[EXAMPLES : EXAMPLES + (60 if quick else TESTED)]
     phrasings = operation.phrasings
-    fifty = [Prompt(phrasings[i * len(phrasings) // 50]) for i in range(50)] if len(phrasings) > 50 else [
-        Prompt(said) for said in phrasings
-    ]
+    fifty = (
+        [Prompt(phrasings[i * len(phrasings) // 50]) for i in range(50)]
+        if len(phrasings) > 50
+        else [Prompt(said) for said in phrasings]
+    )
     ranked = sorted(fifty, key=lambda prompt: np.mean(right(prompt, given[: 30 if quick else 100])))
     median, best = ranked[len(ranked) // 2], ranked[-1]
-    found = run(ape(median, given, solve=solve, calls=600 if quick else 3_000, proposals=20 if quick else 80, rounds=2, temperature=1.0), tiny())
+    found = run(
+        ape(
+            median,
+            given,
+            solve=solve,
+            calls=600 if quick else 3_000,
+            proposals=20 if quick else 80,
+            rounds=2,
+            temperature=1.0,
+        ),
+        tiny(),
+    )
     return tuple(float(np.mean(right(prompt, held))) for prompt in (median, found, best))  # type: ignore[return-value]
 
 
@@ -79,5 +92,9 @@ def measure(quick: bool) -> Rows:
             note=told,
         )
     ]
-    rows.append(mean("the same, the mean of the operations' shares", [(f - m) / (b - m) for m, f, b in open_to.values()], "share"))
+    rows.append(
+        mean(
+            "the same, the mean of the operations' shares", [(f - m) / (b - m) for m, f, b in open_to.values()], "share"
+        )
+    )
     return rows

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 from behaviours.figures import Rows, difference
 from harness import DATA, row
-from optimizing.proposer import lists, right, solve, tiny
 
+from optimizing.proposer import lists, right, solve, tiny
 from promptlab import Example, Prompt, run
 from promptlab.optimizers import mipro
 from promptlab.strategies import likeliest_label
@@ -43,8 +43,10 @@ def induction_tasks() -> list[Asked]:
             given = pairs(json.load(file), GIVEN)
         test = pairs(json.loads(path.read_text(encoding="utf-8")), TESTED)
         inputs = {example.input for example in test}
-        if given:
-            tasks.append(Asked(f"induction: {path.stem}", Prompt(said), [e for e in given if e.input not in inputs], test))
+        if len(given) >= 25:  # two tasks have 15: too few to tell a better prompt from luck
+            tasks.append(
+                Asked(f"induction: {path.stem}", Prompt(said), [e for e in given if e.input not in inputs], test)
+            )
     return tasks
 
 

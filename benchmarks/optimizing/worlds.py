@@ -18,7 +18,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class World:
-    """`right[i, j]`: whether prompt i is right on item j, always; `truth[i]`: its accuracy on all items there could be."""
+    """`right[i, j]`: whether prompt i is right on item j, always; `truth[i]`: its accuracy on endless items."""
 
     right: Bools  # (prompts, items)
     truth: Floats  # (prompts,)
@@ -45,10 +45,10 @@ class World:
 def world(seed: int, abilities: Floats, n: int, items_sd: float = 2.2, own_sd: float = 0.5) -> World:
     """Items drawn from an endless supply: P(right) = sigmoid(ability + ease of the item + what is the pair's own).
 
-    The abilities are shifted so that prompt i's accuracy over all items is sigmoid(abilities[i]) all the same. As given,
-    two prompts' right answers correlate by .39 over items: as those of ten models on MedQA do, and less than those of
-    two prompts of one model (.5 to .9 between gpt-4o's methods in recorded medical runs, .74 between EvoPrompt's
-    prompts for sst2 on the bundled model). The less they do, the less is won by asking all the same items.
+    The abilities are shifted so that prompt i's accuracy over all items is sigmoid(abilities[i]) all the same. As
+    given, two prompts' right answers correlate by .39 over items: as those of ten models on MedQA do, and less than
+    those of two prompts of one model (.5 to .9 between gpt-4o's methods in recorded medical runs, .74 between
+    EvoPrompt's prompts for sst2 on the bundled model). The less they do, the less is won by asking all the same items.
     """
     rng = np.random.default_rng(seed)
     shifted = np.array([shift(a, float(np.hypot(items_sd, own_sd))) for a in abilities])

@@ -14,7 +14,7 @@ from promptlab.optimizers.search import Search
 async def pool(search: Search, instructions: Iterable[str] = ()) -> Candidate:
     """A race among given `instructions` and the prompt's own, and its winner against the latter; nothing is proposed.
 
-    What any of the other optimisers comes down to once its candidates are there. Raises SetupError where there are none.
+    What any other optimiser comes down to once its candidates are there. Raises SetupError where there are none.
     """
     given = [search.seed.saying(text.strip(), "given") for text in instructions if text.strip()]
     if not given:

@@ -293,7 +293,8 @@ class Search:
             return self.as_it_is(self._nothing_better())
         items, pair = self.sections.confirm[: self._confirmed()], (self.seed, challenger)
         self.reserved = 0
-        for end in range(BLOCK, len(items) + BLOCK, BLOCK) if self.test == "betting" else [len(items)]:
+        looks = range(BLOCK, len(items) + BLOCK, BLOCK) if self.test == "betting" and items else [len(items)]
+        for end in looks:
             await self.score(pair, items[:end])
             found = verdict(self.table.differences(challenger, self.seed, items[:end]), self.alpha, self.test)
             if self.test == "betting" and found.accepted:
@@ -377,7 +378,7 @@ class Search:
 
 
 def fields_of(n: int, keep: int) -> list[int]:
-    """How many of n candidates there are before each round of a race and after the last: always two thirds of before."""
+    """How many of n candidates there are before each round of a race, and after the last: two thirds of before."""
     fields = [n]
     while fields[-1] > keep or len(fields) == 1:
         fields.append(max(keep, min(math.ceil(fields[-1] * 2 / 3), fields[-1] - 1)))
