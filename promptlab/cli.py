@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from promptlab.commands.mcp import app as mcp_app
+from promptlab.commands.optimizing import add_to as add_optimizing
 from promptlab.commands.options import Format, ModelName, Quiet, Seed
 from promptlab.commands.train import app as train_app
 from promptlab.errors import PromptlabError, ReplayMiss, SetupError, reason
@@ -44,6 +45,7 @@ app = typer.Typer(
     help="For my task, should I prompt, reason, optimise the prompt, or fine-tune? Answered with evidence.",
 )
 app.add_typer(train_app, name="train", epilog="Example: `promptlab train pretrain runs/nano`")
+add_optimizing(app)
 app.add_typer(mcp_app, name="mcp", epilog="Example: `promptlab mcp serve calculator`")
 
 
@@ -342,12 +344,14 @@ def models(seed: Seed = 0, quiet: Quiet = False) -> None:
     """The backends and what they can do, the strategies, tools and arms there are."""
     from promptlab.backends.capabilities import table
     from promptlab.learners import ARMS, DEFAULT_ARMS
+    from promptlab.optimizers import OPTIMIZERS
     from promptlab.strategies import STRATEGIES
     from promptlab.tools import TOOLS, described
 
     for i, (name, can) in enumerate(table()):
         print(f"{'models:' if i == 0 else '':11} {name:22} {', '.join(sorted(can))}")
     print(f"{'':11} package.module:Class/name")
+    print("optimizers: " + ", ".join(OPTIMIZERS) + "   (`promptlab optimize --method NAME`)")
     print("strategies: " + ", ".join(STRATEGIES) + "   (`promptlab card NAME` tells of one)")
     print("tools:      " + ", ".join(map(described, TOOLS)))
     starred = [f"{name}*" if name in DEFAULT_ARMS else name for name in ARMS]

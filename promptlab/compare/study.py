@@ -226,9 +226,9 @@ def smallest_difference(task: Task) -> float:
 
 
 @contextmanager
-def resumable(folder: Path) -> Iterator[None]:
+def resumable(folder: Path, command: str = "compare") -> Iterator[None]:
     """Whatever ends a run early is one line that says how to go on."""
-    again = f"What was answered is kept; go on with: promptlab compare --resume {shlex.quote(str(folder))}"
+    again = f"What was answered is kept; go on with: promptlab {command} --resume {shlex.quote(str(folder))}"
     try:
         yield
     except KeyboardInterrupt as stop:

@@ -7,10 +7,23 @@ from promptlab.optimizers.gepa import gepa
 from promptlab.optimizers.opro import opro
 from promptlab.optimizers.optimizer import Optimizer
 from promptlab.optimizers.pool import pool
+from promptlab.optimizers.prompt_file import load_prompt, save_prompt
 from promptlab.optimizers.protegi import protegi
 from promptlab.optimizers.textgrad import textgrad
 
-__all__ = ["OPTIMIZERS", "ape", "copro", "evoprompt", "gepa", "opro", "pool", "protegi", "textgrad"]
+__all__ = [
+    "OPTIMIZERS",
+    "ape",
+    "copro",
+    "evoprompt",
+    "gepa",
+    "load_prompt",
+    "opro",
+    "pool",
+    "protegi",
+    "save_prompt",
+    "textgrad",
+]
 
 # The methods of `promptlab optimize --method`.
 OPTIMIZERS: dict[str, Optimizer] = {

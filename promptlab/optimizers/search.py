@@ -185,7 +185,7 @@ class Search:
         self.each = max([self.each, *(outcome.calls for outcome in outcomes)])
         for (candidate, item, j), outcome in zip(wanted, outcomes, strict=True):
             told = {"candidate": candidate.key, "item": item.number, "repeat": j, "score": outcome.score}
-            self.note("scored", **told, failed=outcome.failed, why=outcome.why)
+            self.note("scored", **told, said=outcome.said, failed=outcome.failed, why=outcome.why)
 
     def _take(self, calls: int) -> None:
         if calls > self.left:  # a program asks more than it ever did
@@ -299,7 +299,8 @@ class Search:
             found = verdict(self.table.differences(challenger, self.seed, items[:end]), self.alpha, self.test)
             if self.test == "betting" and found.accepted:
                 break
-        self.note("confirmed", candidate=challenger.key, **found._asdict())
+        asked = [item.number for item in items[:end]]
+        self.note("confirmed", candidate=challenger.key, items=asked, **found._asdict())
         failed = max(self.table.failures(each, items) for each in pair)
         told = f"{found.wins} items won and {found.losses} lost of {found.n} fresh ones (p = {found.p:.3g})"
         if failed > TOO_MANY_FAILED:

@@ -19,7 +19,7 @@ from promptlab.errors import DataError
 
 
 def _json(file: TextFile, header: bool) -> Parsed:
-    """A list of objects; an object of id -> object (PubMedQA's); or an object that holds one such list ("data")."""
+    """A list of objects; an object of id -> object (PubMedQA's); or an object that holds one of these ("data")."""
     with file.open() as text:
         content = text.read()
     try:
@@ -45,10 +45,17 @@ def _objects(data: Any) -> list[dict[str, Any]] | None:
         return data if all(isinstance(item, dict) for item in data) else None
     if not isinstance(data, dict):
         return None
-    if all(isinstance(item, dict) for item in data.values()):
+    of_objects = [item for item in data.values() if _holds_objects(item)]
+    if all(isinstance(item, dict) for item in data.values()) and not len(of_objects) == 1 < len(data):
         return [{"id": key, **item} for key, item in data.items()]
-    inner = [found for item in data.values() if isinstance(item, list) and item and (found := _objects(item))]
+    inner = [found for item in of_objects if (found := _objects(item))]
     return inner[0] if len(inner) == 1 else None
+
+
+def _holds_objects(item: Any) -> bool:
+    """Whether it is a list or an object of nothing but objects."""
+    inside = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+    return bool(inside) and all(isinstance(each, dict) for each in inside)
 
 
 def _jsonl(file: TextFile, header: bool) -> Parsed:

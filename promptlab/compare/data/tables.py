@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from promptlab.compare.data.formats import READERS, plain_format
-from promptlab.compare.data.textfile import Row, examine
+from promptlab.compare.data.textfile import Row, examine, plain_name
 from promptlab.errors import DataError
 from promptlab.types import Example
 
@@ -49,9 +49,9 @@ class Examples(NamedTuple):
 def read_table(path: str | Path, format: str | None = None, *, header: bool = True) -> Table:
     """Read a file of labelled data.
 
-    `format` is a name in `READERS`; by default the file's extension, and where that says nothing (.txt, .train), the
-    first lines say whether it is "sections" or "label-first". `header=False`: a CSV or TSV without a header row, whose
-    columns are then called 1, 2, 3...
+    `format` is a name in `READERS`; by default the file's extension (before a .gz), and where that says nothing
+    (.txt, .train), the first lines say whether it is "sections" or "label-first". `header=False`: a CSV or TSV without
+    a header row, whose columns are then called 1, 2, 3...
 
     Raises DataError: no such file, not text, nothing in it, or not what its format says (with the line number).
     """
@@ -59,7 +59,7 @@ def read_table(path: str | Path, format: str | None = None, *, header: bool = Tr
     try:
         file, sha256, warnings = examine(path)
         if format is None:
-            extension = path.suffix.lower().removeprefix(".")
+            extension = plain_name(path).suffix.lower().removeprefix(".")
             format = extension if extension in READERS else plain_format(file)
         if format not in READERS:
             raise DataError(f'No format "{format}". Formats: {", ".join(READERS)}.')
@@ -69,7 +69,7 @@ def read_table(path: str | Path, format: str | None = None, *, header: bool = Tr
     except IsADirectoryError:
         raise DataError(f"{path} is a directory. Give one file in it.") from None
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
     except UnicodeError as error:
         raise DataError(f"{path.name} begins as {file.encoding} but does not go on so. Save it as UTF-8.") from error
     except csv.Error as error:
@@ -152,6 +152,7 @@ def column_named(table: Table, name: str, role: str) -> str:
 
 def _stem(path: Path) -> str:
     """TREC.train and TREC.test must not share ids, so only an extension that names a format is cut off."""
+    path = plain_name(path)
     return path.stem if path.suffix.lower().removeprefix(".") in (*READERS, "txt") else path.name
 
 

@@ -6,11 +6,13 @@ str.splitlines would also cut at U+0085, which is an ellipsis in many a file fro
 from __future__ import annotations
 
 import codecs
+import gzip
 import hashlib
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import IO, NamedTuple, TextIO, cast
 
 from promptlab.errors import DataError
 
@@ -34,7 +36,7 @@ class TextFile(NamedTuple):
     errors: str
 
     def open(self, newline: str = "") -> TextIO:
-        return self.path.open(encoding=self.encoding, errors=self.errors, newline=newline)
+        return io.TextIOWrapper(unpacked(self.path), self.encoding, self.errors, newline)
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Number (from 1) and text of each line that is not blank."""
@@ -56,6 +58,16 @@ _NOT_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 _UTF8_SEQUENCE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 
 
+def unpacked(path: Path) -> IO[bytes]:
+    """The bytes of a file; of a .gz those that were packed."""
+    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def plain_name(path: Path) -> Path:
+    """The file's name without the .gz."""
+    return path.with_suffix("") if path.suffix == ".gz" else path
+
+
 def examine(path: Path) -> tuple[TextFile, str, list[str]]:
     """One pass over the bytes: hash, byte order mark, and whether they are UTF-8.
 
@@ -64,7 +76,7 @@ def examine(path: Path) -> tuple[TextFile, str, list[str]]:
     """
     digest, decoder = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")()
     head, line, bad_line, outside_cp1252, good, stray = b"", 1, 0, False, 0, 0
-    with path.open("rb") as file:
+    with unpacked(path) as file:
         while chunk := file.read(1 << 20):
             head = head or chunk[:4096]
             digest.update(chunk)

@@ -1,0 +1,106 @@
+"""The only one who is given the test: it asks the first and the last prompt, once, and says how they compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from promptlab.compare.statistics import (
+    Interval,
+    accuracy,
+    mcnemar,
+    paired_difference,
+    resample,
+    smallest_detectable_difference,
+    votes,
+)
+from promptlab.errors import BudgetExceeded, ModelError
+from promptlab.program import Program, attempt, gather
+from promptlab.prompt import Prompt
+from promptlab.splits import clusters
+from promptlab.task import Task
+from promptlab.types import Answer, Backend, Example
+
+TEST = -2  # the first number of its branches: apart from those of the search, which are -1
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The first and the last prompt on the test. Without a new prompt there is no `difference`, and p is 1."""
+
+    n: int
+    n_clusters: int
+    detectable: float
+    seed: Interval
+    final: Interval
+    difference: Interval | None
+    p: float
+    wins: int
+    losses: int
+    failed: dict[str, int]
+    unreadable: dict[str, int]
+    rows: tuple[Row, ...]
+
+
+async def asked(
+    prompts: Sequence[Prompt], items: Sequence[Example], solve: Callable[[Any, Prompt], Program[Any]], first: int = TEST
+) -> list[list[Answer | ModelError]]:
+    """Every prompt's answers to the items, one list a prompt; an item is asked on one branch, whatever the prompt."""
+    flat = await gather(
+        (attempt(solve(item.input, prompt)) for prompt in prompts for item in items),
+        branches=[(first, i) for _ in prompts for i in range(len(items))],
+    )
+    return [flat[i * len(items) : (i + 1) * len(items)] for i in range(len(prompts))]
+
+
+def affordable(task: Task, calls: int, each: float) -> tuple[Example, ...]:
+    """As many of the test items as both prompts can be asked, where an answer takes so many calls: the first ones."""
+    return task.test[: max(1, int(calls / (2 * max(each, 1.0))))]
+
+
+def tested(task: Task, items: Sequence[Example], backend: Backend, seed: Prompt, final: Prompt, solve: Any) -> Tested:
+    """Ask both prompts all the items, and compare them. The same prompt twice is asked once."""
+    from promptlab.runners import run
+
+    changed = final != seed
+    answers = run(asked([seed, final] if changed else [seed], items, solve), backend)
+    first, last = answers[0], answers[-1]
+    rows = [row(task, item, *both) for item, *both in zip(items, first, last, strict=True)]
+    of = np.array(clusters(items), dtype=np.int64)
+    n_clusters = int(of.max()) + 1
+    draws = resample(n_clusters)
+    a, b = (np.array([[r[who]["score"] == 1 for r in rows]]) for who in ("final", "seed"))
+    wins, losses, _ = votes(a, b, of, n_clusters)
+    return Tested(
+        len(items),
+        n_clusters,
+        smallest_detectable_difference(n_clusters),
+        accuracy(b, of, draws),
+        accuracy(a, of, draws),
+        paired_difference(a, b, of, draws) if changed else None,
+        mcnemar(wins, losses),
+        wins,
+        losses,
+        {who: sum(r[who]["failed"] for r in rows) for who in ("seed", "final")},
+        {who: sum(r[who]["answer"] is None and not r[who]["failed"] for r in rows) for who in ("seed", "final")},
+        tuple(rows),
+    )
+
+
+def row(task: Task, item: Example, first: Answer | ModelError, last: Answer | ModelError) -> Row:
+    told = {"item": item.id, "input": item.input, "target": str(item.target)}
+    return {**told, "seed": answered(task, item, first), "final": answered(task, item, last)}
+
+
+def answered(task: Task, item: Example, answer: Answer | ModelError) -> Row:
+    """An answer, what it was worth, and why there is none; a failure stays in the denominator."""
+    if isinstance(answer, ModelError):
+        why = f"{type(answer).__name__}: {answer}"
+        return {"answer": None, "score": 0.0, "failed": True, "why": why, "unpaid": isinstance(answer, BudgetExceeded)}
+    value = answer.value
+    told = None if value is None else str(value)
+    return {"answer": told, "score": float(task.score(value, item.target)), "failed": False, "why": answer.why}
