@@ -1,7 +1,7 @@
 """Models for runs of `promptlab optimize` in processes of their own, and a file for them.
 
-`--model optimizing:Words/CALLS` gives the second of three words if it is told to, else the first, and proposes when it is
-asked for an instruction. Every request is a line of the file CALLS.
+`--model optimizing:Words/CALLS` gives the second of three words if it is told to, else mostly the first, and proposes
+when it is asked for an instruction. Every request is a line of the file CALLS.
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ def optimize(
     export_dpo: Annotated[
         Path | None, typer.Option(help="Write right answers beside wrong ones as JSONL for `train dpo`.")
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Requests in flight at a time, of a hosted model.")] = 64,
     local_only: LocalOnly = False,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -114,7 +115,7 @@ def optimize(
         return
     folder = resume or out or Path("runs") / f"{file.stem if file else 'run'}-{given.method}"
     command = shlex.join(["promptlab", *ctx.find_root().obj])
-    results = run(given, folder, resume=resume is not None, quiet=quiet, command=command)
+    results = run(given, folder, resume=resume is not None, quiet=quiet, command=command, workers=workers)
     if failed_altogether(results):
         raise typer.Exit(1)
 

@@ -15,7 +15,6 @@ from promptlab.compare.optimizing.models import models_of, solve_of
 from promptlab.compare.wording import number, share, shown
 from promptlab.errors import DataError
 from promptlab.optimizers import load_prompt
-from promptlab.runners import run
 from promptlab.task import Task, exact
 
 
@@ -47,7 +46,7 @@ def check(prompt_file: Path, file: Path, *, calls: int, out: Path | None = None,
             calls=calls,
             seed=arguments.seed,
         )
-        found = run(program, models.routed)
+        found = models.run(program)
     if out is not None:
         with whole(out / "results.json") as written:
             written.write(json.dumps(found.told(), indent=1, ensure_ascii=False) + "\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from promptlab.backends import made
 from promptlab.backends.routed import Routed
@@ -21,11 +21,13 @@ from promptlab.learners.optimized import solve_on
 from promptlab.options import name_of, takes
 from promptlab.program import Program
 from promptlab.prompt import Prompt
+from promptlab.runners import run
 from promptlab.strategies import CONCLUDING, STRATEGIES, sampling_on, zero_shot
 from promptlab.strategies.shots import concluded
 from promptlab.task import Task
 from promptlab.types import Answer, Backend, Request, Usage
 
+T = TypeVar("T")
 ANSWERS, BUDGET = "answers.db", "budget.db"
 LONGEST_REPLY = 1_024  # tokens of a strategy's reply, where money is counted
 
@@ -81,13 +83,20 @@ class Models:
     task: Metered
     proposer: Metered
     budget: Budget
+    workers: int = 64
 
-    @property
-    def routed(self) -> Routed:
-        return Routed(self.task, proposer=self.proposer)
+    def run(self, program: Program[T]) -> T:
+        """A program's result, with so many requests in flight; it is the same whatever their number."""
+        return run(program, Routed(self.task, proposer=self.proposer), max_in_flight=self.workers)
 
 
-def models_of(given: Arguments, calls: Calls, folder: Path, on_answers: Callable[[int], None] | None = None) -> Models:
+def models_of(
+    given: Arguments,
+    calls: Calls,
+    folder: Path,
+    on_answers: Callable[[int], None] | None = None,
+    workers: int = 64,
+) -> Models:
     """The models of a run, each of whose answers is on the disk before anything is made of it.
 
     The bundled model's are kept too: a resumed run then asks it nothing twice either. What a process that was killed
@@ -106,7 +115,7 @@ def models_of(given: Arguments, calls: Calls, folder: Path, on_answers: Callable
             backend = Named(backend, spec)
         return Metered(stacked(backend, cache=folder / ANSWERS, budget=budget), on_answers)
 
-    return Models(made_of(given.model), made_of(given.proposer or given.model), budget)
+    return Models(made_of(given.model), made_of(given.proposer or given.model), budget, workers)
 
 
 def lost(answers: Path) -> int:

@@ -37,7 +37,8 @@ def page(results: Json) -> str:
         run=results["run"],
         tree=tree,
         hidden=hidden,
-        curve=Markup(race_drawn(results["races"])),
+        wide=Markup(race_drawn(results["races"])),
+        narrow=Markup(race_drawn(results["races"], 340, 170)),
         everything=json.dumps(results["run"], indent=2, ensure_ascii=False),
     )
 
@@ -54,6 +55,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= {"number": number, "share": share, "p": p_shown, "count": lambda n: f"{n:,.0f}", "usd": usd_shown}
+    found.filters |= {"usd_of_all": lambda usd: "for a price not known" if usd is None else usd_shown(usd)}
     return found
 
 

@@ -22,7 +22,7 @@ from promptlab.program import Program, attempt, gather
 from promptlab.prompt import Prompt
 from promptlab.splits import clusters
 from promptlab.task import Task
-from promptlab.types import Answer, Backend, Example
+from promptlab.types import Answer, Example
 
 TEST = -2  # the first number of its branches: apart from those of the search, which are -1
 Row = dict[str, Any]
@@ -62,12 +62,12 @@ def affordable(task: Task, calls: int, each: float) -> tuple[Example, ...]:
     return task.test[: max(1, int(calls / (2 * max(each, 1.0))))]
 
 
-def tested(task: Task, items: Sequence[Example], backend: Backend, seed: Prompt, final: Prompt, solve: Any) -> Tested:
+def tested(
+    task: Task, items: Sequence[Example], run: Callable[[Program[Any]], Any], seed: Prompt, final: Prompt, solve: Any
+) -> Tested:
     """Ask both prompts all the items, and compare them. The same prompt twice is asked once."""
-    from promptlab.runners import run
-
     changed = final != seed
-    answers = run(asked([seed, final] if changed else [seed], items, solve), backend)
+    answers = run(asked([seed, final] if changed else [seed], items, solve))
     first, last = answers[0], answers[-1]
     rows = [row(task, item, *both) for item, *both in zip(items, first, last, strict=True)]
     of = np.array(clusters(items), dtype=np.int64)

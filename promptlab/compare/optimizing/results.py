@@ -53,7 +53,7 @@ def results_of(
         "last_comparison": None if found.verdict is None else found.verdict._asdict(),
         "smallest_gain": smallest_gain(found.verdict.n if found.verdict else plan.plan["confirm"], plan.given.alpha),
         "plan": plan.plan,
-        "calls": {"search": found.calls, "proposals": found.proposals, **plan.calls._asdict()},
+        "calls": {"searched": found.calls, "proposals": found.proposals, **plan.calls._asdict()},
         "spent": {"task": models.task.told, "proposer": models.proposer.told, "sent": models.budget.spent.calls},
         "spent_usd": models.budget.usd,
         "candidates": candidates_of(found, scores),

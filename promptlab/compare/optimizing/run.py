@@ -28,7 +28,6 @@ from promptlab.optimizers import save_prompt
 from promptlab.optimizers.optimizer import TERMS
 from promptlab.optimizers.search import Found, Search
 from promptlab.prompt import Prompt
-from promptlab.runners import run as run_program
 
 Observe = Callable[[dict[str, Any]], None]
 
@@ -76,7 +75,7 @@ def optimize(
             on_progress(done, max(done, plan.calls.most or plan.calls.search + plan.calls.test))
 
         begin(plan, folder, resume, command)
-        models = models_of(given, plan.calls, folder, on_answers)
+        models = models_of(given, plan.calls, folder, on_answers, workers)
         note(folder, models={"task": described(given.model, models.task)})
         with ledger(folder / "ledger.jsonl") as observe:
             found, prompt = searched(plan, models, task.train, observe)
@@ -128,7 +127,7 @@ def searched(plan: Planned, models: Models, examples: Any, observe: Observe | No
     options = search_options(given, task, models, plan.calls.search)
     if observe is not None:
         options["observe"] = observe
-    tuned: Any = run_program(given.optimizer(task.prompt, examples, task.score, **options), models.routed)
+    tuned: Any = models.run(given.optimizer(task.prompt, examples, task.score, **options))
     plain = {name: getattr(tuned, name) for name in Prompt.__dataclass_fields__}
     return tuned.found, Prompt(**plain)
 
@@ -149,7 +148,7 @@ def open_test(plan: Planned, models: Models, found: Found, prompt: Prompt, folde
     opening = {"at": now(), "what": kind if run["test_openings"] else "first", "prompt": found.best.key}
     note(folder, test_openings=[*run["test_openings"], opening])
     items = affordable(task, plan.calls.test, cost_of_an_answer(found))
-    return tested(task, items, models.routed, task.prompt, prompt, solve_of(plan.given, task, models.task))
+    return tested(task, items, models.run, task.prompt, prompt, solve_of(plan.given, task, models.task))
 
 
 def cost_of_an_answer(found: Found) -> float:
@@ -165,7 +164,7 @@ def checked_for_fragility(plan: Planned, models: Models, prompt: Prompt) -> Frag
     program = fragility(
         prompt, task.test, solve=solve, score=task.score, pool=task.train, calls=FRAGILITY_CALLS, seed=plan.given.seed
     )
-    return run_program(program, models.routed)
+    return models.run(program)
 
 
 @contextmanager
