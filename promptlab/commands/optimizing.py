@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from promptlab.commands.options import Format, ModelName, Quiet, Seed
-from promptlab.errors import SetupError
+from promptlab.errors import SetupError, reason
 
 Proposer = Annotated[str, typer.Option(help="The model that writes proposals; the same as --model if left out.")]
 Strategy = Annotated[str, typer.Option(help="How prompts are answered; the cheapest way there is if left out.")]
@@ -172,27 +172,28 @@ def export(folder: Path | None, sft: Path | None, dpo: Path | None, quiet: bool)
                 print(f"{path}: {n:,} {'right answers' if path is sft else 'pairs'}")
 
 
-def said(instruction: str) -> str:
-    """An instruction, or what the file named by @FILE says."""
-    if not instruction.startswith("@"):
-        return instruction
+def said(text: str, option: str = "--instruction") -> str:
+    """A text, or what the file named by @FILE says."""
+    if not text.startswith("@"):
+        return text
     try:
-        return Path(instruction[1:]).read_text(encoding="utf-8").strip()
+        return Path(text[1:]).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeError) as error:
-        raise SetupError(f"--instruction {instruction}: {instruction[1:]} cannot be read ({error}).") from error
+        raise SetupError(f"{option} {text}: {text[1:]} cannot be read ({reason(error)}).") from error
 
 
 def options_of(given: Any) -> dict[str, Any]:
-    """name=value as options: values are JSON, or else texts."""
+    """name=value as options: values are JSON, or else texts; @FILE is the JSON of a .json, or the lines of a text."""
     found: dict[str, Any] = {}
     for each in given:
         name, sign, value = each.partition("=")
         if not sign or not name.isidentifier():
             raise SetupError(f"--option takes name=value, got {each!r}.")
+        text = said(value, "--option")
         try:
-            found[name] = json.loads(value)
+            found[name] = json.loads(text)
         except ValueError:
-            found[name] = value
+            found[name] = text.splitlines() if value.startswith("@") else text
     return found
 
 

@@ -2,6 +2,7 @@
 
 from promptlab.optimizers.ape import ape
 from promptlab.optimizers.copro import copro
+from promptlab.optimizers.duels import duels, position_bias
 from promptlab.optimizers.evoprompt import evoprompt
 from promptlab.optimizers.gepa import gepa
 from promptlab.optimizers.opro import opro
@@ -15,11 +16,13 @@ __all__ = [
     "OPTIMIZERS",
     "ape",
     "copro",
+    "duels",
     "evoprompt",
     "gepa",
     "load_prompt",
     "opro",
     "pool",
+    "position_bias",
     "protegi",
     "save_prompt",
     "textgrad",

@@ -173,11 +173,20 @@ class Search:
 
         Raises Over where there are not enough calls left, before any is made.
         """
-        wanted = self.table.missing(candidates, items)
+        await self._fill_paid(self.table.missing(candidates, items))
+        return [[o for item in items for o in self.table.outcomes(each, item)] for each in candidates]
+
+    async def score_each(self, pairs: Iterable[tuple[Candidate, Item]]) -> list[Outcome]:
+        """The outcome of each candidate on its item, in the first repeat. Raises Over as `score` does."""
+        pairs = list(pairs)
+        missing = [one for each, item in pairs for one in self.table.missing([each], [item])]
+        await self._fill_paid(list({(each.key, item.number, j): (each, item, j) for each, item, j in missing}.values()))
+        return [self.table.outcomes(each, item)[0] for each, item in pairs]
+
+    async def _fill_paid(self, wanted: Sequence[tuple[Candidate, Item, int]]) -> None:
         if len(wanted) * self.each > self.left:
             raise Spent(f"the budget of {self.calls:,} calls was used up before the search was done")
         await self._fill(wanted)
-        return [[o for item in items for o in self.table.outcomes(each, item)] for each in candidates]
 
     async def _fill(self, wanted: Sequence[tuple[Candidate, Item, int]]) -> None:
         fed = {item.number for item in self.feed}
@@ -323,6 +332,10 @@ class Search:
     def as_it_is(self, why: str) -> Any:
         """The prompt it began with, and why it stays."""
         return self._found(self.seed, False, why, None)
+
+    def concluded(self, best: Candidate, why: str, confirmed: Verdict) -> Any:
+        """What a last comparison of the method's own came to."""
+        return self._found(best, best.key != self.seed.key, why, confirmed)
 
     def _found(self, best: Candidate, accepted: bool, why: str, confirmed: Verdict | None) -> Any:
         challenger = best if accepted else None

@@ -1,0 +1,122 @@
+"""Prompts without labels: duels judged both ways round, and a judge that may like places more than answers."""
+
+from __future__ import annotations
+
+import re
+from random import Random
+
+import pytest
+
+from promptlab import Example, ModelError, Prompt, Reply, run
+from promptlab.backends.routed import Routed
+from promptlab.errors import SetupError
+from promptlab.optimizers import duels, position_bias
+from promptlab.testing import Script
+from promptlab.types import Request
+
+WORDS = "cough rash fever pond barn ice smoke home water red sun tree stone day night bed hand word light".split()
+
+
+def inputs(n: int, seed: int = 0) -> list[str]:
+    rng = Random(seed)
+    return list(dict.fromkeys(" ".join(rng.sample(WORDS, 3)) for _ in range(2 * n)))[:n]
+
+
+def answers(request: Request) -> str:
+    """The second word where the instruction says so, else the first."""
+    words = request.messages[-1].content.split()
+    return words[1] if "second" in request.messages[0].content else words[0]
+
+
+def proposes(request: Request) -> str:
+    i = request.branch[-1]
+    return f"<prompt>Give the {'second' if i % 3 == 0 else 'first'} word, {WORDS[i]} or {WORDS[-i]}.</prompt>"
+
+
+def parts(request: Request) -> tuple[str, str, str]:
+    found = re.search(r"Input:\n(.*)\n\nAnswer A:\n(.*)\n\nAnswer B:\n(.*)\n\n", request.messages[-1].content)
+    assert found
+    return found[1], found[2], found[3]
+
+
+def honest(request: Request) -> str:
+    """Prefers the second word, wherever it stands."""
+    given, a, b = parts(request)
+    wanted = given.split()[1]
+    return "tie" if (a == wanted) == (b == wanted) else "A" if a == wanted else "B"
+
+
+def searched(judge, n=100, calls=1_500, model=answers, **options):
+    router = Routed(Script(model), proposer=Script(proposes), judge=Script(judge))
+    return run(duels(Prompt("Give a word."), inputs(n), calls=calls, proposals=6, **options), router)
+
+
+def test_the_prompt_that_the_judge_prefers_is_found_without_a_label():
+    found = searched(honest)
+    assert "second" in found.instruction
+    assert found.found.accepted
+    assert found.found.verdict.losses == 0
+    assert found.found.calls <= 1_500
+    assert position_bias(found.found).contradicted == 0
+
+
+def test_a_judge_that_always_prefers_the_first_place_decides_nothing():
+    found = searched(lambda request: "A")
+    bias = position_bias(found.found)
+    assert not found.found.accepted
+    assert found.instruction == "Give a word."
+    assert bias.judged > 20
+    assert (bias.contradicted, bias.first) == (bias.judged, 1.0)
+
+
+def test_a_judge_that_tosses_a_coin_replaces_nothing():
+    def coin(request: Request) -> str:
+        return Random(repr((request.messages, request.branch))).choice(["A", "B"])
+
+    assert sum(searched(coin, seed=seed).found.accepted for seed in range(8)) <= 2
+
+
+def test_equal_answers_are_a_tie_that_no_judge_is_asked_about():
+    judge = Script(honest)
+    model = Routed(Script(lambda request: "pond"), proposer=Script(proposes), judge=judge)
+    found = run(duels(Prompt("Give a word."), inputs(100), calls=1_500, proposals=6), model)
+    assert not judge.requests
+    assert not found.found.accepted
+
+
+@pytest.mark.parametrize("judge", [lambda r: "I like both!", lambda r: ModelError("down"), lambda r: Reply("")])
+def test_a_judge_that_says_nothing_of_use_ends_nothing_and_decides_nothing(judge):
+    found = searched(judge)
+    assert not found.found.accepted
+    assert position_bias(found.found).first == 0.5
+
+
+def test_a_search_takes_the_same_way_twice():
+    first, again = searched(honest, seed=3), searched(honest, seed=3)
+    assert first.found.events == again.found.events
+
+
+@pytest.mark.parametrize("calls", [300, 700])
+def test_the_budget_is_never_exceeded(calls):
+    sent = [Script(answers), Script(proposes), Script(honest)]
+    model = Routed(sent[0], proposer=sent[1], judge=sent[2])
+    found = run(duels(Prompt("Give a word."), inputs(100), calls=calls, proposals=6), model)
+    assert sum(len(each.requests) for each in sent) == found.found.calls <= calls
+
+
+def test_no_input_of_the_last_comparison_was_fought_on_before():
+    events = searched(honest).found.events
+    last = next(event for event in events if event["event"] == "confirmed")
+    n = len(last["items"])
+    fought = [event["item"] for event in events if event["event"] == "duel"]
+    assert not set(fought[:-n]) & set(last["items"])
+    assert sorted(fought[-n:]) == sorted(last["items"])
+
+
+def test_what_cannot_be_judged_is_refused():
+    with pytest.raises(SetupError, match="A judge has to know what is wanted"):
+        run(duels(Prompt(), inputs(100)), Script(answers))
+    with pytest.raises(SetupError, match="inputs without labels"):
+        run(duels(Prompt("Give."), [Example("a", "b")] * 50), Script(answers))
+    with pytest.raises(SetupError, match="give 100 or more"):
+        run(duels(Prompt("Give."), inputs(100), calls=99), Script(answers))
