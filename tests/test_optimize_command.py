@@ -1,0 +1,208 @@
+"""`promptlab optimize` as people type it: what they are told before, the files of a run, and exit codes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+
+import pytest
+from optimizing import called, write_lists
+from studies import write_csv
+
+from promptlab import Example, Prompt
+from promptlab.cli import main
+from promptlab.compare.optimizing.difference import words
+from promptlab.optimizers import load_prompt, save_prompt
+
+LISTS = "optimize lists.csv --output text --option proposals=6 --calls 500"
+TOLD = ["--instruction", "Give a word.", "--model", "optimizing:Words/calls"]
+
+
+@pytest.fixture
+def promptlab(tmp_path, monkeypatch, capsys):
+    """Types a command into a shell in a folder with lists.csv; gives the exit code, and what it printed."""
+    monkeypatch.chdir(tmp_path)
+    write_lists(tmp_path / "lists.csv", 120)
+
+    def typed(command, *more):
+        with pytest.raises(SystemExit) as ended:
+            main([*(command.split() if isinstance(command, str) else command), *map(str, more)])
+        return ended.value.code, *capsys.readouterr()
+
+    return typed
+
+
+def results(folder: str = "run") -> dict:
+    return json.loads((Path(folder) / "results.json").read_text(encoding="utf-8"))
+
+
+def test_a_dry_run_says_what_there_is_to_win_and_to_spend_and_asks_nothing(promptlab):
+    code, said, err = promptlab(LISTS, *TOLD, "--dry-run")
+    assert (code, err) == (0, "")
+    assert "84 labelled examples to search with (21 that proposers may read, 29 for races, 34 for the last" in said
+    assert re.search(r"A gain under \d+\.\d points is likely to go unaccepted \(alpha 0\.05, 80 % power\)", said)
+    assert "The search may make 403 calls, the test up to 72 more; 500 calls at most." in said
+    assert "the price of the model is not known" in said
+    assert not Path("calls").exists()
+    assert not Path("runs").exists()
+
+
+def test_a_better_prompt_is_found_tested_once_and_written_down(promptlab):
+    code, said, err = promptlab(LISTS, *TOLD, "--out", "run")
+    assert code == 0
+    assert "84 labelled examples" in err
+    assert said.endswith("run/report.html\n")
+    assert re.search(r"^The new prompt is better: \+0\.\d\d \[0\.\d\d, 0\.\d\d\] in accuracy on 36 test", said, re.M)
+    found = results()
+    assert load_prompt("run/prompt.json").instruction == found["prompts"]["final"][""]["instruction"]
+    assert "second" in load_prompt("run/prompt.json").instruction
+    assert len(called(Path("calls"))) <= 500
+    assert found["test"]["difference"]["low"] > 0
+    assert found["spent"]["task"]["calls"] + found["spent"]["proposer"]["calls"] >= found["calls"]["searched"]
+    assert found["spent"]["proposer"]["calls"] == 6
+    run = json.loads(Path("run/run.json").read_text())
+    assert run["files"].keys() == {"lists.csv"}
+    assert run["arguments"]["options"] == {"proposals": 6}
+    assert [opening["what"] for opening in run["test_openings"]] == ["first"]
+    rows = [json.loads(line) for line in Path("run/rows.jsonl").read_text().splitlines()]
+    assert len(rows) == 36
+    assert {row["item"] for row in rows}.isdisjoint(searched_items())
+
+
+def searched_items() -> set[str]:
+    """The ids of all examples that stand in the ledger's events: those of the search."""
+    from promptlab.compare.optimizing.arguments import Arguments, material
+
+    train = material(Arguments.of_run(Path("run"))).task.train
+    lines = [json.loads(line) for line in Path("run/ledger.jsonl").read_text().splitlines()]
+    return {train[line["item"]].id for line in lines if line["event"] == "scored"}
+
+
+def test_the_report_is_one_page_that_shows_everything_and_needs_nothing(promptlab):
+    promptlab(LISTS, *TOLD, "--out", "run", "--control", "--quiet")
+    page = Path("run/report.html").read_text(encoding="utf-8")
+    for heading in ("On the test", "How much of it was the search’s luck", "What speaks against it", "What it cost"):
+        assert f"<h2>{heading}</h2>" in page
+    assert "<ins>" in page
+    assert "<del>" in page
+    assert "Control, the same search with the labels shuffled" in page
+    assert "The test was opened 1 time:" in page
+    assert not re.search(r'(?:src|href)="(?!#)', page)
+    assert "<script" not in page
+
+
+def test_words_of_a_proposal_cannot_break_the_page(promptlab):
+    promptlab(
+        LISTS, "--model", "optimizing:Words", "--instruction", "</style><script>alert(1)</script>", "--out", "run"
+    )
+    page = Path("run/report.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_a_second_look_at_the_test_is_recorded(promptlab):
+    promptlab(LISTS, *TOLD, "--out", "run", "--quiet")
+    asked, first = len(called(Path("calls"))), results()
+    code, _, _ = promptlab("optimize --resume run --quiet")
+    again = results()
+    assert code == 0
+    assert len(called(Path("calls"))) == asked
+    assert (again["sentence"], again["test"], again["prompts"]) == (first["sentence"], first["test"], first["prompts"])
+    openings = json.loads(Path("run/run.json").read_text())["test_openings"]
+    assert [opening["what"] for opening in openings] == ["first", "again, after the run was finished"]
+    assert any("opened 2 times" in alarm for alarm in again["alarms"])
+    assert "opened 2 times" in Path("run/report.html").read_text(encoding="utf-8")
+
+
+def test_labels_are_classes_unless_answers_are_free(promptlab):
+    write_csv(Path("fruit.csv"), 80)
+    given = ["--model", "studies:Asked", "--calls", "400", "--option", "proposals=4", "--out", "run"]
+    code, said, _ = promptlab("optimize fruit.csv", *given)
+    assert code == 0
+    assert said.splitlines()[-2].startswith("Keep the prompt you have:")
+    assert load_prompt("run/prompt.json").labels == ("no", "yes")
+    assert results()["failures"]
+
+
+def test_a_file_of_answers_as_instruction_induction_has_it_can_be_used(promptlab):
+    rows = [line.split(",") for line in Path("lists.csv").read_text().splitlines()[1:]]
+    examples = {str(i): {"input": text, "output": word} for i, (text, word) in enumerate(rows)}
+    with gzip.open("task.json.gz", "wt") as out:
+        json.dump({"metadata": {"num_examples": len(rows)}, "examples": examples}, out)
+    given = ["--text", "input", "--label", "output", "--output", "text", "--dry-run"]
+    code, said, _ = promptlab("optimize task.json.gz --model optimizing:Words", *given)
+    assert code == 0
+    assert said.startswith("task: 84 labelled examples to search with")
+
+
+def test_an_instruction_and_options_may_stand_in_files(promptlab):
+    Path("now.txt").write_text("Give a word.\n")
+    Path("pool.txt").write_text("Give the second word of the three.\nSay anything.\n")
+    more = ["--method", "pool", "--option", "instructions=@pool.txt", "--instruction", "@now.txt"]
+    code, _, _ = promptlab("optimize lists.csv --output text --calls 400 --model optimizing:Words --out run", *more)
+    assert code == 0
+    assert results()["prompts"]["seed"][""]["instruction"] == "Give a word."
+    assert load_prompt("run/prompt.json").instruction == "Give the second word of the three."
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("--method guess", "Unknown method 'guess'. Known: ape"),
+        ("--output poem", "--output is classification or text, got 'poem'"),
+        ("--calls 60", "calls are too few for an honest comparison"),
+        ("--strategy guess", "Unknown strategy 'guess'"),
+        ("--option proposals", "--option takes name=value"),
+        ("--option colour=3", "ape has no option colour"),
+        ("--option calls=3", "the command has its own option"),
+        ("--instruction @nowhere.txt", "nowhere.txt cannot be read"),
+        ("--budget-usd 1", "the price of optimizing:Words is not known"),
+        ("--text words", 'lists.csv has no text column "words"'),
+        ("--resume run", "Give either a file of examples or --resume"),
+        ("--test lists.csv --test-share 0.5", "--test-share is held back"),
+        ("--export-sft x.jsonl", "give its folder with --resume"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_code_2(promptlab, more, said):
+    code, out, err = promptlab(
+        "optimize lists.csv --output text --model optimizing:Words --quiet --out run", *more.split()
+    )
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+
+
+def test_a_model_that_may_not_stay_here_is_refused(promptlab):
+    code, _, err = promptlab(LISTS, "--model", "studies:Down", "--local-only", "-q", "--out", "far")
+    assert (code, "--local-only: studies:Down is not known to stay on this machine" in err) == (2, True)
+
+
+def test_a_server_that_answers_nothing_is_a_failed_run_with_its_reason(promptlab):
+    code, said, _ = promptlab(LISTS, "--model", "optimizing:Down", "--out", "run", "--quiet")
+    assert code == 1
+    assert "none of the first 20 requests was answered" in said
+    assert results()["test"]["failed"]["seed"] == 36
+
+
+def test_a_run_goes_on_only_as_it_was_begun(promptlab):
+    promptlab(LISTS, *TOLD, "--out", "run", "--quiet")
+    assert "holds a run already. Continue it with --resume run" in promptlab(LISTS, *TOLD, "--out", "run", "-q")[2]
+    assert "leave out --seed" in promptlab("optimize --resume run --seed 3")[2]
+    write_lists(Path("lists.csv"), 119)
+    assert "lists.csv has changed since run was begun" in promptlab("optimize --resume run -q")[2]
+
+
+def test_a_prompt_is_read_from_a_file_as_it_was_written(tmp_path):
+    for output, target in ((str, "a {b} `c`"), (int, 3), (bool, True), (float, 0.5)):
+        prompt = Prompt("Say <it>:\n# {x}", output, (Example("in $1", target),), False, frame=("Q: ", "\nA:"))
+        save_prompt(prompt, tmp_path / "prompt.json")
+        assert load_prompt(tmp_path / "prompt.json") == prompt
+
+
+def test_what_changed_is_shown_by_words_and_nothing_is_lost():
+    before, after = "Read the text. Say yes or no.", "Read the whole text, then say yes or no!"
+    marked = words(before, after)
+    assert "".join(text for mark, text in marked if mark != "in") == before
+    assert "".join(text for mark, text in marked if mark != "out") == after
+    assert ("same", " yes or no") in marked
