@@ -52,7 +52,7 @@ class Words:
 
 
 class Slow(Words):
-    delay_s = 0.02
+    delay_s = 0.01
 
 
 class Nameless(Words):

@@ -14,7 +14,19 @@ from promptlab.cli import main
 from promptlab.compare.telling import Pace
 
 TRAIN = ("pretrain", "mlm", "text", "sft", "head", "lora", "reward", "dpo", "rlhf")
-COMMANDS = ["compare", "ask", "lint", "report", "models", "card", "export", "mcp serve", "train"]
+COMMANDS = [
+    "compare",
+    "optimize",
+    "fragility",
+    "ask",
+    "lint",
+    "report",
+    "models",
+    "card",
+    "export",
+    "mcp serve",
+    "train",
+]
 COMMANDS += [f"train {command}" for command in TRAIN]
 
 

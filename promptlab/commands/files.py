@@ -24,11 +24,16 @@ class Labelled(NamedTuple):
     warnings: list[str]
 
 
-def read_labelled(file: Path, text: str, label: str, instruction: str = "") -> Labelled:
-    """A file of labelled texts, all of it to learn from, and the prompt that the arm "sft" of a study asks with."""
+def read_labelled(file: Path, text: str, label: str, instruction: str = "", *, free: bool = False) -> Labelled:
+    """A file of labelled texts, all of it to learn from, and the prompt that the arm "sft" of a study asks with.
+
+    Where answers are `free`, each may be another, and there are no labels to choose from.
+    """
     from promptlab.compare.study import Arguments, read_source
 
-    source = read_source(Arguments(str(file), text=text, label=label), str(file))
+    source = read_source(Arguments(str(file), text=text, label=label), str(file), for_test=free)
+    if free:
+        return Labelled(source.examples, (), Prompt(instruction), list(source.warnings))
     labels = tuple(sorted({str(example.target) for example in source.examples}))
     prompt = Prompt(instruction, Literal[labels], says_format=False)
     return Labelled(source.examples, labels, prompt, list(source.warnings))

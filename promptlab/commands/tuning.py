@@ -25,6 +25,7 @@ Out = Annotated[Path, typer.Option(help="The folder that the trained model goes 
 Text = Annotated[str, typer.Option(help="The column to read; several as a+b.")]
 Label = Annotated[str, typer.Option(help="The column to predict.")]
 Instruction = Annotated[str, typer.Option(help="What prompts say of the task.")]
+Free = Annotated[bool, typer.Option("--free", help="The labels are free answers, each maybe another, not classes.")]
 Model = Annotated[str, typer.Option("--model", help="tiny, tiny:FOLDER, or hf:NAME (by TRL and PEFT)")]
 OnlyTiny = Annotated[str, typer.Option("--model", help="tiny or tiny:FOLDER")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Of the optimizer; as suits the data if left out.")]
@@ -89,6 +90,7 @@ def sft(
     text: Text = "text",
     label: Label = "label",
     instruction: Instruction = "",
+    free: Free = False,
     model: Model = "tiny",
     steps: Steps = None,
     lr: Rate = None,
@@ -96,7 +98,7 @@ def sft(
     quiet: Quiet = False,
 ) -> None:
     """Fine-tune all weights to reply to a text with its label, as the arm "sft" of a study does."""
-    replies(file, out, text, label, instruction, model, None, steps, lr, seed, quiet)
+    replies(file, out, text, label, instruction, free, model, None, steps, lr, seed, quiet)
 
 
 def lora(
@@ -105,6 +107,7 @@ def lora(
     text: Text = "text",
     label: Label = "label",
     instruction: Instruction = "",
+    free: Free = False,
     model: Model = "tiny",
     rank: Rank = 8,
     steps: Steps = None,
@@ -113,7 +116,7 @@ def lora(
     quiet: Quiet = False,
 ) -> None:
     """The same with LoRA adapters only, which are saved as PEFT does; their sum with the model is in OUT/merged."""
-    replies(file, out, text, label, instruction, model, rank, steps, lr, seed, quiet)
+    replies(file, out, text, label, instruction, free, model, rank, steps, lr, seed, quiet)
 
 
 def replies(
@@ -122,6 +125,7 @@ def replies(
     text: str,
     label: str,
     instruction: str,
+    free: bool,
     model: str,
     rank: int | None,
     steps: int | None,
@@ -135,7 +139,7 @@ def replies(
     from promptlab.tiny import sft as tiny
 
     base = begin(model, out)
-    given = read_labelled(file, text, label, instruction)
+    given = read_labelled(file, text, label, instruction, free=free)
     warn(given.warnings)
     lora = adapters.LoRA(rank, 2.0 * rank) if rank else None
     if isinstance(base, str):

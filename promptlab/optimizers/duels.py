@@ -179,18 +179,19 @@ class Ring:
         """The duels: all answers in one wave, then all judgements, both ways round."""
         search = self.search
         await search.score_each((candidate, item) for *two, item in wanted for candidate in two)
-        said = [[search.table.outcomes(c, item)[0] for c in (a, b)] for a, b, item in wanted]
+        table = search.table
+        said = [(table.outcomes(a, item)[0], table.outcomes(b, item)[0]) for a, b, item in wanted]
         open_ones = [i for i, (x, y) in enumerate(said) if settled(x, y) is None]
         texts = [self.question(wanted[i][2], *said[i], swapped) for i in open_ones for swapped in (False, True)]
         judged = await self.judged(texts)
         found = []
         for i, ((a, b, item), (x, y)) in enumerate(zip(wanted, said, strict=True)):
+            orders: tuple[int, ...] = ()
+            won = settled(x, y) or 0
             if i in open_ones:
                 at = 2 * open_ones.index(i)
                 orders = (judged[at], -judged[at + 1])
                 won = orders[0] if orders[0] == orders[1] else 0
-            else:
-                orders, won = (), settled(x, y) or 0
             found.append(Duel(a.key, b.key, item.number, won, orders))
             search.note("duel", **found[-1]._asdict())
         return found

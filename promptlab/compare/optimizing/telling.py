@@ -10,7 +10,7 @@ from promptlab.backends import unasked
 from promptlab.backends.wrappers.worst import most_usd, usd_of
 from promptlab.compare.rehearsal import A_REPLY, BYTES_A_TOKEN, dollars
 from promptlab.compare.statistics import smallest_detectable_difference
-from promptlab.compare.wording import number
+from promptlab.compare.wording import number, share
 from promptlab.learners.in_context import reply_tokens
 from promptlab.splits import clusters
 from promptlab.types import Usage
@@ -92,5 +92,8 @@ def found_lines(results: Mapping[str, Any]) -> Iterator[str]:
         yield f"{look['of']}: {number(look['seed'])} to {number(look['candidate'])} on {look['n']} items"
     if results["control"]:
         yield f"Control with shuffled labels: {results['control']['why']}"
+    if fragile := results["fragility"]:
+        said = f"{share(fragile['flips'])} of answers change, {100 * fragile['spread']:.0f} points from best to worst"
+        yield f"Where nothing that matters is changed: {said}"
     for alarm in results["alarms"]:
         yield f"Note: {alarm}"
