@@ -100,3 +100,18 @@ def write_lists(path: Path, n: int = 200, seed: int = 0) -> Path:
 
 def called(calls: Path) -> list[str]:
     return calls.read_text().split() if calls.exists() else []
+
+
+class Judge(Words):
+    """Prefers the answer that is the second word of the input, wherever it stands."""
+
+    async def agenerate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+        for request in requests:
+            self.note(request)
+        return [Reply(preferred(request.messages[-1].content)) for request in requests]
+
+
+def preferred(asked: str) -> str:
+    given, a, b = (asked.split(f"{name}:\n")[1].split("\n")[0] for name in ("Input", "Answer A", "Answer B"))
+    wanted = given.split()[1]
+    return "tie" if (a == wanted) == (b == wanted) else "A" if a == wanted else "B"

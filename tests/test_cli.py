@@ -17,6 +17,7 @@ TRAIN = ("pretrain", "mlm", "text", "sft", "head", "lora", "reward", "dpo", "rlh
 COMMANDS = [
     "compare",
     "optimize",
+    "duels",
     "fragility",
     "ask",
     "lint",

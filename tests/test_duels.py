@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from random import Random
 
 import pytest
+from optimizing import called, write_lists
 
 from promptlab import Example, ModelError, Prompt, Reply, run
 from promptlab.backends.routed import Routed
+from promptlab.cli import main
 from promptlab.errors import SetupError
 from promptlab.optimizers import duels, position_bias
 from promptlab.testing import Script
@@ -120,3 +123,26 @@ def test_what_cannot_be_judged_is_refused():
         run(duels(Prompt("Give."), [Example("a", "b")] * 50), Script(answers))
     with pytest.raises(SetupError, match="give 100 or more"):
         run(duels(Prompt("Give."), inputs(100), calls=99), Script(answers))
+
+
+def test_the_command_finds_a_prompt_without_labels_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_lists(Path("lists.csv"))
+    models = ["--model", "optimizing:Words/calls", "--judge", "optimizing:Judge/calls", "--out", "run"]
+    options = ["--option", "proposals=6", "--calls", "1200"]
+    command = ["duels", "lists.csv", "--instruction", "Give a word.", *options, *models]
+    said, asked = [], []
+    for _ in range(2):
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+        assert ended.value.code == 0
+        said.append(capsys.readouterr().out)
+        asked.append(len(called(Path("calls"))))
+    assert said[0] == said[1]
+    assert asked[0] == asked[1] <= 1_200
+    assert "Instruction: Give the second word" in said[0]
+    assert "contradicted itself in 0 %" in said[0]
+    assert said[0].splitlines()[-1].startswith("Take the new prompt: preferred on fresh inputs: ")
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--seed", "1"])
+    assert (ended.value.code, "holds another run" in capsys.readouterr().err) == (2, True)

@@ -25,7 +25,7 @@ WORKERS, KILLS, WAIT_S = 16, 3, 60
 
 
 def command(file: Path, model: str, folder: Path) -> list[str]:
-    given = ["--output", "text", "--instruction", "Give a word.", "--option", "proposals=4", "--calls", "300"]
+    given = ["--output", "text", "--instruction", "Give a word.", "--option", "proposals=8", "--calls", "400"]
     return [str(file), *given, "--model", model, "--out", str(folder), "--quiet", "--workers", str(WORKERS)]
 
 

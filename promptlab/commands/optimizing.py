@@ -1,4 +1,4 @@
-"""`promptlab optimize` and `promptlab fragility`: a better prompt that can be believed, and how robust one is."""
+"""`promptlab optimize`, `duels` and `fragility`: a better prompt that can be believed, and how robust one is."""
 
 from __future__ import annotations
 
@@ -158,6 +158,48 @@ def fragility(
         print(line)
 
 
+def duels(
+    file: Annotated[Path, typer.Argument(help="CSV, TSV, JSON or JSONL (also .gz); labels are not needed.")],
+    text: Text = "text",
+    labels: Annotated[str, typer.Option(help="What may be answered, separated by commas; anything if left out.")] = "",
+    instruction: Instruction = "",
+    criterion: Annotated[str, typer.Option(help="What the judge goes by; the instruction if left out.")] = "",
+    option: Annotated[
+        list[str] | None, typer.Option(help="An option of promptlab.optimizers.duels, as --option proposals=20.")
+    ] = None,
+    model: ModelName = "tiny",
+    judge: Annotated[str, typer.Option(help="The model that judges; the same as --model if left out.")] = "",
+    proposer: Proposer = "",
+    calls: Annotated[int, typer.Option(min=1, help="The most calls of all.")] = 2_000,
+    alpha: Annotated[float, typer.Option(help="How often a prompt that is no better may be accepted.")] = 0.05,
+    out: Annotated[Path | None, typer.Option(help="The folder of the run; the same command goes on in it.")] = None,
+    local_only: LocalOnly = False,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Find a prompt whose answers a judge prefers, where nothing is labelled."""
+    from promptlab.compare.optimizing.duelling import duel_it_out, lines_of
+
+    told = duel_it_out(
+        file.resolve(),
+        out or Path("runs") / f"{file.stem}-duels",
+        judge=judge or model,
+        labels=tuple(name.strip() for name in labels.split(",") if name.strip()),
+        criterion=criterion,
+        text=text,
+        instruction=said(instruction),
+        options=options_of(option or ()),
+        model=model,
+        proposer=proposer or None,
+        calls=calls,
+        alpha=alpha,
+        local_only=local_only,
+        seed=seed,
+    )
+    for line in lines_of(told, quiet):
+        print(line)
+
+
 def export(folder: Path | None, sft: Path | None, dpo: Path | None, quiet: bool) -> None:
     """Files to train from, of a run that has been made."""
     from promptlab.compare.optimizing.harvest import harvest, write_dpo, write_sft
@@ -212,4 +254,5 @@ def add_to(app: typer.Typer) -> None:
     """Give these commands to `promptlab`."""
     example = "promptlab optimize notes.csv --text note --label urgency --method ape --instruction @now.txt"
     app.command(epilog=f"Example: `{example}`")(optimize)
+    app.command(epilog="Example: `promptlab duels notes.csv --text note --instruction @now.txt`")(duels)
     app.command(epilog="Example: `promptlab fragility runs/notes-ape/prompt.json fresh.csv --text note`")(fragility)

@@ -96,7 +96,7 @@ def examples_from(
 
     Raises DataError: a column that is not there, or rows from which nothing can be learned.
     """
-    texts = _text_columns(table, text)
+    texts = text_columns(table, text)
     label = column_named(table, label, "label")
     groups = column_named(table, group, "group") if group is not None else None
     if label in texts:
@@ -130,7 +130,8 @@ def examples_from(
     return Examples(examples, tuple(warnings))
 
 
-def _text_columns(table: Table, text: str | Sequence[str]) -> tuple[str, ...]:
+def text_columns(table: Table, text: str | Sequence[str]) -> tuple[str, ...]:
+    """The columns that "question+context", or a sequence of names, names."""
     if isinstance(text, str):
         text = (text,) if text in table.columns else text.split("+")
     if not text:

@@ -83,6 +83,7 @@ class Models:
     task: Metered
     proposer: Metered
     budget: Budget
+    also: Callable[[str], Metered]  # another model, kept and counted as they are: a judge
     workers: int = 64
 
     def run(self, program: Program[T]) -> T:
@@ -115,7 +116,7 @@ def models_of(
             backend = Named(backend, spec)
         return Metered(stacked(backend, cache=folder / ANSWERS, budget=budget), on_answers)
 
-    return Models(made_of(given.model), made_of(given.proposer or given.model), budget, workers)
+    return Models(made_of(given.model), made_of(given.proposer or given.model), budget, made_of, workers)
 
 
 def lost(answers: Path) -> int:
