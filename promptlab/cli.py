@@ -278,16 +278,21 @@ def report(
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Write a finished run's results.json and report.html again from its rows."""
+    """Write a finished run's results.json and report.html again from its rows; of a search, the page."""
+    from promptlab.compare.optimizing.page import rewritten
     from promptlab.compare.report import write_report
+    from promptlab.compare.runner import read_run
 
     if not folder.is_dir():
         raise SetupError(f"There is no folder {folder}. Give that of a finished `promptlab compare` run.")
-    if not (folder / "rows.jsonl").exists():
+    if (folder / "run.json").exists() and read_run(folder).get("kind") == "optimize":
+        page = rewritten(folder)
+    elif not (folder / "rows.jsonl").exists():
         raise SetupError(
             f"{folder} holds no finished run (no rows.jsonl). Finish it with: promptlab compare --resume {folder}"
         )
-    page = write_report(folder)
+    else:
+        page = write_report(folder)
     print(page)
     if open_it:
         typer.launch(str(page))

@@ -13,7 +13,7 @@ from studies import write_csv
 
 from promptlab import Example, Prompt
 from promptlab.cli import main
-from promptlab.compare.optimizing.difference import words
+from promptlab.compare.optimizing.difference import difference, words
 from promptlab.optimizers import load_prompt, save_prompt
 
 LISTS = "optimize lists.csv --output text --option proposals=6 --calls 500"
@@ -91,6 +91,15 @@ def test_the_report_is_one_page_that_shows_everything_and_needs_nothing(promptla
     assert "The test was opened 1 time:" in page
     assert not re.search(r'(?:src|href)="(?!#)', page)
     assert "<script" not in page
+
+
+def test_other_commands_know_the_folder_of_a_search(promptlab):
+    promptlab(LISTS, *TOLD, "--out", "run", "--quiet")
+    page = Path("run/report.html").read_text(encoding="utf-8")
+    assert promptlab("report run") == (0, "run/report.html\n", "")
+    assert Path("run/report.html").read_text(encoding="utf-8") == page
+    assert promptlab("trace run")[0] == 0
+    assert "run holds a run of `promptlab optimize`" in promptlab("compare --resume run")[2]
 
 
 def test_words_of_a_proposal_cannot_break_the_page(promptlab):
@@ -198,6 +207,17 @@ def test_a_prompt_is_read_from_a_file_as_it_was_written(tmp_path):
         prompt = Prompt("Say <it>:\n# {x}", output, (Example("in $1", target),), False, frame=("Q: ", "\nA:"))
         save_prompt(prompt, tmp_path / "prompt.json")
         assert load_prompt(tmp_path / "prompt.json") == prompt
+
+
+def test_demonstrations_that_came_went_and_moved_are_told_apart():
+    one, two, three = (Example(text, "x") for text in "abc")
+    before = Prompt("Say.", str, (one, two))
+    told = difference(before, before.with_shots([three, two]))["shots"]
+    assert (told["out"], told["in"], told["same"]) == ([("a", "x")], [("c", "x")], [("b", "x")])
+    assert difference(before, before.with_shots([two, one]))["shots"]["reordered"]
+    assert difference(before, Prompt("Say.", str, (one, two), frame=("Q: ", "")))["settings"] == {
+        "frame": [("", ""), ("Q: ", "")]
+    }
 
 
 def test_what_changed_is_shown_by_words_and_nothing_is_lost():

@@ -66,6 +66,8 @@ class Arguments:
     def of_run(cls, folder: Path) -> Arguments:
         """The arguments of the run in a folder."""
         run = read_run(folder)
+        if run.get("kind", "compare") != "compare":
+            raise SetupError(f"{folder} holds a run of `promptlab {run['kind']}`, not of `promptlab compare`.")
         if "arguments" not in run:
             raise SetupError(
                 f"{folder} was begun from Python: go on with compare(…, out={str(folder)!r}, resume=True)."

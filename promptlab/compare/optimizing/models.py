@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from promptlab.backends import made
 from promptlab.backends.routed import Routed
 from promptlab.backends.wrappers.budget import Budget
+from promptlab.backends.wrappers.recorded import FILE
 from promptlab.backends.wrappers.recordings import calls_in
 from promptlab.backends.wrappers.stack import stacked
 from promptlab.backends.wrappers.worst import usd_of
@@ -28,7 +29,7 @@ from promptlab.task import Task
 from promptlab.types import Answer, Backend, Request, Usage
 
 T = TypeVar("T")
-ANSWERS, BUDGET = "answers.db", "budget.db"
+BUDGET = "budget.db"
 LONGEST_REPLY = 1_024  # tokens of a strategy's reply, where money is counted
 
 
@@ -103,7 +104,7 @@ def models_of(
     The bundled model's are kept too: a resumed run then asks it nothing twice either. What a process that was killed
     had in flight may have been served, so it counts, and comes on top of the most calls: the same run goes on.
     """
-    limit = None if calls.most is None else calls.most + lost(folder / ANSWERS)
+    limit = None if calls.most is None else calls.most + lost(folder / FILE)
     budget = Budget(usd=given.budget_usd, calls=limit, path=folder / BUDGET)
 
     def made_of(spec: str) -> Metered:
@@ -114,7 +115,7 @@ def models_of(
             raise SetupError(f"--budget-usd: the price of {spec} is not known; give the most --calls in its place.")
         if getattr(backend, "identity", None) is None:
             backend = Named(backend, spec)
-        return Metered(stacked(backend, cache=folder / ANSWERS, budget=budget), on_answers)
+        return Metered(stacked(backend, cache=folder / FILE, budget=budget), on_answers)
 
     return Models(made_of(given.model), made_of(given.proposer or given.model), budget, made_of, workers)
 

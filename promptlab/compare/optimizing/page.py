@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from promptlab.compare.cellfile import whole
 from promptlab.compare.wording import number, share
+from promptlab.errors import SetupError
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -24,6 +25,16 @@ def write_page(results: Json, folder: Path) -> Path:
     with whole(path) as out:
         out.write(html)
     return path
+
+
+def rewritten(folder: Path) -> Path:
+    """The page again, of the results of a finished run. Raises SetupError where there are none."""
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        again = f"promptlab optimize --resume {folder}"
+        raise SetupError(f"{folder} holds no finished run (no results.json). Finish it with: {again}") from error
+    return write_page(results, folder)
 
 
 def page(results: Json) -> str:

@@ -141,6 +141,9 @@ def alarms(
         yield f"Much of the gain was luck of the search: {said}."
     if "last comparison" in gains and gains.get("test", 1.0) <= 0 < gains["last comparison"]:
         yield "The last comparison's gain is not there on the test: is that like the examples that were searched on?"
+    for finding in run.get("lint") or ():
+        if finding["kind"] in ("overlap", "groups across"):
+            yield f"Scores on the test may be too high: {finding['message']}"
     if control is not None and control["accepted"]:
         yield "With shuffled labels the same search found an improvement too, where there was nothing to find."
     if (openings := len(run.get("test_openings", ()))) > 1:
