@@ -226,3 +226,45 @@ def test_what_changed_is_shown_by_words_and_nothing_is_lost():
     assert "".join(text for mark, text in marked if mark != "in") == before
     assert "".join(text for mark, text in marked if mark != "out") == after
     assert ("same", " yes or no") in marked
+
+
+def test_a_prompt_that_copies_an_example_or_grows_is_told(promptlab):
+    from promptlab.compare.optimizing.arguments import Arguments, material
+    from promptlab.optimizers.sections import sections
+
+    task = material(Arguments(str(Path("lists.csv").resolve()), output="text", calls=500)).task
+    shown = sections(task.train, task.prompt, 0).feed[0].example
+    copied = f"Give the second word of the three, as in: {shown.input} {shown.target}. {'It is easy. ' * 40}"
+    Path("pool.json").write_text(json.dumps([copied]))
+    more = ["--method", "pool", "--option", "instructions=@pool.json", "--instruction", "Give a word."]
+    promptlab("optimize lists.csv --output text --calls 500 --model optimizing:Words --out run", *more)
+    alarms = results()["alarms"]
+    assert results()["accepted"]
+    assert any(alarm.startswith("The instruction copies an example") for alarm in alarms)
+    assert any(alarm.startswith("The prompt has grown from 12 to ") for alarm in alarms)
+
+
+@pytest.mark.parametrize(
+    "more", ["--option colour=3", "--strategy guess", "--model nobody:x", "--budget-usd 1", "--calls 60"]
+)
+def test_what_is_refused_leaves_no_folder(promptlab, more):
+    assert promptlab("optimize lists.csv --output text --model optimizing:Words --out run", *more.split())[0] == 2
+    assert not Path("run").exists()
+
+
+def test_a_strategy_answers_with_the_prompt_and_may_take_more_calls(promptlab):
+    given = ["--strategy", "self-consistency", "--calls", "1500", "--out", "run"]
+    code, _, _ = promptlab("optimize lists.csv --output text --option proposals=2", *TOLD, *given)
+    found = results()
+    assert code == 0
+    assert len(called(Path("calls"))) <= 1_500
+    assert found["test"]["n"] <= 36
+    assert found["spent"]["task"]["calls"] > 5 * found["test"]["n"]
+
+
+def test_fragility_that_cannot_be_measured_costs_the_run_nothing_else(promptlab):
+    write_lists(Path("lists.csv"), 70)
+    given = ["--test-share", "0.15", "--fragility", "--out", "run"]
+    code, _, _ = promptlab("optimize lists.csv --output text --option proposals=6 --calls 400", *TOLD, *given)
+    assert code == 0
+    assert any("is not known: 10 items and 500 calls are too few" in alarm for alarm in results()["alarms"])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from promptlab.optimizers import OPTIMIZERS
 from promptlab.optimizers.optimizer import Optimizer
 from promptlab.prompt import Prompt
 from promptlab.splits import split
+from promptlab.strategies import STRATEGIES
 from promptlab.task import Task
 from promptlab.types import Example
 
@@ -25,6 +26,7 @@ SEARCH_CALLS = 2_000  # where no --calls say how many of all there may be
 FOR_THE_TEST = 0.25  # of the calls, at most
 FOR_TRIES = 0.05  # of the calls, for tries that fail and are repeated
 FRAGILITY_CALLS = 500
+OWN = {"solve", "calls", "seed", "alpha", "observe"}  # options of a search that are the command's
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,17 @@ class Arguments:
             raise SetupError(f"Unknown method {self.method!r}. Known: {', '.join(OPTIMIZERS)}.")
         if self.output not in OUTPUTS:
             raise SetupError(f"--output is {' or '.join(OUTPUTS)}, got {self.output!r}.")
+        if self.strategy is not None and self.strategy not in STRATEGIES:
+            raise SetupError(f"Unknown strategy {self.strategy!r}. Known: {', '.join(STRATEGIES)}.")
+        self._check_options()
+
+    def _check_options(self) -> None:
+        """Before a folder is made: are they the method's, and not the command's own?"""
+        known = set(signature(self.optimizer).parameters) - {"prompt", "examples", "score"} - OWN
+        if own := sorted(self.options.keys() & OWN):
+            raise SetupError(f"--option {own[0]}: the command has its own option for that.")
+        if unknown := sorted(self.options.keys() - known):
+            raise SetupError(f"{self.method} has no option {unknown[0]}. Its options: {', '.join(sorted(known))}.")
 
     @classmethod
     def of_run(cls, folder: Path) -> Arguments:
@@ -147,7 +160,3 @@ def divide(given: Arguments, n_test: int) -> Calls:
     search = given.calls - test - int(FOR_TRIES * given.calls)
     more = search * given.control + FRAGILITY_CALLS * given.fragility
     return Calls(search, test, given.calls + more)
-
-
-Solve = Callable[..., Any]
-Options = Mapping[str, Any]

@@ -108,16 +108,22 @@ def models_of(
     budget = Budget(usd=given.budget_usd, calls=limit, path=folder / BUDGET)
 
     def made_of(spec: str) -> Metered:
-        backend = made(spec)
-        if given.local_only and not getattr(backend, "local", False):
-            raise SetupError(f"--local-only: {spec} is not known to stay on this machine (it lacks local = True).")
-        if given.budget_usd is not None and usd_of(backend, Usage()) is None:
-            raise SetupError(f"--budget-usd: the price of {spec} is not known; give the most --calls in its place.")
+        backend = allowed(given, spec)
         if getattr(backend, "identity", None) is None:
             backend = Named(backend, spec)
         return Metered(stacked(backend, cache=folder / FILE, budget=budget), on_answers)
 
     return Models(made_of(given.model), made_of(given.proposer or given.model), budget, made_of, workers)
+
+
+def allowed(given: Arguments, spec: str) -> Backend:
+    """A model by itself. Raises SetupError for one that the run may not, or cannot, ask."""
+    backend = made(spec)
+    if given.local_only and not getattr(backend, "local", False):
+        raise SetupError(f"--local-only: {spec} is not known to stay on this machine (it lacks local = True).")
+    if given.budget_usd is not None and usd_of(backend, Usage()) is None:
+        raise SetupError(f"--budget-usd: the price of {spec} is not known; give the most --calls in its place.")
+    return backend
 
 
 def lost(answers: Path) -> int:
@@ -138,8 +144,6 @@ def solve_of(given: Arguments, task: Task, base: Backend) -> Callable[[Any, Prom
             return zero_shot(question, prompt, max_tokens=max(2 * longest, 8) + (reply_tokens(prompt) or 16))
 
         return ask_it
-    if given.strategy not in STRATEGIES:
-        raise SetupError(f"Unknown strategy {given.strategy!r}. Known: {', '.join(STRATEGIES)}.")
     strategy = STRATEGIES[given.strategy]
     options = sampling_on(base, strategy, given.seed)
     if given.budget_usd is not None:
@@ -156,10 +160,6 @@ def solve_of(given: Arguments, task: Task, base: Backend) -> Callable[[Any, Prom
 def search_options(given: Arguments, task: Task, models: Models, calls: int) -> dict[str, Any]:
     """The options that the optimiser is given, the user's own last but for those that belong to the run."""
     options: dict[str, Any] = dict(given.options)
-    if own := options.keys() & {"solve", "calls", "seed", "alpha", "observe"}:
-        raise SetupError(
-            f"--option {', '.join(sorted(own))}: that is not the method's; the command has its own option."
-        )
     if not takes(models.proposer, "temperature"):
         options.setdefault("temperature", None)
     solve = solve_of(given, task, models.task)

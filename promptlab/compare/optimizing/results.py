@@ -32,7 +32,7 @@ def results_of(
     test: Tested,
     models: Models,
     shuffled: Found | None,
-    fragility: Fragility | None,
+    fragility: Fragility | str | None,
     run: Mapping[str, Any],
 ) -> Json:
     """All that the report shows."""
@@ -66,11 +66,12 @@ def results_of(
         "prompts": {"seed": found.seed.told, "final": found.best.told},
         "difference": difference(found.seed.slot(), found.best.slot()),
         "control": control,
-        "fragility": None if fragility is None else fragility.told(),
+        "fragility": fragility.told() if isinstance(fragility, Fragility) else None,
         "run": {key: value for key, value in run.items() if key != "finished"},
     }
     parts = sections(plan.material.task.train, found.seed.slot(), plan.given.seed, shares_of(plan))
     results["alarms"] = list(alarms(found, parts, looks, control, run))
+    results["alarms"] += [fragility] if isinstance(fragility, str) else []
     return {"sentence": sentence(found, test), **results}
 
 

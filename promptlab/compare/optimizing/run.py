@@ -14,7 +14,7 @@ from promptlab.compare.cellfile import as_line, open_jsonl, whole
 from promptlab.compare.data.lint import Finding, lint
 from promptlab.compare.optimizing.arguments import FRAGILITY_CALLS, Arguments, Calls, Material, divide, material
 from promptlab.compare.optimizing.fragility import Fragility, fragility
-from promptlab.compare.optimizing.models import Models, described, models_of, search_options, solve_of
+from promptlab.compare.optimizing.models import Models, allowed, described, models_of, search_options, solve_of
 from promptlab.compare.optimizing.page import write_page
 from promptlab.compare.optimizing.reporter import Tested, affordable, tested
 from promptlab.compare.optimizing.results import results_of
@@ -23,7 +23,7 @@ from promptlab.compare.provenance import machine, versions
 from promptlab.compare.runner import files_changed, finish, locked, now, read_run, write_json
 from promptlab.compare.study import resumable
 from promptlab.compare.telling import progress_bar
-from promptlab.errors import PromptlabError, SetupError
+from promptlab.errors import SetupError
 from promptlab.optimizers import save_prompt
 from promptlab.optimizers.optimizer import TERMS
 from promptlab.optimizers.search import Found, Search
@@ -64,6 +64,8 @@ def optimize(
     what was answered is answered from there, and it takes the same way. Returns what results.json holds.
     """
     plan = planned(given)
+    for spec in dict.fromkeys([given.model, given.proposer or given.model]):
+        allowed(given, spec)  # before there is a folder
     tell_beforehand(plan, quiet)
     task = plan.material.task
     with locked(folder), resumable(folder, "optimize"), progress_bar(quiet) as on_progress:
@@ -82,7 +84,7 @@ def optimize(
         shuffled = controlled(plan, models) if given.control else None
         save_prompt(prompt, folder / "prompt.json")
         outcome = open_test(plan, models, found, prompt, folder)
-        checked = checked_for_fragility(plan, models, prompt) if given.fragility else None
+        checked = checked_for_fragility(plan, models, found, prompt) if given.fragility else None
         results = results_of(plan, found, outcome, models, shuffled, checked, read_run(folder))
         with open_jsonl(folder / "rows.jsonl", "w") as out:
             out.writelines(map(as_line, outcome.rows))
@@ -157,14 +159,18 @@ def cost_of_an_answer(found: Found) -> float:
     return (found.calls - found.proposals) / answers if answers else 1.0
 
 
-def checked_for_fragility(plan: Planned, models: Models, prompt: Prompt) -> Fragility:
-    """How the answers hang on what should not matter, on test items: nothing is chosen by it."""
+def checked_for_fragility(plan: Planned, models: Models, found: Found, prompt: Prompt) -> Fragility | str:
+    """How the answers hang on what should not matter, on test items, by which nothing is chosen; or why nobody knows."""
     task = plan.material.task
     solve = solve_of(plan.given, task, models.task)
+    calls = int(FRAGILITY_CALLS / max(1.0, cost_of_an_answer(found)))
     program = fragility(
-        prompt, task.test, solve=solve, score=task.score, pool=task.train, calls=FRAGILITY_CALLS, seed=plan.given.seed
+        prompt, task.test, solve=solve, score=task.score, pool=task.train, calls=calls, seed=plan.given.seed
     )
-    return models.run(program)
+    try:
+        return models.run(program)
+    except SetupError as error:  # when all else is paid for
+        return f"How the answers hang on what should not matter is not known: {error}"
 
 
 @contextmanager
@@ -187,6 +193,3 @@ def failed_altogether(results: Mapping[str, Any]) -> bool:
     """Whether nothing was answered, so that nothing is known."""
     test = results["test"]
     return bool(test["failed"]["seed"] == test["n"])
-
-
-__all__ = ["Arguments", "PromptlabError", "failed_altogether", "optimize", "planned"]
