@@ -279,13 +279,12 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write a finished run's results.json and report.html again from its rows; of a search, the page."""
-    from promptlab.compare.optimizing.page import rewritten
+    from promptlab.compare.optimizing.page import holds_a_search, rewritten
     from promptlab.compare.report import write_report
-    from promptlab.compare.runner import read_run
 
     if not folder.is_dir():
         raise SetupError(f"There is no folder {folder}. Give that of a finished `promptlab compare` run.")
-    if (folder / "run.json").exists() and read_run(folder).get("kind") == "optimize":
+    if holds_a_search(folder):
         page = rewritten(folder)
     elif not (folder / "rows.jsonl").exists():
         raise SetupError(

@@ -81,7 +81,7 @@ def said(request: Request) -> str:
     asked = request.messages[-1].content
     if len(request.messages) == 1 and ("instruction" in asked or "variation" in asked):
         number = int(hashlib.sha256(repr((asked, request.branch)).encode()).hexdigest()[:4], 16)
-        return f"{GOOD if number % 4 == 0 else FAIR}, {WORDS[number % len(WORDS)]} or not."
+        return f"{GOOD if number % 2 == 0 else FAIR}, {WORDS[number % len(WORDS)]} or not."
     told = request.messages[0].content.casefold() if len(request.messages) > 1 else ""
     words = asked.split()
     chance = Random(f"{asked}/{told}").random()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +26,14 @@ def write_page(results: Json, folder: Path) -> Path:
     with whole(path) as out:
         out.write(html)
     return path
+
+
+def holds_a_search(folder: Path) -> bool:
+    """Whether a folder is that of a run of `promptlab optimize`."""
+    with suppress(OSError, ValueError):
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return isinstance(run, dict) and run.get("kind") == "optimize"
+    return False
 
 
 def rewritten(folder: Path) -> Path:
