@@ -98,6 +98,18 @@ def test_a_kill_costs_a_provider_no_more_than_what_was_in_flight(tmp_path):
         assert 150 < needed <= len(server.received) <= spent["sent"] <= needed + WORKERS
 
 
+def test_ctrl_c_stops_and_says_how_to_go_on(tmp_path):
+    file, calls, folder = write_lists(tmp_path / "lists.csv", 100), tmp_path / "calls", tmp_path / "run"
+    process = begin(*command(file, f"optimizing:Slow/{calls}", folder), "--workers", "1")
+    until = time.monotonic() + WAIT_S
+    while len(called(calls)) < 30 and time.monotonic() < until:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=WAIT_S)
+    again = f"promptlab optimize --resume {folder}"
+    assert (process.returncode, told) == (1, f"Stopped. What was answered is kept; go on with: {again}\n")
+
+
 @pytest.mark.parametrize("model", ["Words", "Engine", "Nameless"])
 def test_16_workers_find_bit_for_bit_what_one_finds(tmp_path, model):
     file = write_lists(tmp_path / "lists.csv", 100)

@@ -160,7 +160,7 @@ def cost_of_an_answer(found: Found) -> float:
 
 
 def checked_for_fragility(plan: Planned, models: Models, found: Found, prompt: Prompt) -> Fragility | str:
-    """How the answers hang on what should not matter, on test items: nothing is chosen by it. Or why it is not known."""
+    """How the answers hang on what should not matter, on test items, which choose nothing; or why nobody knows."""
     task = plan.material.task
     solve = solve_of(plan.given, task, models.task)
     calls = int(FRAGILITY_CALLS / max(1.0, cost_of_an_answer(found)))
