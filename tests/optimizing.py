@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 from promptlab import ModelError, Reply, Request, Usage
+from promptlab.backends.prices import given_price
 
 WORDS = "cough rash fever pond barn ice smoke home water red sun tree stone day night bed hand word light".split()
 GOOD, FAIR = "Give the second word of the three", "Say a word that stands in the text"
@@ -53,6 +54,12 @@ class Words:
 
 class Slow(Words):
     delay_s = 0.01
+
+
+class Priced(Words):
+    """32 millionths of a dollar an answer."""
+
+    price = given_price({"input": 1.0, "output": 4.0})
 
 
 class Nameless(Words):

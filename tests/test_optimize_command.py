@@ -189,6 +189,26 @@ def test_a_model_that_may_not_stay_here_is_refused(promptlab):
     assert (code, "--local-only: studies:Down is not known to stay on this machine" in err) == (2, True)
 
 
+def test_money_is_kept_for_the_test_and_never_exceeded(promptlab):
+    given = ["--model", "optimizing:Priced/calls", "--option", "proposals=4", "--out", "run", "--quiet"]
+    command = ["optimize", "lists.csv", "--output", "text", "--instruction", "Give a word.", *given]
+    code, said, _ = promptlab(command, "--budget-usd", "0.0065")
+    found = results()
+    assert (code, found["test"]["failed"]) == (0, {"seed": 0, "final": 0})
+    assert "the budget was spent before the search was done" in said
+    assert 0 < found["spent_usd"] <= 0.0065
+    assert found["spent_usd"] == pytest.approx(32e-6 * len(called(Path("calls"))))
+    assert found["spent"]["task"]["usd"] + found["spent"]["proposer"]["usd"] == pytest.approx(found["spent_usd"])
+
+
+def test_a_test_that_could_not_be_paid_is_not_a_test_that_was_failed(promptlab):
+    command = "optimize lists.csv --output text --model optimizing:Priced --budget-usd 0.0005 --out run --quiet"
+    code, said, _ = promptlab(command)
+    assert code == 1
+    assert said.startswith("Nothing is known: ")
+    assert "BudgetExceeded" in said
+
+
 def test_a_server_that_answers_nothing_is_a_failed_run_with_its_reason(promptlab):
     code, said, _ = promptlab(LISTS, "--model", "optimizing:Down", "--out", "run", "--quiet")
     assert code == 1

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from promptlab.errors import SetupError
+from promptlab.errors import BudgetExceeded, SetupError
 from promptlab.optimizers.acceptance import Test, Verdict, fewest, smallest_gain, verdict, wealth
 from promptlab.optimizers.candidate import Candidate, Prompts
 from promptlab.optimizers.proposing import Limits, Wish, proposed
@@ -269,6 +269,9 @@ class Search:
         replies = await gather(attempt(ask_proposer(text, self.limits, options)) for text in texts)
         self.spent += len(texts)
         self.proposals += len(texts)
+        for reply in replies:
+            if isinstance(reply, BudgetExceeded):
+                raise reply
         failed = [str(reply) for reply in replies if not isinstance(reply, Reply)]
         self.note("asked", op=op, n=len(texts), failed=failed)
         for _ in failed:

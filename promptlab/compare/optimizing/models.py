@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from promptlab.backends import made
 from promptlab.backends.routed import Routed
 from promptlab.backends.wrappers.budget import Budget
+from promptlab.backends.wrappers.budgeted import Budgeted
 from promptlab.backends.wrappers.recorded import FILE
 from promptlab.backends.wrappers.recordings import calls_in
 from promptlab.backends.wrappers.stack import stacked
@@ -87,9 +88,13 @@ class Models:
     also: Callable[[str], Metered]  # another model, kept and counted as they are: a judge
     workers: int = 64
 
-    def run(self, program: Program[T]) -> T:
-        """A program's result, with so many requests in flight; it is the same whatever their number."""
-        return run(program, Routed(self.task, proposer=self.proposer), max_in_flight=self.workers)
+    def run(self, program: Program[T], part: Budget | None = None) -> T:
+        """A program's result, with so many requests in flight; it is the same whatever their number.
+
+        `part` is what this program may spend of the whole: answers that are kept count too, as they did when they came.
+        """
+        task, proposer = (each if part is None else Budgeted(each, part) for each in (self.task, self.proposer))
+        return run(program, Routed(task, proposer=proposer), max_in_flight=self.workers)
 
 
 def models_of(

@@ -10,9 +10,18 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+from promptlab.backends.wrappers.budget import Budget
 from promptlab.compare.cellfile import as_line, open_jsonl, whole
 from promptlab.compare.data.lint import Finding, lint
-from promptlab.compare.optimizing.arguments import FRAGILITY_CALLS, Arguments, Calls, Material, divide, material
+from promptlab.compare.optimizing.arguments import (
+    FOR_THE_TEST,
+    FRAGILITY_CALLS,
+    Arguments,
+    Calls,
+    Material,
+    divide,
+    material,
+)
 from promptlab.compare.optimizing.fragility import Fragility, fragility
 from promptlab.compare.optimizing.models import Models, allowed, described, models_of, search_options, solve_of
 from promptlab.compare.optimizing.page import write_page
@@ -26,7 +35,7 @@ from promptlab.compare.telling import progress_bar
 from promptlab.errors import SetupError
 from promptlab.optimizers import save_prompt
 from promptlab.optimizers.optimizer import TERMS
-from promptlab.optimizers.search import Found, Search
+from promptlab.optimizers.search import TOO_MANY_FAILED, Found, Search
 from promptlab.prompt import Prompt
 
 Observe = Callable[[dict[str, Any]], None]
@@ -81,9 +90,9 @@ def optimize(
         note(folder, models={"task": described(given.model, models.task)})
         with ledger(folder / "ledger.jsonl") as observe:
             found, prompt = searched(plan, models, task.train, observe)
-        shuffled = controlled(plan, models) if given.control else None
         save_prompt(prompt, folder / "prompt.json")
         outcome = open_test(plan, models, found, prompt, folder)
+        shuffled = controlled(plan, models) if given.control else None  # when what matters is paid for
         checked = checked_for_fragility(plan, models, found, prompt) if given.fragility else None
         results = results_of(plan, found, outcome, models, shuffled, checked, read_run(folder))
         with open_jsonl(folder / "rows.jsonl", "w") as out:
@@ -129,7 +138,9 @@ def searched(plan: Planned, models: Models, examples: Any, observe: Observe | No
     options = search_options(given, task, models, plan.calls.search)
     if observe is not None:
         options["observe"] = observe
-    tuned: Any = models.run(given.optimizer(task.prompt, examples, task.score, **options))
+    program = given.optimizer(task.prompt, examples, task.score, **options)
+    part = None if given.budget_usd is None else Budget(usd=(1 - FOR_THE_TEST) * given.budget_usd)
+    tuned: Any = models.run(program, part)
     plain = {name: getattr(tuned, name) for name in Prompt.__dataclass_fields__}
     return tuned.found, Prompt(**plain)
 
@@ -190,6 +201,6 @@ def ledger(path: Path) -> Iterator[Observe]:
 
 
 def failed_altogether(results: Mapping[str, Any]) -> bool:
-    """Whether nothing was answered, so that nothing is known."""
+    """Whether so much of the test was not answered that nothing is known."""
     test = results["test"]
-    return bool(test["failed"]["seed"] == test["n"])
+    return bool(max(test["failed"].values()) > TOO_MANY_FAILED * test["n"])
