@@ -84,8 +84,10 @@ def sentence(found: Found, test: Tested) -> str:
     """What came of it, in a sentence that claims no more than the test shows."""
     if max(test.failed.values()) > TOO_MANY_FAILED * test.n:
         why = next(row[who]["why"] for row in test.rows for who in ("seed", "final") if row[who]["failed"])
-        n = max(test.failed.values())
-        return f"Nothing is known: {n:,} of {test.n:,} test items were not answered ({why}). The search: {found.why}."
+        failed = max(test.failed.values())
+        return (
+            f"Nothing is known: {failed:,} of {test.n:,} test items were not answered ({why}). The search: {found.why}."
+        )
     if not found.accepted or test.difference is None:
         return f"Keep the prompt you have: {found.why}. It is right on {shown(test.seed)} of {test.n:,} test items."
     said, n = shown(test.difference, sign=True), f"{test.n:,} test items that nothing was chosen by"
