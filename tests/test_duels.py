@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from optimizing import called, write_lists
+from searches import called, write_lists
 
 from promptlab import Example, ModelError, Prompt, Reply, run
 from promptlab.backends.routed import Routed
@@ -128,7 +128,7 @@ def test_what_cannot_be_judged_is_refused():
 def test_the_command_finds_a_prompt_without_labels_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_lists(Path("lists.csv"))
-    models = ["--model", "optimizing:Words/calls", "--judge", "optimizing:Judge/calls", "--out", "run"]
+    models = ["--model", "searches:Words/calls", "--judge", "searches:Judge/calls", "--out", "run"]
     options = ["--option", "proposals=6", "--calls", "1200"]
     command = ["duels", "lists.csv", "--instruction", "Give a word.", *options, *models]
     said, asked = [], []

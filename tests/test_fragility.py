@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from optimizing import WORDS, write_lists
+from searches import WORDS, write_lists
 
 from promptlab import Example, Prompt, run
 from promptlab.backends.routed import Routed
@@ -130,7 +130,7 @@ def test_the_command_tells_each_axis_and_goes_on_where_it_was(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     write_lists(Path("lists.csv"))
     save_prompt(Prompt("Give the second word of the three.", str), "prompt.json")
-    command = ["fragility", "prompt.json", "lists.csv", "--model", "optimizing:Words/calls", "--out", "run"]
+    command = ["fragility", "prompt.json", "lists.csv", "--model", "searches:Words/calls", "--out", "run"]
     said = []
     for _ in range(2):
         with pytest.raises(SystemExit) as ended:
@@ -143,5 +143,5 @@ def test_the_command_tells_each_axis_and_goes_on_where_it_was(tmp_path, monkeypa
     assert len(Path("calls").read_text().split()) <= 500
     save_prompt(Prompt("Say.", Literal["a", "b"]), "other.json")
     with pytest.raises(SystemExit) as ended:
-        main(["fragility", "other.json", "lists.csv", "--model", "optimizing:Words"])
+        main(["fragility", "other.json", "lists.csv", "--model", "searches:Words"])
     assert (ended.value.code, "labels that the prompt does not know" in capsys.readouterr().err) == (2, True)

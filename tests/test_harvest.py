@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from optimizing import write_lists
+from searches import write_lists
 from test_cli import promptlab  # noqa: F401  the fixture
 
 from promptlab.commands.files import read_labelled, read_pairs
 
-SEARCH = "optimize lists.csv --output text --option proposals=6 --calls 500 --model optimizing:Words --out run --quiet"
+SEARCH = "optimize lists.csv --output text --option proposals=6 --calls 500 --model searches:Words --out run --quiet"
 
 
 @pytest.fixture

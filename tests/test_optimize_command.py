@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from optimizing import called, write_lists
+from searches import called, write_lists
 from studies import write_csv
 
 from promptlab import Example, Prompt
@@ -17,7 +17,7 @@ from promptlab.compare.optimizing.difference import difference, words
 from promptlab.optimizers import load_prompt, save_prompt
 
 LISTS = "optimize lists.csv --output text --option proposals=6 --calls 500"
-TOLD = ["--instruction", "Give a word.", "--model", "optimizing:Words/calls"]
+TOLD = ["--instruction", "Give a word.", "--model", "searches:Words/calls"]
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_other_commands_know_the_folder_of_a_search(promptlab):
 
 def test_words_of_a_proposal_cannot_break_the_page(promptlab):
     promptlab(
-        LISTS, "--model", "optimizing:Words", "--instruction", "</style><script>alert(1)</script>", "--out", "run"
+        LISTS, "--model", "searches:Words", "--instruction", "</style><script>alert(1)</script>", "--out", "run"
     )
     page = Path("run/report.html").read_text(encoding="utf-8")
     assert "<script" not in page
@@ -143,7 +143,7 @@ def test_a_file_of_answers_as_instruction_induction_has_it_can_be_used(promptlab
     with gzip.open("task.json.gz", "wt") as out:
         json.dump({"metadata": {"num_examples": len(rows)}, "examples": examples}, out)
     given = ["--text", "input", "--label", "output", "--output", "text", "--dry-run"]
-    code, said, _ = promptlab("optimize task.json.gz --model optimizing:Words", *given)
+    code, said, _ = promptlab("optimize task.json.gz --model searches:Words", *given)
     assert code == 0
     assert said.startswith("task: 84 labelled examples to search with")
 
@@ -152,7 +152,7 @@ def test_an_instruction_and_options_may_stand_in_files(promptlab):
     Path("now.txt").write_text("Give a word.\n")
     Path("pool.txt").write_text("Give the second word of the three.\nSay anything.\n")
     more = ["--method", "pool", "--option", "instructions=@pool.txt", "--instruction", "@now.txt"]
-    code, _, _ = promptlab("optimize lists.csv --output text --calls 400 --model optimizing:Words --out run", *more)
+    code, _, _ = promptlab("optimize lists.csv --output text --calls 400 --model searches:Words --out run", *more)
     assert code == 0
     assert results()["prompts"]["seed"][""]["instruction"] == "Give a word."
     assert load_prompt("run/prompt.json").instruction == "Give the second word of the three."
@@ -169,7 +169,7 @@ def test_an_instruction_and_options_may_stand_in_files(promptlab):
         ("--option colour=3", "ape has no option colour"),
         ("--option calls=3", "the command has its own option"),
         ("--instruction @nowhere.txt", "nowhere.txt cannot be read"),
-        ("--budget-usd 1", "the price of optimizing:Words is not known"),
+        ("--budget-usd 1", "the price of searches:Words is not known"),
         ("--text words", 'lists.csv has no text column "words"'),
         ("--resume run", "Give either a file of examples or --resume"),
         ("--test lists.csv --test-share 0.5", "--test-share is held back"),
@@ -178,7 +178,7 @@ def test_an_instruction_and_options_may_stand_in_files(promptlab):
 )
 def test_wrong_use_is_one_line_and_exit_code_2(promptlab, more, said):
     code, out, err = promptlab(
-        "optimize lists.csv --output text --model optimizing:Words --quiet --out run", *more.split()
+        "optimize lists.csv --output text --model searches:Words --quiet --out run", *more.split()
     )
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert said in err
@@ -190,7 +190,7 @@ def test_a_model_that_may_not_stay_here_is_refused(promptlab):
 
 
 def test_money_is_kept_for_the_test_and_never_exceeded(promptlab):
-    given = ["--model", "optimizing:Priced/calls", "--option", "proposals=4", "--out", "run", "--quiet"]
+    given = ["--model", "searches:Priced/calls", "--option", "proposals=4", "--out", "run", "--quiet"]
     command = ["optimize", "lists.csv", "--output", "text", "--instruction", "Give a word.", *given]
     code, said, _ = promptlab(command, "--budget-usd", "0.0065")
     found = results()
@@ -202,7 +202,7 @@ def test_money_is_kept_for_the_test_and_never_exceeded(promptlab):
 
 
 def test_a_test_that_could_not_be_paid_is_not_a_test_that_was_failed(promptlab):
-    command = "optimize lists.csv --output text --model optimizing:Priced --budget-usd 0.0005 --out run --quiet"
+    command = "optimize lists.csv --output text --model searches:Priced --budget-usd 0.0005 --out run --quiet"
     code, said, _ = promptlab(command)
     assert code == 1
     assert said.startswith("Nothing is known: ")
@@ -210,7 +210,7 @@ def test_a_test_that_could_not_be_paid_is_not_a_test_that_was_failed(promptlab):
 
 
 def test_a_server_that_answers_nothing_is_a_failed_run_with_its_reason(promptlab):
-    code, said, _ = promptlab(LISTS, "--model", "optimizing:Down", "--out", "run", "--quiet")
+    code, said, _ = promptlab(LISTS, "--model", "searches:Down", "--out", "run", "--quiet")
     assert code == 1
     assert "none of the first 20 requests was answered" in said
     assert results()["test"]["failed"]["seed"] == 36
@@ -259,7 +259,7 @@ def test_a_prompt_that_copies_an_example_or_grows_is_told(promptlab):
     copied = f"Give the second word of the three, as in: {shown.input} {shown.target}. {'It is easy. ' * 40}"
     Path("pool.json").write_text(json.dumps([copied]))
     more = ["--method", "pool", "--option", "instructions=@pool.json", "--instruction", "Give a word."]
-    promptlab("optimize lists.csv --output text --calls 500 --model optimizing:Words --out run", *more)
+    promptlab("optimize lists.csv --output text --calls 500 --model searches:Words --out run", *more)
     alarms = results()["alarms"]
     assert results()["accepted"]
     assert any(alarm.startswith("The instruction copies an example") for alarm in alarms)
@@ -270,7 +270,7 @@ def test_a_prompt_that_copies_an_example_or_grows_is_told(promptlab):
     "more", ["--option colour=3", "--strategy guess", "--model nobody:x", "--budget-usd 1", "--calls 60"]
 )
 def test_what_is_refused_leaves_no_folder(promptlab, more):
-    assert promptlab("optimize lists.csv --output text --model optimizing:Words --out run", *more.split())[0] == 2
+    assert promptlab("optimize lists.csv --output text --model searches:Words --out run", *more.split())[0] == 2
     assert not Path("run").exists()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from optimizing import called, said, write_lists
+from searches import called, said, write_lists
 
 from promptlab import Reply, Usage
 from promptlab.cli import main
@@ -61,12 +61,12 @@ def outcome(folder: Path) -> dict:
 
 def test_a_search_killed_at_random_instants_ends_with_the_same_prompt_and_repeats_no_paid_call(tmp_path):
     file = write_lists(tmp_path / "lists.csv", 100)
-    finish(*command(file, f"optimizing:Slow/{tmp_path / 'all'}", tmp_path / "whole"))
+    finish(*command(file, f"searches:Slow/{tmp_path / 'all'}", tmp_path / "whole"))
     needed = called(tmp_path / "all")
     assert set(Counter(needed).values()) == {1}  # so a line says which request it was
     assert outcome(tmp_path / "whole")["accepted"]
     chance, calls, folder = Random("kills"), tmp_path / "calls", tmp_path / "run"
-    model = f"optimizing:Slow/{calls}"
+    model = f"searches:Slow/{calls}"
     for kill in range(KILLS):
         at = len(called(calls)) + chance.randint(1, len(needed) // 4)
         there = (folder / "run.json").exists()
@@ -100,7 +100,7 @@ def test_a_kill_costs_a_provider_no_more_than_what_was_in_flight(tmp_path):
 
 def test_ctrl_c_stops_and_says_how_to_go_on(tmp_path):
     file, calls, folder = write_lists(tmp_path / "lists.csv", 100), tmp_path / "calls", tmp_path / "run"
-    process = begin(*command(file, f"optimizing:Slow/{calls}", folder), "--workers", "1")
+    process = begin(*command(file, f"searches:Slow/{calls}", folder), "--workers", "1")
     until = time.monotonic() + WAIT_S
     while len(called(calls)) < 30 and time.monotonic() < until:
         time.sleep(0.005)
@@ -115,7 +115,7 @@ def test_16_workers_find_bit_for_bit_what_one_finds(tmp_path, model):
     file = write_lists(tmp_path / "lists.csv", 100)
     found = []
     for workers in (1, 16):
-        given = [*command(file, f"optimizing:{model}", tmp_path / str(workers)), "--workers", str(workers)]
+        given = [*command(file, f"searches:{model}", tmp_path / str(workers)), "--workers", str(workers)]
         with pytest.raises(SystemExit) as ended:
             main(["optimize", *given])
         assert ended.value.code == 0

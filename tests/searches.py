@@ -1,6 +1,6 @@
 """Models for runs of `promptlab optimize` in processes of their own, and a file for them.
 
-`--model optimizing:Words/CALLS` gives the second of three words if it is told to, else mostly the first, and proposes
+`--model searches:Words/CALLS` gives the second of three words if it is told to, else mostly the first, and proposes
 when it is asked for an instruction. Every request is a line of the file CALLS.
 """
 
