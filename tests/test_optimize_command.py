@@ -105,9 +105,7 @@ def test_other_commands_know_the_folder_of_a_search(promptlab):
 
 
 def test_words_of_a_proposal_cannot_break_the_page(promptlab):
-    promptlab(
-        LISTS, "--model", "searches:Words", "--instruction", "</style><script>alert(1)</script>", "--out", "run"
-    )
+    promptlab(LISTS, "--model", "searches:Words", "--instruction", "</style><script>alert(1)</script>", "--out", "run")
     page = Path("run/report.html").read_text(encoding="utf-8")
     assert "<script" not in page
     assert "&lt;script&gt;" in page

@@ -194,7 +194,7 @@ class Search:
         self.each = max([self.each, *(outcome.calls for outcome in outcomes)])
         for (candidate, item, j), outcome in zip(wanted, outcomes, strict=True):
             told = {"candidate": candidate.key, "item": item.number, "repeat": j, "score": outcome.score}
-            self.note("scored", **told, said=outcome.said, failed=outcome.failed, why=outcome.why)
+            self.note("scored", **told, said=outcome.said, asked=outcome.calls, failed=outcome.failed, why=outcome.why)
 
     def _take(self, calls: int) -> None:
         if calls > self.left:  # a program asks more than it ever did

@@ -166,8 +166,8 @@ def open_test(plan: Planned, models: Models, found: Found, prompt: Prompt, folde
 
 def cost_of_an_answer(found: Found) -> float:
     """Calls an answer takes, on average."""
-    answers = sum(event["event"] == "scored" for event in found.events)
-    return (found.calls - found.proposals) / answers if answers else 1.0
+    asked = [event["asked"] for event in found.events if event["event"] == "scored"]
+    return sum(asked) / len(asked) if asked else 1.0
 
 
 def checked_for_fragility(plan: Planned, models: Models, found: Found, prompt: Prompt) -> Fragility | str:
