@@ -14,6 +14,7 @@ from promptlab.backends.wrappers.worst import usd_of
 from promptlab.errors import BudgetExceeded, DataError, ModelError, SetupError
 from promptlab.optimizers.acceptance import Test, fewest, verdict
 from promptlab.optimizers.candidate import ONLY, Candidate, Prompts, as_text
+from promptlab.optimizers.proposing import Wish, wrong_with
 from promptlab.optimizers.search import Over, Search
 from promptlab.optimizers.sections import Item
 from promptlab.optimizers.table import Outcome, Score, Solve, Table
@@ -61,20 +62,25 @@ class PromptlabAdapter:
     def evaluate(self, batch: Sequence[Item], candidate: Mapping[str, str], capture_traces: bool = False) -> Any:
         """The outcomes of a batch. GEPA is told how many of them were asked now."""
         tried = saying(self.seed, candidate)
+        unfit = self.unfit(tried)
         wanted = self.table.missing([tried], batch)
         try:
-            if not self.over:
+            if not self.over and unfit is None:
                 self.fill(tried, batch)
         except (Over, BudgetExceeded) as error:
             self.over = str(error)
-        none = Outcome(0.0, why=self.over, failed=True)
+        none = Outcome(0.0, why=unfit or self.over, failed=unfit is None)
         outcomes = [next(iter(self.table.outcomes(tried, item)), none) for item in batch]
         return EvaluationBatch(
             outputs=[outcome.said for outcome in outcomes],
             scores=[outcome.score for outcome in outcomes],
             trajectories=list(zip(batch, outcomes, strict=True)) if capture_traces else None,
-            num_metric_calls=len(wanted),
+            num_metric_calls=len(wanted) if unfit is None else 0,
         )
+
+    def unfit(self, candidate: Candidate) -> str | None:
+        """Why a candidate is not to be tried; it scores 0, and nothing is asked. None: it is tried."""
+        return None
 
     def fill(self, candidate: Candidate, items: Sequence[Item]) -> None:
         """Asks what is not in the table yet."""
@@ -101,11 +107,25 @@ class PromptlabAdapter:
 
 
 class Searching(PromptlabAdapter):
-    """The adapter of a Search, which holds the budget."""
+    """The adapter of a Search, which holds the budget, and the limits of what an instruction may be."""
 
     def __init__(self, search: Search, backend: Backend) -> None:
         self.search, self.seed, self.backend = search, search.seed, backend
         self.table, self.over = search.table, ""
+        self.refused: dict[str, str] = {}
+
+    def unfit(self, candidate: Candidate) -> str | None:
+        """As for every proposal: nothing empty, too long or forbidden, in another script, or copied from an example."""
+        if candidate.key in self.search.known or candidate.key in self.refused:
+            return self.refused.get(candidate.key)
+        for slot, prompt in candidate.by_slot.items():
+            if prompt.instruction != self.seed.slot(slot).instruction:
+                why = wrong_with(prompt.instruction, Wish("", self.seed, "gepa", slot, changes=False), self.search)
+                if why is not None:
+                    self.search.reject(why)
+                    self.search.note("rejected", op="gepa", why=why, said=prompt.instruction[:500])
+                    return self.refused.setdefault(candidate.key, why)
+        return None
 
     def fill(self, candidate: Candidate, items: Sequence[Item]) -> None:
         if candidate.key not in self.search.known:
@@ -179,7 +199,7 @@ def optimize_with_gepa(
     """A prompt that GEPA's own engine finds, as our optimisers give it: a Tuned, with `found`.
 
     GEPA gets the examples that proposers may read as its trainset and those that prompts are raced on as its valset;
-    what it returns must beat `prompt` on the rest, as everywhere. `calls` are all calls, the proposer's among them, and
+    what it returns must beat `prompt` on the rest, as everywhere, and what may not be tried is not. `calls` are all calls, the proposer's among them, and
     are never exceeded (GEPA's own max_metric_calls is). With `paired` a proposal is accepted by a paired test at that
     alpha, on minibatches as large as that needs. `options` are those of gepa.optimize, `terms` those of a Search.
     """

@@ -7,11 +7,13 @@ needs("dspy")
 
 from promptlab.interop.dspy.engine import Engine, engine, lm, sft_on  # noqa: E402
 from promptlab.interop.dspy.learning import Metric, Searched, dspy_learner, optimize_with_dspy  # noqa: E402
+from promptlab.interop.dspy.plain import PromptAdapter  # noqa: E402
 from promptlab.interop.dspy.prompts import module_from, prompt_from_dspy  # noqa: E402
 
 __all__ = [
     "Engine",
     "Metric",
+    "PromptAdapter",
     "Searched",
     "dspy_learner",
     "engine",

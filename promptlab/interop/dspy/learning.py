@@ -102,6 +102,7 @@ def optimize_with_dspy(
     program: Any = None,
     validation: Sequence[Example] = (),
     fields: tuple[str, str] = (QUESTION, ANSWER),
+    adapter: Any = None,
     threads: int = 1,
     **compiling: Any,
 ) -> Searched:
@@ -109,7 +110,8 @@ def optimize_with_dspy(
 
     `make(metric, lm)` makes the optimiser, where `lm` is the proposer (`model` itself if there is none):
     `lambda metric, lm: dspy.MIPROv2(metric, prompt_model=lm)`. The program is a predictor of `prompt`, or the one
-    given, with inputs and answer in `fields`. `validation` becomes the optimiser's valset, `compiling` are further
+    given, with inputs and answer in `fields`; `adapter` is what words it, `PromptAdapter(prompt)` in promptlab's own
+    words. `validation` becomes the optimiser's valset, `compiling` are further
     arguments of its `compile`. A program, as optimisers of ours are, it cannot be: DSPy asks in threads of its own. So
     this runs to its end, and `model` holds the budget and the cache: model("…", budget=…). Where the budget ends first
     every later answer fails, which costs nothing, and DSPy goes through with what it has.
@@ -122,7 +124,7 @@ def optimize_with_dspy(
     student = module_from(prompt, *fields) if program is None else program
     if validation:
         compiling["valset"] = [example_from(each, fields) for each in validation]
-    context, spent = spending(lm=asked, num_threads=threads, max_errors=NO_LIMIT)
+    context, spent = spending(lm=asked, adapter=adapter, num_threads=threads, max_errors=NO_LIMIT)
     with context:
         optimizer = make(metric, proposed)
         if "eval_kwargs" in inspect.signature(optimizer.compile).parameters:  # COPRO's, which it cannot do without
@@ -162,6 +164,7 @@ class DSPyLearner:
     make_optimizer: MakeOptimizer | None = None
     proposer: Backend | None = None
     fields: tuple[str, str] = (QUESTION, ANSWER)
+    adapter: Any = None
     compiling: Mapping[str, Any] = field(default_factory=dict)
     family: ClassVar[Family] = "prompting"
     needs_labels: ClassVar[bool] = False
@@ -186,6 +189,7 @@ class DSPyLearner:
                 proposer=self.proposer,
                 program=program,
                 fields=self.fields,
+                adapter=self.adapter,
                 **self.compiling,
             )
             program, failed = found.program, sum(found.failed.values())
@@ -197,7 +201,7 @@ class DSPyLearner:
                 return Answer(None, reply.text, reply.opaque["why"])
             return task.prompt.parse(reply.text)
 
-        return Solver(answer, Programmed(self.base, program, self.fields), notes=notes)
+        return Solver(answer, Programmed(self.base, program, self.fields, self.adapter), notes=notes)
 
 
 class Programmed:
@@ -205,8 +209,10 @@ class Programmed:
 
     batched = False
 
-    def __init__(self, base: Any, program: Any, fields: tuple[str, str] = (QUESTION, ANSWER)) -> None:
-        self.base, self.program, self.fields, self.lm = base, program, fields, lm(base)
+    def __init__(
+        self, base: Any, program: Any, fields: tuple[str, str] = (QUESTION, ANSWER), adapter: Any = None
+    ) -> None:
+        self.base, self.program, self.fields, self.adapter, self.lm = base, program, fields, adapter, lm(base)
         self.batched, self.local = base.batched, getattr(base, "local", False)
 
     def __repr__(self) -> str:
@@ -216,7 +222,7 @@ class Programmed:
         return [self._answered(request.messages[-1].content) for request in requests]
 
     def _answered(self, question: str) -> Reply | ModelError:
-        context, spent = spending(lm=self.lm)
+        context, spent = spending(lm=self.lm, adapter=self.adapter)
         try:
             with context:
                 said = self.program(**{self.fields[0]: question})[self.fields[1]]
@@ -249,6 +255,7 @@ def dspy_learner(
     *,
     proposer: Backend | None = None,
     fields: tuple[str, str] = (QUESTION, ANSWER),
+    adapter: Any = None,
     **compiling: Any,
 ) -> DSPyLearner:
     """A learner of a DSPy program, for `compare`: `make_program(task)` makes it, as `lambda task: MyModule()`.
@@ -257,4 +264,4 @@ def dspy_learner(
     Each question runs the program; a row's tokens are all that it took, and the answer is read by the task's prompt. A
     reply that DSPy cannot read is no answer, with that reason; a request that fails is a failure, as everywhere.
     """
-    return DSPyLearner(base, make_program, make_optimizer, proposer, fields, compiling)
+    return DSPyLearner(base, make_program, make_optimizer, proposer, fields, adapter, compiling)
