@@ -27,9 +27,10 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/ready $(VENV)-peers/ready  ## the committed figures, measured again
+bench: $(VENV)/ready $(VENV)-peers/ready $(VENV)-interop/ready  ## the committed figures, measured again
 	$(RUN)python benchmarks/overhead.py
 	OMP_NUM_THREADS=1 $(VENV)-peers/bin/python benchmarks/peers_overhead.py
+	OMP_NUM_THREADS=1 $(VENV)-interop/bin/python benchmarks/optimizers_peers.py
 	$(RUN)python benchmarks/reliability.py
 	$(RUN)python benchmarks/pacing.py
 	OMP_NUM_THREADS=1 $(firstword $(wildcard $(VENV)-vllm/bin/python) $(BIN)/python) benchmarks/backends.py  # vLLM's too, where it is

@@ -53,7 +53,7 @@ class Asking:
         with self._one_at_a_time:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, daemon=True).start()
+                threading.Thread(target=_turning, args=(self._loop,), daemon=True).start()
                 weakref.finalize(self, _ended, self._loop, self.backend)
 
         async def answered() -> Reply | ModelError:
@@ -61,6 +61,12 @@ class Asking:
             return reply  # type: ignore[no-any-return]
 
         return asyncio.run_coroutine_threadsafe(answered(), self._loop)
+
+
+def _turning(loop: asyncio.AbstractEventLoop) -> None:
+    """Runs a loop until it is stopped."""
+    loop.run_forever()
+    loop.close()
 
 
 def _ended(loop: asyncio.AbstractEventLoop, backend: Any) -> None:

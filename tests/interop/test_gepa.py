@@ -86,7 +86,9 @@ def test_the_adapter_is_gepas_own_with_any_program_of_ours() -> None:
         items[:15],
         items[15:],
         adapter=adapter,
-        reflection_lm=lambda prompt: simulated(SimpleNamespace(messages=[SimpleNamespace(content=prompt)], branch=())).text,
+        reflection_lm=lambda prompt: (
+            simulated(SimpleNamespace(messages=[SimpleNamespace(content=prompt)], branch=())).text
+        ),
         max_metric_calls=60,
         stop_callbacks=[adapter.stop],
         logger=SimpleNamespace(log=lambda message: None),
@@ -137,9 +139,7 @@ def test_a_paired_test_lets_pass_no_more_than_it_says() -> None:
 def test_what_proposing_costs_is_told_to_gepa() -> None:
     script = Script(simulated)  # a thousandth of a dollar each
     script.price = SimpleNamespace(cost_usd=lambda usage: 0.001)  # type: ignore[attr-defined]
-    found = optimize_with_gepa(
-        PROMPT, examples(240), model=script, calls=900, options={"max_reflection_cost": 0.0035}
-    )
+    found = optimize_with_gepa(PROMPT, examples(240), model=script, calls=900, options={"max_reflection_cost": 0.0035})
     assert found.found.proposals == 4
     unpriced = Script(lambda r: Reply("yes"), batched=False)
     with pytest.raises(SetupError, match="price"):
