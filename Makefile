@@ -59,7 +59,7 @@ $(VENV)-interop/ready: pyproject.toml constraints.txt tests/interop/constraints.
 	$(PYTHON) -m venv $(VENV)-interop
 	$(VENV)-interop/bin/python -m pip install --quiet uv -c constraints.txt
 	$(VENV)-interop/bin/uv pip install --quiet --python $(VENV)-interop/bin/python -c constraints.txt \
-	    -c tests/interop/constraints.txt -e '.[dspy,gepa,tiny]' textgrad optuna pytest hypothesis
+	    -c tests/interop/constraints.txt -e '.[dspy,gepa,openai,tiny]' textgrad optuna pytest hypothesis
 	touch $@
 
 $(VENV)-peers/ready: pyproject.toml benchmarks/peers.txt

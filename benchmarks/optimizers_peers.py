@@ -1,4 +1,4 @@
-"""DSPy's optimisers, GEPA's engine and ours: the same examples, the same score, the same model, the same metered budget.
+"""DSPy's optimisers, GEPA's engine and ours: the same examples, score and model, and the same metered budget.
 
     make .venv-interop/ready     # the others in an environment of their own
     .venv-interop/bin/python benchmarks/optimizers_peers.py [--quick] [--json FILE] [--worlds N]
@@ -21,9 +21,6 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing import get_context
 from typing import Any, NamedTuple
-
-os.environ.setdefault("DSPY_CACHEDIR", os.path.join(tempfile.gettempdir(), "dspy-benchmark"))
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 from harness import finish, parser, row
 from optimizing.simulated import SEED, World
@@ -82,7 +79,7 @@ def dspys() -> Mapping[str, tuple[Callable[..., Any], dict[str, Any]]]:
             {"num_trials": trials},
         ),
         "GEPA": (
-            lambda m, lm: dspy.GEPA(m, reflection_lm=lm, max_metric_calls=int(0.95 * CALLS), num_threads=1),
+            lambda m, lm: dspy.GEPA(m, reflection_lm=lm, max_metric_calls=int(0.9 * CALLS), num_threads=1),
             {"validation": half},
         ),
     }
@@ -135,6 +132,7 @@ def tested(world: World, prompt: Prompt) -> float:
 def in_world(number: int) -> dict[str, Run | str]:
     """What every method comes to in a world; for one that cannot be run, why."""
     logging.disable(logging.CRITICAL)
+    os.environ |= {"DSPY_CACHEDIR": tempfile.mkdtemp(prefix="dspy-"), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     world = World(number)
     methods: dict[str, Callable[[], Run]] = {SEEDED: lambda: Run(tested(world, SEED), 0)}
     methods |= {f"DSPy's {name}": lambda name=name: of_dspy(name, world) for name in dspys()}

@@ -199,9 +199,10 @@ def optimize_with_gepa(
     """A prompt that GEPA's own engine finds, as our optimisers give it: a Tuned, with `found`.
 
     GEPA gets the examples that proposers may read as its trainset and those that prompts are raced on as its valset;
-    what it returns must beat `prompt` on the rest, as everywhere, and what may not be tried is not. `calls` are all calls, the proposer's among them, and
-    are never exceeded (GEPA's own max_metric_calls is). With `paired` a proposal is accepted by a paired test at that
-    alpha, on minibatches as large as that needs. `options` are those of gepa.optimize, `terms` those of a Search.
+    what it returns must beat `prompt` on the rest, as everywhere, and what may not be tried is not. `calls` are all
+    calls, the proposer's among them, and are never exceeded (GEPA's own max_metric_calls is). With `paired` a proposal
+    is accepted by a paired test at that alpha, on minibatches as large as that needs. `options` are those of
+    gepa.optimize, `terms` those of a Search.
     """
     backend = Routed(model, proposer=proposer or model)
     given = dict(options or {})

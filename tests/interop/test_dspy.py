@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated import PROMPT, examples, simulated
 
-from promptlab import Answer, Example, Prompt, Task, compare
+from promptlab import Answer, Example, Prompt, Task, compare, model, run
 from promptlab.backends.wrappers import Budget, Budgeted, Cached, Retrying
 from promptlab.errors import (
     BudgetExceeded,
@@ -40,7 +40,7 @@ from promptlab.interop.dspy import (
     prompt_from_dspy,
     sft_on,
 )
-from promptlab.testing import Script
+from promptlab.testing import FakeServer, Fault, Script
 from promptlab.types import Message, Reply, Token, ToolCall, Usage
 
 lm15 = dspy.lm15
@@ -63,8 +63,8 @@ class Known(Script):
         self.identity = {"name": who}
 
 
-def texts(model: Any, *calls: dict[str, Any]) -> list[Any]:
-    return [answer for call in calls for answer in model("q", **call)]
+def texts(asked: Any, *calls: dict[str, Any]) -> list[Any]:
+    return [answer for call in calls for answer in asked("q", **call)]
 
 
 # Programs and the engine
@@ -111,6 +111,21 @@ def test_an_engine_in_this_process_is_asked_by_one_thread_at_a_time() -> None:
     with dspy.context(lm=lm(script)):
         dspy.Evaluate(devset=devset, metric=Metric(), num_threads=8)(module_from(PROMPT))
     assert most == 1
+
+
+def test_a_hosted_model_is_asked_from_many_threads_through_its_cache_and_budget(tmp_path: Any) -> None:
+    faults = [None, Fault.status(429, retry_after="0"), Fault.status(503)]
+    devset = [dspy.Example(question=e.input, answer=e.target).with_inputs("question") for e in examples(20)]
+    with FakeServer(simulated, faults=faults) as server:
+        scores = []
+        for _ in range(2):  # the second time all is in the cache
+            budget = Budget(calls=22)
+            base = model(f"openai:m@{server.url}/v1", key="none", cache=tmp_path / "cache", budget=budget)
+            with dspy.context(lm=lm(base)):
+                scores.append(dspy.Evaluate(devset=devset, metric=Metric(), num_threads=8)(module_from(PROMPT)).score)
+        assert scores[0] == scores[1] > 0
+        assert len(server.received) == 22
+        assert budget.spent.calls == 0
 
 
 def test_models_have_names_by_all_that_can_change_an_answer() -> None:
@@ -437,8 +452,6 @@ def test_a_program_that_breaks_costs_its_own_answers_only() -> None:
     learner = dspy_learner(Script(simulated), lambda task: Broken())
     task = Task("open", PROMPT, (), tuple(examples(4)))
     solver = learner(task, (), 0)
-    from promptlab import run
-
     [result] = run([solver.program("item 1")], solver.backend)
     assert isinstance(result, ModelError)
     assert "not today" in str(result)
