@@ -210,7 +210,7 @@ def optimize_with_gepa(
         raise SetupError(
             f"The price of {name_of(proposer or model)} is not known, so max_reflection_cost means nothing."
         )
-    search = Search("gepa's own", prompt, examples, score, solve=solve, calls=calls, seed=seed, **terms)
+    search = Search("gepa", prompt, examples, score, solve=solve, calls=calls, seed=seed, **terms)
     try:
         run(search.opening(), backend)
     except Over as over:

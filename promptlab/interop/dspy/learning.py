@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -127,8 +126,6 @@ def optimize_with_dspy(
     context, spent = spending(lm=asked, adapter=adapter, num_threads=threads, max_errors=NO_LIMIT)
     with context:
         optimizer = make(metric, proposed)
-        if "eval_kwargs" in inspect.signature(optimizer.compile).parameters:  # COPRO's, which it cannot do without
-            compiling.setdefault("eval_kwargs", {"num_threads": threads, "display_progress": False})
         try:
             found = optimizer.compile(student, trainset=[example_from(e, fields) for e in examples], **compiling)
             why = "as DSPy found it"
