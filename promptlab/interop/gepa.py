@@ -84,7 +84,8 @@ class PromptlabAdapter:
 
     def fill(self, candidate: Candidate, items: Sequence[Item]) -> None:
         """Asks what is not in the table yet."""
-        run(self.table.fill(self.table.missing([candidate], items), keep_steps=True), self.backend)
+        wanted = self.table.missing([candidate], items)
+        run(self.table.fill(wanted, lambda calls: None, keep_steps=True), self.backend)  # the backend holds the budget
 
     def make_reflective_dataset(
         self, candidate: Mapping[str, str], eval_batch: Any, components_to_update: Sequence[str]
@@ -213,7 +214,7 @@ def optimize_with_gepa(
     search = Search("gepa", prompt, examples, score, solve=solve, calls=calls, seed=seed, **terms)
     try:
         run(search.opening(), backend)
-    except Over as over:
+    except (Over, BudgetExceeded) as over:
         return search.as_it_is(str(over))
     adapter = Searching(search, backend)
     given.setdefault("reflection_minibatch_size", MINIBATCH if paired is None else max(MINIBATCH, fewest(paired)))
@@ -232,7 +233,7 @@ def optimize_with_gepa(
     best: Program[Any] = search.conclude(saying(search.seed, result.best_candidate))
     try:
         return run(best, backend)
-    except BudgetExceeded as spent:
+    except (Over, BudgetExceeded) as spent:
         return search.as_it_is(f"the budget was spent before the search was done: {spent}")
 
 
