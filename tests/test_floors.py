@@ -30,6 +30,7 @@ FLOORS = {
     "tiny": 2,
     "tools": 2,
     "learners": 3,
+    "interop": 3,
     "compare": 3,
     "demo": 4,
     "__main__": 4,
@@ -39,8 +40,13 @@ FLOORS = {
     "testing": 4,
 }
 TALK_TO_EACH_OTHER = {0, 1, 4}  # on these floors; elsewhere a room knows only itself and the floors below
-# a study takes learners, and what an optimiser improves is a strategy's prompts
-ALLOWED = {("backends.tiny", "tiny"), ("compare", "learners"), ("optimizers", "strategies")}
+# a study takes learners, what an optimiser improves is a strategy's prompts, and a DSPy program is a learner's too
+ALLOWED = {
+    ("backends.tiny", "tiny"),
+    ("compare", "learners"),
+    ("optimizers", "strategies"),
+    ("interop.dspy", "learners"),
+}
 
 
 def imported(source: str) -> Iterator[tuple[int, str]]:

@@ -41,6 +41,8 @@ EXTRAS = {  # which extra brings a package
     "trl": "train-hf",
     "vllm": "vllm",
     "opentelemetry": "otel",
+    "dspy": "dspy",
+    "gepa": "gepa",
 }
 
 
