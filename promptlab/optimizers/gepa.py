@@ -15,7 +15,7 @@ from promptlab.optimizers.tries import common, drawn, failure, fitting, flawless
 
 
 @optimizer
-async def gepa(search: Search, steps: int = 20, minibatch: int = 4, pareto: int = 24, merges: int = 3) -> Candidate:
+async def gepa(search: Search, steps: int = 200, minibatch: int = 4, pareto: int = 24, merges: int = 3) -> Candidate:
     """Agrawal et al. 2025 (arXiv 2507.19457), algorithms 1 and 2: reflection, and a Pareto front over single items.
 
     In each step a parent is drawn from those of the pool that lead on some item, the more items the likelier; the
