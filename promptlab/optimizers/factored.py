@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TypeAlias
 
 import numpy as np
@@ -43,7 +44,7 @@ class Factored:
         y = np.array([score for _, _, score in self.data])
         precision = np.repeat([self.sd**-2, 0.1, self.item_sd**-2], [levels, 1, len(items)])
         mode, hessian = newton(x, y, precision)
-        return mode[:levels], np.linalg.inv(hessian)[:levels, :levels]
+        return mode[:levels], np.asarray(np.linalg.inv(hessian)[:levels, :levels], np.float64)
 
     def draws(self, n: int, rng: np.random.Generator) -> list[Combination]:
         """n combinations by Thompson sampling: each the best under effects drawn from the posterior."""
@@ -54,16 +55,20 @@ class Factored:
         """The combination with the highest sum of effects: factors do not interact, so the best level of each."""
         return tuple(int(part.argmax()) for part in np.split(effects, np.cumsum(self.sizes[:-1])))
 
-    def ranked(self, combinations: Iterable[Combination]) -> list[Combination]:
-        """Combinations by the sum of their effects at the mode, the best first."""
+    def likely(self, n: int, levels: int = 4) -> list[Combination]:
+        """The n combinations with the highest sums of effects at the mode, of the best `levels` of each factor."""
         mode, _ = self.posterior()
-        parts = np.split(mode, np.cumsum(self.sizes[:-1]))
-        worth = {c: sum(float(part[level]) for part, level in zip(parts, c, strict=True)) for c in combinations}
-        return sorted(worth, key=lambda c: -round(worth[c], 9))
+        parts = [dict(enumerate(part.tolist())) for part in np.split(mode, np.cumsum(self.sizes[:-1]))]
+        kept = [sorted(part, key=lambda level: -part[level])[:levels] for part in parts]
+
+        def worth(combination: Combination) -> float:
+            return float(round(sum(part[level] for part, level in zip(parts, combination, strict=True)), 9))
+
+        return sorted(product(*kept), key=worth, reverse=True)[:n]
 
 
 def newton(x: Array, y: Array, precision: Array, steps: int = 50) -> tuple[Array, Array]:
-    """The mode of a logistic regression with a normal prior about 0, and the negative Hessian of its log density there."""
+    """The mode of a logistic regression with a normal prior about 0, and minus the Hessian of its log density there."""
 
     def loss(beta: Array) -> float:
         eta = x @ beta
