@@ -90,7 +90,7 @@ class Parts:
 
 @optimizer
 async def mipro(
-    search: Search, proposals: int = 8, bank: int = 8, sets: int = 8, most: int = 4, labelled: int = 4, keep: int = 6
+    search: Search, proposals: int = 8, bank: int = 16, sets: int = 8, most: int = 4, labelled: int = 4, keep: int = 6
 ) -> Candidate:
     """A joint search as in MIPRO (Opsahl-Ong et al. 2024, arXiv 2406.11695): instructions grounded in a summary of the
     data and a tip, and bootstrapped demonstrations, then the best combination.
@@ -106,7 +106,8 @@ async def mipro(
     found = await harvest(search, labelled)
     demos: list[Shown] = [{}, *demo_sets(search, found, sets, most, labelled)]
     parts = Parts(search.seed, await instructions(search, proposals, bank), demos)
-    model = Factored(parts.sizes)
+    slots = len(search.seed.slots)
+    model = Factored(parts.sizes, crossed=(slots - 1, slots))  # demonstrations may do what an instruction would
     await learn(search, parts, model)
     [best, *others] = model.likely(keep)
     simpler = [(*best[:i], 0, *best[i + 1 :]) for i in range(len(best))]  # is every part of it needed?
