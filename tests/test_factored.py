@@ -90,7 +90,7 @@ def in_turns(task: Simulated, budget: int) -> Combination:
 
 
 @pytest.mark.parametrize("budget", [400, 800])
-def test_at_equal_calls_the_foundsearch_beats_single_factors_on_most_simulated_tasks(budget):
+def test_at_equal_calls_the_joint_search_beats_single_factors_on_most_simulated_tasks(budget):
     """Seeds 0 to 24, mean accuracy for 400 and 800 calls: together .82 and .83 (the best there is: .86), the better of
     instructions only and demonstrations only .70 and .70, factor after factor .77 and .80."""
     rows = []

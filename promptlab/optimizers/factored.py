@@ -84,7 +84,7 @@ class Factored:
 
         def worth(combination: Combination) -> float:
             single = sum(float(part[level]) for part, level in zip(parts, combination, strict=True))
-            return round(single + pairs.get(self.pair(combination), 0.0), 9)
+            return float(round(single + pairs.get(self.pair(combination), 0.0), 9))
 
         return sorted(product(*map(sorted, kept)), key=worth, reverse=True)[:n]
 
