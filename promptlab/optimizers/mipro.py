@@ -49,7 +49,7 @@ FORMATS: tuple[Callable[[Prompt], Prompt], ...] = (
     lambda prompt: replace(prompt, frame=("Input: ", "\nOutput:")),
     lambda prompt: replace(prompt, frame=("Text: ", "")),
     lambda prompt: replace(prompt, frame=("Q: ", "\nA:")),
-    lambda prompt: replace(prompt, says_format=not prompt.says_format),
+    lambda prompt: replace(prompt, says_format=not prompt.says_format),  # stays last: of free text there is none to say
 )
 
 
@@ -67,7 +67,8 @@ class Parts:
     @property
     def sizes(self) -> tuple[int, ...]:
         said = (len(texts) for texts in self.instructions.values())
-        return (*said, len(self.demos), len(ORDERS), len(FORMATS))
+        tells = any(prompt.output is not str for prompt in self.seed.by_slot.values())
+        return (*said, len(self.demos), len(ORDERS), len(FORMATS) if tells else len(FORMATS) - 1)
 
     def shown(self, level: int) -> Shown:
         return self.demos[level] if level else {slot: self.seed.slot(slot).shots for slot in self.seed.slots}
@@ -90,7 +91,7 @@ class Parts:
 
 @optimizer
 async def mipro(
-    search: Search, proposals: int = 8, bank: int = 16, sets: int = 8, most: int = 4, labelled: int = 4, keep: int = 6
+    search: Search, proposals: int = 8, bank: int = 24, sets: int = 8, most: int = 4, labelled: int = 4, keep: int = 6
 ) -> Candidate:
     """A joint search as in MIPRO (Opsahl-Ong et al. 2024, arXiv 2406.11695): instructions grounded in a summary of the
     data and a tip, and bootstrapped demonstrations, then the best combination.
@@ -106,8 +107,8 @@ async def mipro(
     found = await harvest(search, labelled)
     demos: list[Shown] = [{}, *demo_sets(search, found, sets, most, labelled)]
     parts = Parts(search.seed, await instructions(search, proposals, bank), demos)
-    slots = len(search.seed.slots)
-    model = Factored(parts.sizes, crossed=(slots - 1, slots))  # demonstrations may do what an instruction would
+    slots, some = len(search.seed.slots), [int(any(parts.shown(i).values())) for i in range(len(demos))]
+    model = Factored(parts.sizes, crossed=(slots - 1, slots, some))  # demonstrations may do what an instruction would
     await learn(search, parts, model)
     [best, *others] = model.likely(keep)
     simpler = [(*best[:i], 0, *best[i + 1 :]) for i in range(len(best))]  # is every part of it needed?
@@ -142,12 +143,12 @@ async def instructions(search: Search, proposals: int, bank: int) -> dict[str, l
 
 
 async def learn(search: Search, parts: Parts, model: Factored) -> None:
-    """Asks combinations, each on the next items of one order, and tells the model; the first ones cover all levels."""
+    """Asks combinations, each on the next items of one order, and tells the model; the first differ in one part each."""
     items = search.sections.in_order(search.random_seed, search.lap)  # a race goes through them in this order, too
     rng = np.random.default_rng(Random(search.rng_key("thompson")).getrandbits(64))
     budget = int(SHARE * search.left)
     asked: dict[str, int] = {}
-    wave = covering(parts.sizes, Random(search.rng_key("covering")))
+    wave = star(parts.sizes)
     while wave:
         made = {parts.candidate(each).key: each for each in dict.fromkeys(map(parts.plain, wave))}
         new = {key: each for key, each in made.items() if asked.get(key, 0) < len(items)}
@@ -169,12 +170,17 @@ async def learn(search: Search, parts: Parts, model: Factored) -> None:
         wave = model.draws(WAVE, rng)
 
 
-def covering(sizes: Sequence[int], rng: Random) -> list[Combination]:
-    """Combinations in which each level of each factor occurs; the first is level 0 of all."""
-    columns = []
-    for size in sizes:
-        column = list(range(size))
-        while len(column) < max(sizes):
-            column += rng.sample(range(size), size)
-        columns.append([0, *rng.sample(column[1 : max(sizes)], max(sizes) - 1)])
-    return list(dict.fromkeys(zip(*columns, strict=True)))
+def star(sizes: Sequence[int]) -> list[Combination]:
+    """The prompt as it was, and every level of each factor with all else as it was, the factors taking turns; an order
+    with the first set of demonstrations. What is good without demonstrations only is seen at once."""
+    *said, demos, _, _ = sizes
+    order = len(said) + 1
+    made = [(0,) * len(sizes)]
+    for level in range(1, max(sizes)):
+        for factor, size in enumerate(sizes):
+            if level < size:
+                levels = [0] * len(sizes)
+                levels[factor] = level
+                levels[order - 1] = min(1, demos - 1) if factor == order else levels[order - 1]
+                made.append(tuple(levels))
+    return made
