@@ -48,7 +48,7 @@ async def demos(
     for i in range(draws):
         drawn = [label_turns(search, search.feed, "draw", k, i)[:k] for k in sizes]
         pool += search.add(search.seed.showing(shots[::-1], "balanced") for shots in drawn)
-    best = await search.race(pool[: search.room(keep, of=2)], keep=min(keep, len(pool)), of=2)
+    best = await search.race(pool[: search.room(of=2)], keep=min(keep, len(pool)), of=2)
     for each in best[:]:
         best += await ordered(search, each, orders, probes)
     best = [search.seed, *best]

@@ -143,7 +143,7 @@ async def instructions(search: Search, proposals: int, bank: int) -> dict[str, l
 
 
 async def learn(search: Search, parts: Parts, model: Factored) -> None:
-    """Asks combinations, each on the next items of one order, and tells the model; the first differ in one part each."""
+    """Asks combinations, each on the next items of one order, and tells the model; the first differ in one part."""
     items = search.sections.in_order(search.random_seed, search.lap)  # a race goes through them in this order, too
     rng = np.random.default_rng(Random(search.rng_key("thompson")).getrandbits(64))
     budget = int(SHARE * search.left)
@@ -152,10 +152,11 @@ async def learn(search: Search, parts: Parts, model: Factored) -> None:
     while wave:
         made = {parts.candidate(each).key: each for each in dict.fromkeys(map(parts.plain, wave))}
         new = {key: each for key, each in made.items() if asked.get(key, 0) < len(items)}
-        for begin in sorted({asked.get(key, 0) for key in new}):
+        begins = {key: asked.get(key, 0) for key in new}
+        for begin in sorted(set(begins.values())):  # those that are as far are asked together
             block = items[begin : begin + BLOCK]
             affordable = budget // (len(block) * search.each * search.table.repeats)
-            group = [key for key in new if asked.get(key, 0) == begin][: max(affordable, 0)]
+            group = [key for key in new if begins[key] == begin][: max(affordable, 0)]
             candidates = [parts.candidate(new[key]) for key in group]
             search.add(each for each in candidates if each.key not in search.known)
             before = search.spent

@@ -44,7 +44,7 @@ async def templates(search: Search, bank: int = 60, rounds: int = 3, keep: int =
     deleted: list[str] = []
     for round in range(rounds):
         of = max(2, rounds - round)  # half of the calls are for the bank
-        best = await search.race(pool[: search.room(keep, of)], keep=keep, of=of)
+        best = await search.race(pool[: search.room(of)], keep=keep, of=of)
         pool = [*best]
         for i, each in enumerate(best):
             for j in range(edits):
