@@ -13,7 +13,7 @@ from promptlab.optimizers.candidate import Candidate
 from promptlab.optimizers.factored import Combination, Factored
 from promptlab.optimizers.optimizer import optimizer
 from promptlab.optimizers.proposing import Wish, meta, pairs
-from promptlab.optimizers.search import Search
+from promptlab.optimizers.search import Over, Search
 from promptlab.optimizers.templates import banked, data, tried
 from promptlab.prompt import Prompt
 from promptlab.types import Example
@@ -166,6 +166,8 @@ async def learn(search: Search, parts: Parts, model: Factored) -> None:
                 asked[candidate.key] = begin + len(block)
                 for item in block:
                     model.add(item.number, new[candidate.key], search.table.on(candidate, item))
+        if not any(score for _, _, score in model.data):
+            raise Over(f"the task is out of reach: none of {len(asked)} prompts scored anything on {BLOCK} items each")
         if budget < BLOCK * search.each * search.table.repeats or not new:
             return
         wave = model.draws(WAVE, rng)
