@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from promptlab.errors import ContextOverflow, SetupError
 from promptlab.learners.lengths import hopeless
@@ -14,14 +14,15 @@ from promptlab.options import name_of
 from promptlab.program import Program, gather
 from promptlab.prompt import Prompt
 from promptlab.runners import check_backend
+from promptlab.splits import text_key
 from promptlab.strategies import CONCLUDING, likeliest_label, sampling_on, zero_shot
 from promptlab.strategies.chain_of_thought import triggered
-from promptlab.strategies.shots import MOST_NEAREST, Chosen, Selector, at_random, balanced, concluded, fitting, nearest
+from promptlab.strategies.shots import MOST_NEAREST, PER_QUESTION, SELECTORS, Chosen, Selector, concluded, fitting
 from promptlab.task import Task
 from promptlab.types import Answer, Backend, Example, Message
 
-SELECTORS = ("balanced", "random", "nearest")
 ROOM_TO_WRITE = 256  # tokens kept free for a reply that is more than a label
+Policy: TypeAlias = Callable[[Sequence[Example]], Selector]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class InContext:
     """See `in_context`."""
 
     base: Backend
-    shots: str = "balanced"
+    shots: str | Policy = "balanced"
     calibrated: bool = False
     strategy: Any = None
     family: ClassVar[Family] = "prompting"
@@ -37,7 +38,7 @@ class InContext:
 
     def __post_init__(self) -> None:
         check_backend(self.base, "in_context")
-        if self.shots not in SELECTORS:
+        if not callable(self.shots) and self.shots not in SELECTORS:
             raise SetupError(f"in_context(shots={self.shots!r}): known are {', '.join(SELECTORS)}.")
         if not getattr(self.base, "chats", True):
             raise SetupError(f"{name_of(self.base)} takes no prompts.")
@@ -50,23 +51,31 @@ class InContext:
         return self.strategy is not None
 
     @property
+    def policy(self) -> str:
+        """What its demonstrations are called: by name, or as the function is that chooses them."""
+        made_of = getattr(self.shots, "func", self.shots)
+        return self.shots if isinstance(self.shots, str) else getattr(made_of, "__name__", type(made_of).__name__)
+
+    @property
     def description(self) -> str:
         if self.strategy is not None:
-            return f"{self.strategy.__name__.replace('_', ' ')}, after {self.shots} demonstrations"
-        most = f" up to {MOST_NEAREST}" if self.shots == "nearest" else ""
+            return f"{self.strategy.__name__.replace('_', ' ')}, after {self.policy} demonstrations"
+        most = "" if self.shots in ("balanced", "random") or callable(self.shots) else f" up to {MOST_NEAREST}"
         calibrated = ", contextual calibration" if self.calibrated else ""
-        return f"{self.shots} demonstrations, as many as fit{most}{calibrated}; no demonstrations at 0 labels"
+        return f"{self.policy} demonstrations, as many as fit{most}{calibrated}; no demonstrations at 0 labels"
 
     def __call__(self, task: Task, examples: Sequence[Example], seed: int) -> Solver:
         usable = [e for e in examples if self._fits(task, (e,), "")]
         select = self._selector(usable, seed)
-        usual = self._usual(task, select, usable)
+        always = isinstance(self.shots, str) and self.shots not in PER_QUESTION
+        usual = self._usual(task, select, usable) if always else Chosen((), len(usable))
+        texts = {text_key(shot.input) for shot in usual.shots}
 
         async def program(question: str) -> Answer:
             if hopeless(question, self.base):
                 raise ContextOverflow(f"the text has {len(question):,} characters, far more than the context holds")
             chosen = usual
-            if self.shots == "nearest" or not self._fits(task, usual.shots, question):
+            if not always or text_key(question) in texts or not self._fits(task, usual.shots, question):
                 chosen = fitting(select(question), lambda shots: self._fits(task, shots, question))
             shots = chosen.shots
             while True:
@@ -89,12 +98,10 @@ class InContext:
         """
         inputs = sorted((e.input for e in examples), key=len)
         stand_in = inputs[(9 * len(inputs) - 1) // 10] if inputs else ""
-        return fitting(select(stand_in), lambda shots: self._fits(task, shots, stand_in))
+        return fitting(select(""), lambda shots: self._fits(task, shots, stand_in))
 
     def _selector(self, examples: Sequence[Example], seed: int) -> Selector:
-        if self.shots == "nearest":
-            return nearest(examples)
-        return (balanced if self.shots == "balanced" else at_random)(examples, seed)
+        return SELECTORS[self.shots](examples, seed) if isinstance(self.shots, str) else self.shots(examples)
 
     def _fits(self, task: Task, shots: Sequence[Example], question: str) -> bool:
         """Whether the prompt and its reply fit the context, where the backend can say."""
@@ -146,15 +153,19 @@ def reply_tokens(prompt: Prompt) -> int | None:
     return 8 + max(len(label.encode()) for label in prompt.labels) if prompt.labels else None
 
 
-def in_context(base: Backend, shots: str = "balanced", *, calibrated: bool = False, strategy: Any = None) -> InContext:
+def in_context(
+    base: Backend, shots: str | Policy = "balanced", *, calibrated: bool = False, strategy: Any = None
+) -> InContext:
     """A learner that shows the examples it gets as demonstrations.
 
-    `shots` orders them: "balanced" (labels take turns), "random", or "nearest" to each question by TF-IDF, of which
-    there are at most 32. As many are shown as fit the context; the rest are left out and counted. Labels are chosen by
-    log-probability where the backend gives it, with the free generation beside it, and `calibrated` corrects the
-    former (Zhao et al. 2021). `strategy` replaces both by a program `strategy(question, prompt=…, seed=…)`, chain of
-    thought for instance; the seed, one for each question and study seed, is meant for what it asks, and left out where
-    the model takes none. Chain of thought and self-consistency look for "The answer is …" in a reply, so a
-    demonstration of target X says "The answer is X."
+    `shots` orders them: "balanced" (labels take turns), "random", "nearest" to each question by TF-IDF or "bm25", near
+    to it and unlike each other ("diverse", "dpp"), or those that stand for the most others ("vote-k"); of all but the
+    first two there are at most 32. It may be a function that makes a selector of the examples, as
+    `partial(embedded, embed=…)` is. A question is never its own demonstration. As many are shown as fit the context;
+    the rest are left out and counted. Labels are chosen by log-probability where the backend gives it, with the free
+    generation beside it, and `calibrated` corrects the former (Zhao et al. 2021). `strategy` replaces both by a program
+    `strategy(question, prompt=…, seed=…)`, chain of thought for instance; the seed, one for each question and study
+    seed, is meant for what it asks, and left out where the model takes none. Chain of thought and self-consistency look
+    for "The answer is …" in a reply, so a demonstration of target X says "The answer is X."
     """
     return InContext(base, shots, calibrated, strategy)

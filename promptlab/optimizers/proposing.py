@@ -114,7 +114,8 @@ def wrong_with(said: str, wish: Wish, search: Search) -> str | None:
         return "it changes nothing"
     if any(text.casefold() in said.casefold() for text in search.limits.forbidden):
         return "it holds what is forbidden"
-    if script(said) not in (None, script(before) or script(search.feed[0].example.input), script(before)):
+    wanted = script(before) or script(shown(search.feed[0].example.input))
+    if wanted is not None and script(said) not in (None, wanted):
         return "it is in another script"
     if copies(said, before, search.feed):
         return "it copies an example"

@@ -249,6 +249,10 @@ class Search:
             raise Over(f"the task is out of reach: none of the prompts scored anything on {n} items")
         return alive
 
+    def room(self, of: int = 1) -> int:
+        """How many candidates a race for 1/`of` of the calls left can begin with, if half of it is for later rounds."""
+        return max(2, self.left // of // (2 * LEAST * self.each * self.table.repeats))
+
     def _reach(self, alive: Sequence[Candidate], order: Sequence[Item], budget: int) -> int:
         """How many of the items in order all can be asked for so much; 0 where it is not even LEAST of them."""
         n, cost = 0, 0

@@ -1,4 +1,4 @@
-"""Which demonstrations to show: a selector is `question -> demonstrations`, the most telling ones last."""
+"""What a policy gives: a selector is `question -> demonstrations`, the most telling ones first. They are shown last."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from promptlab.extraction import ANSWER_IS
 from promptlab.prompt import Prompt
+from promptlab.splits import text_key
 from promptlab.types import Example
 
 
@@ -22,16 +23,29 @@ class Chosen(NamedTuple):
 Selector = Callable[[str], Sequence[Example]]  # the demonstrations wished for, best first
 
 
+def fixed(order: Sequence[Example]) -> Selector:
+    """These demonstrations, the same for every question, but none that is the question itself: that would be its answer
+    told beforehand."""
+    shots = tuple(order)
+    keys = [text_key(shot.input) for shot in shots]
+    known = set(keys)
+
+    def select(question: str) -> Sequence[Example]:
+        asked = text_key(question)
+        return [shot for shot, key in zip(shots, keys, strict=True) if key != asked] if asked in known else shots
+
+    return select
+
+
 def at_random(pool: Sequence[Example], seed: int) -> Selector:
     """All of the pool in one random order, the same for every question."""
-    order = tuple(Random(f"shots/{seed}").sample(list(pool), len(pool)))
-    return lambda question: order
+    return fixed(shuffled(pool, seed))
 
 
 def balanced(pool: Sequence[Example], seed: int) -> Selector:
     """All of the pool in random order, the labels taking turns, so that any number of them is balanced."""
     by_label: dict[str, list[Example]] = {}
-    for example in at_random(pool, seed)(""):
+    for example in shuffled(pool, seed):
         by_label.setdefault(str(example.target), []).append(example)
     turns = [(turn, i, e) for i, (_, es) in enumerate(sorted(by_label.items())) for turn, e in enumerate(es)]
     rng = Random(f"turns/{seed}")
@@ -39,29 +53,11 @@ def balanced(pool: Sequence[Example], seed: int) -> Selector:
     for turn in range(max((t for t, _, _ in turns), default=-1) + 1):
         of_turn = [e for t, _, e in turns if t == turn]
         order += rng.sample(of_turn, len(of_turn))
-    chosen = tuple(order)
-    return lambda question: chosen
+    return fixed(order)
 
 
-MOST_NEAREST = 32
-
-
-def nearest(pool: Sequence[Example], most: int = MOST_NEAREST) -> Selector:
-    """The `most` examples nearest to the question by TF-IDF cosine (Liu et al. 2021, arXiv 2101.06804, with TF-IDF in
-    place of sentence embeddings); equal distances stay in the pool's order, as all do in a pool without a word."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    if not any(c.isalnum() or c == "_" for example in pool for c in example.input):
-        first = tuple(pool[:most])
-        return lambda question: first
-    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
-    matrix = vectorizer.fit_transform(e.input for e in pool)
-
-    def select(question: str) -> Sequence[Example]:
-        similarity = (matrix @ vectorizer.transform([question]).T).toarray().ravel()
-        return [pool[i] for i in (-similarity).argsort(kind="stable")[:most]]
-
-    return select
+def shuffled(pool: Sequence[Example], seed: int) -> list[Example]:
+    return Random(f"shots/{seed}").sample(list(pool), len(pool))
 
 
 def concluded(shots: Iterable[Example], prompt: Prompt) -> list[Example]:
