@@ -11,22 +11,23 @@ from promptlab.optimizers.search import Search
 
 
 @optimizer
-async def ape(search: Search, proposals: int = 30, demos: int = 5, rounds: int = 1, keep: int = 5) -> Candidate:
+async def ape(search: Search, proposals: int = 60, demos: int = 5, rounds: int = 3, keep: int = 5) -> Candidate:
     """Zhou et al. 2022 (arXiv 2211.01910), algorithm 1: forward generation, and with `rounds` > 1 its iterative form.
 
-    `proposals` instructions are inferred, each from `demos` examples of its own draw; the best are kept by a race. A
-    further round (section 3.3) asks for variations of the `keep` best. Differs: candidates are raced on common items
-    (theirs are scored on different random subsamples), and the winner has to beat the prompt it began with.
+    `proposals` instructions, or as many as the calls suffice to race, are inferred, each from `demos` examples of its
+    own draw; the best are kept by a race. A further round (section 3.3) asks for variations of the `keep` best, in all
+    as many again. Differs: candidates are raced on common items (theirs are scored on different random subsamples),
+    and the winner has to beat the prompt it began with. Of several prompts the first is worked on.
     """
     wishes = []
-    for i in range(proposals):
+    for i in range(min(proposals, search.room(of=rounds))):
         drawn = Random(search.rng_key("induce", i)).sample(search.feed, min(demos, len(search.feed)))
         text = meta("induce", n=len(drawn), pairs=pairs(drawn))
         wishes.append(Wish(text, search.seed, "induced", changes=False))
     pool = [search.seed, *await search.propose(wishes)]
     for round in range(rounds - 1):
         best = await search.race(pool, keep=keep, of=rounds - round)
-        each = -(-proposals // (rounds * len(best)))
+        each = -(-len(wishes) // (rounds * len(best)))
         texts = [(meta("vary", instruction=b.slot().instruction), b) for b in best for _ in range(each)]
         pool = [*best, *await search.propose([Wish(text, b, "varied") for text, b in texts])]
     [winner] = await search.race([*pool, search.seed])

@@ -20,7 +20,7 @@ HARVESTED = 4  # one in so many of the calls left is spent on it, at most
 
 @optimizer
 async def bootstrap(
-    search: Search, sets: int = 16, most: int = 4, labelled: int = 4, threshold: float = 1.0
+    search: Search, sets: int = 16, most: int = 8, labelled: int = 16, threshold: float = 1.0
 ) -> Candidate:
     """BootstrapFewShot with random search of DSPy (Khattab et al. 2023, arXiv 2310.03714, section 4).
 
