@@ -34,11 +34,11 @@ def shuffled_labels(seed: int) -> World:
     return World(rng.random((PROMPTS, ITEMS + TESTED)) < 0.5, np.full(PROMPTS, 0.5))
 
 
-def planted(seed: int) -> World:
+def planted(seed: int, items_sd: float, own_sd: float) -> World:
     """One prompt among 30 equal ones that is right on 10 more of 100 items."""
     accuracy = np.full(PROMPTS, 0.65)
     accuracy[1 + seed % (PROMPTS - 1)] = 0.75
-    return world(seed, logit(accuracy), ITEMS + TESTED)
+    return world(seed, logit(accuracy), ITEMS + TESTED, items_sd, own_sd)
 
 
 def mixed(seed: int) -> World:
@@ -110,10 +110,19 @@ def nothing_to_find(runs: int) -> Rows:
 
 
 def something_to_find(runs: int) -> Rows:
-    """How often a prompt that is right on 10 points more is what the run ends with."""
-    found = [ours(planted(seed), seed)[0] == 1 + seed % (PROMPTS - 1) for seed in range(runs)]
-    note = f"of 30, .65 to .75, {CALLS:,} calls, {ITEMS} examples"
-    return [shares("a planted prompt, 10 points better: found", found, 0.80, at_most=False, note=note)]
+    """How often a prompt that is right on 10 points more is what the run ends with.
+
+    That depends on how alike the prompts are in what they get right: among real ones of one model they correlate by
+    about .7 (see `worlds.world`), and then few items tell; the less, the more items it would take.
+    """
+    rows = []
+    for correlation, items_sd, own_sd in ((".73", 6.0, 0.0), (".51", 3.0, 0.5), (".39", 2.2, 0.5)):
+        worlds = [planted(seed, items_sd, own_sd) for seed in range(runs)]
+        found = [ours(made, seed)[0] == 1 + seed % (PROMPTS - 1) for seed, made in enumerate(worlds)]
+        note = f"of 30, .65 to .75, {CALLS:,} calls, {ITEMS} examples; prompts correlate by {correlation}"
+        name = f"a planted prompt, 10 points better, correlation {correlation}: found"
+        rows.append(shares(name, found, 0.80, at_most=False, note=note))
+    return rows
 
 
 def intervals(runs: int) -> Rows:

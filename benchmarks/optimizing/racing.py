@@ -15,7 +15,7 @@ from promptlab.optimizers.search import Search
 
 Pick = Callable[[World, int, int], int]  # (world, calls, seed) -> which prompt
 BUDGET = 2_048  # calls of ProTeGi's selection in one round, as shipped: 32 examples x 8 prompts x 8 times
-SHARES = (0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.60, 0.80, 1.0)
+SHARES = (0.15, 0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50, 0.75, 1.0)
 
 
 def halving(world: World, calls: int, seed: int) -> int:

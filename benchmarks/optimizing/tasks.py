@@ -86,7 +86,7 @@ def outcomes(task: Asked, quick: bool) -> dict[str, list[bool]]:
     test = task.test[:40] if quick else task.test
     shots = Random("shots").sample(task.given, RANDOM_SHOTS)
     calls = 400 if quick else 1_200
-    search = mipro(task.prompt, task.given, solve=answered, calls=calls, proposals=0, seed=1)
+    search = mipro(task.prompt, task.given, solve=answered, calls=calls, proposals=0, labelled=12, seed=1)
     found = run(search, tiny())
     prompts = {"plain": task.prompt, "random": task.prompt.with_shots(shots), "found": found}
     return {name: right(prompt, test, answered) for name, prompt in prompts.items()}
