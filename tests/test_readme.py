@@ -13,7 +13,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encod
 
 
 def test_the_readme_has_python() -> None:
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
 
 
 @pytest.mark.parametrize("block", range(len(BLOCKS)))
@@ -30,3 +30,10 @@ def test_the_table_of_models_is_what_the_code_declares() -> None:
     from promptlab.backends.capabilities import as_markdown
 
     assert as_markdown() in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_optimisers_names_them_all() -> None:
+    from promptlab.optimizers import OPTIMIZERS
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in OPTIMIZERS if f"`{name}`" not in text] == []

@@ -21,7 +21,7 @@ from promptlab.tiny.data.label_maps import HELD_OUT_LABELS
 from promptlab.tiny.data.world import WORDS, sentence
 
 INDUCTION = DATA.parent / "instruction_induction"
-GIVEN, TESTED, RANDOM_SHOTS = 150, 100, 5
+GIVEN, TESTED, RANDOM_SHOTS = 400, 200, 5
 ABLE = 0.10  # of the test right, by whichever way of asking: below that a task is out of the model's reach
 
 
@@ -85,7 +85,7 @@ def outcomes(task: Asked, quick: bool) -> dict[str, list[bool]]:
     answered = likeliest_label if task.prompt.labels else solve
     test = task.test[:40] if quick else task.test
     shots = Random("shots").sample(task.given, RANDOM_SHOTS)
-    calls = 400 if quick else 1_200
+    calls = 400 if quick else 2_000
     search = mipro(task.prompt, task.given, solve=answered, calls=calls, proposals=0, labelled=12, seed=1)
     found = run(search, tiny())
     prompts = {"plain": task.prompt, "random": task.prompt.with_shots(shots), "found": found}
