@@ -6,6 +6,8 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Sequence
+from itertools import permutations
+from pathlib import Path
 from random import Random
 from typing import Any, Literal, NamedTuple
 
@@ -14,12 +16,15 @@ from harness import DATA, row
 
 from optimizing.proposer import lists, right, solve, tiny
 from promptlab import Example, Prompt, run
+from promptlab.compare.data.tables import examples_from, read_table
 from promptlab.optimizers import mipro
+from promptlab.splits import split
 from promptlab.strategies import likeliest_label
+from promptlab.tiny.data.chat import distinct, nonsense
 from promptlab.tiny.data.instructions import OPERATIONS
 from promptlab.tiny.data.label_maps import HELD_OUT_LABELS
-from promptlab.tiny.data.world import WORDS, sentence
 
+REPORTS = Path(__file__).parents[2] / "promptlab" / "demo" / "outbreak_reports.csv"
 INDUCTION = DATA.parent / "instruction_induction"
 GIVEN, TESTED, RANDOM_SHOTS = 400, 200, 5
 ABLE = 0.10  # of the test right, by whichever way of asking: below that a task is out of the model's reach
@@ -57,27 +62,35 @@ def pairs(told: dict[str, Any], n: int) -> list[Example]:
 
 
 def own_tasks() -> list[Asked]:
-    """Operations on lists, each in its rarest wording; and sentences under labels that were never labels."""
+    """Operations on lists, each in its rarest wording; words under labels that were never labels; field reports."""
     tasks = []
     for name, operation in OPERATIONS.items():
         examples = lists(name, operation, GIVEN + TESTED)
         tasks.append(Asked(f"list: {name}", Prompt(operation.phrasings[-1]), examples[:GIVEN], examples[GIVEN:]))
-    return tasks + [label_map(facet, n_labels) for facet in ("symptom", "place") for n_labels in (2, 3, 4)]
+    return [*tasks, *(label_map(n_labels) for n_labels in (2, 3, 4)), field_reports()]
 
 
-def label_map(facet: str, n_labels: int) -> Asked:
-    """Sentences about one facet: what they are called can be told from demonstrations alone."""
-    rng = Random(f"optimizers/map/{facet}/{n_labels}")
+def label_map(n_labels: int, words: int = 8) -> Asked:
+    """Pairs of words, of which each label has so many: what they are called can be told from demonstrations alone."""
+    rng = Random(f"optimizers/map/{n_labels}")
     labels = rng.sample(HELD_OUT_LABELS, n_labels)
-    classes = dict(zip(labels, rng.sample(list(WORDS[facet]), n_labels), strict=True))
-    narrow = {label: tuple(rng.sample(WORDS[facet][name], 4)) for label, name in classes.items()}
-    drawn: dict[str, str] = {}
-    while len(drawn) < GIVEN + TESTED:
-        label = rng.choice(labels)
-        drawn.setdefault(sentence(rng, {facet: classes[label]}, narrow=narrow[label]), label)
-    examples = [Example(text, label) for text, label in drawn.items()]
-    prompt = Prompt("", Literal[tuple(labels)])
-    return Asked(f"map: {facet}, {n_labels} labels", prompt, examples[:GIVEN], examples[GIVEN:])
+    pool = distinct(rng, lambda: nonsense(rng, 2), words * n_labels)
+    examples = [
+        Example(f"{a} {b}", label)
+        for k, label in enumerate(labels)
+        for a, b in permutations(pool[words * k : words * (k + 1)], 2)
+    ]
+    rng.shuffle(examples)
+    cut = round(0.7 * len(examples))
+    return Asked(f"map: {n_labels} labels", Prompt("", Literal[tuple(labels)]), examples[:cut], examples[cut:])
+
+
+def field_reports() -> Asked:
+    """The reports of `make demo`."""
+    table = read_table(str(REPORTS))
+    train, test = split(examples_from(table, "report", "desk").examples, test_size=100)
+    labels = tuple(sorted({example.target for example in train}))
+    return Asked("field reports", Prompt("", Literal[labels]), list(train), list(test))
 
 
 def outcomes(task: Asked, quick: bool) -> dict[str, list[bool]]:
