@@ -185,7 +185,7 @@ def _interval(
     return Interval(value, min(low, value), max(high, value), shape[1], n_clusters, shape[0], method)
 
 
-def student(df: int, p: float) -> float:
+def student(df: float, p: float) -> float:
     """The p-quantile of Student's t."""
     from scipy.special import stdtrit
 
