@@ -1,4 +1,4 @@
-"""Crossover: from how many labels on fine-tuning is ahead of prompting, with its interval; or that it never is, or always.
+"""Crossover: from how many labels on fine-tuning is ahead of prompting, with its interval; or that it never is.
 
     right answers at each number of labels ── learning_curve ──┐
                                                                ├── crossover: n*, interval, P(never), P(always)
@@ -152,7 +152,7 @@ def _at(values: Floats, labels: Sequence[int], grid: Sequence[int]) -> Floats:
 
 
 def _last_change(gaps: Floats, x: Floats) -> Floats:
-    """Where along x each row of gaps turns positive for good: -inf where it always is, inf where it is not at its end."""
+    """Where along x each row of gaps turns positive for good: -inf where it always is, inf where it ends otherwise."""
     behind = gaps <= EVEN
     last = gaps.shape[1] - 1 - np.argmax(behind[:, ::-1], axis=1)
     found = np.where(behind[:, -1], np.inf, -np.inf)

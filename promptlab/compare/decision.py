@@ -18,6 +18,7 @@ from itertools import groupby
 
 from promptlab.compare.comparisons import BASELINE, FAMILIES, FINE_TUNING, MAJORITY_ARM, PROMPTING, Best, Option
 from promptlab.compare.doubts import doubts
+from promptlab.compare.hypotheses import not_worse
 from promptlab.compare.measures import Point, Results
 from promptlab.compare.wording import FAMILY_NAMES, labels, number, shown
 
@@ -88,7 +89,7 @@ def verdict_at(budget: int, results: Results) -> Verdict:
     to_top = {name: results.between(name, top, budget).interval for name in others}
     if all(interval.high < 0 for interval in to_top.values()):
         return Verdict(budget, top, tuple(order), _ahead(top, best, results, budget), tuple(order))
-    equal = [top, *(name for name, interval in to_top.items() if interval.low > -results.margin)]
+    equal = [top, *(name for name, interval in to_top.items() if not_worse(interval, results.margin))]
     unclear = [name for name, interval in to_top.items() if name not in equal and interval.high >= 0]
     if unclear:
         about = (*equal, *unclear)

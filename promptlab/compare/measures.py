@@ -31,6 +31,7 @@ from promptlab.compare.comparisons import (
     cross_fitted,
     with_holm,
 )
+from promptlab.compare.hypotheses import not_worse
 from promptlab.compare.statistics import Interval
 from promptlab.errors import DataError
 
@@ -288,7 +289,7 @@ def _choice(cells: Sequence[Cell], points: Sequence[Point], sure: Sure, margin: 
     found = {option: sure.difference(matrix, correct) for option, matrix in scored.items()}
     order = by_cost(points)
     # The best always counts as within the margin of itself, also where the halves chose two that differ.
-    within = [o for o in order if found[o].low > -margin or best == (o,)] or [o for o in order if o in best]
+    within = [o for o in order if not_worse(found[o], margin) or best == (o,)] or [o for o in order if o in best]
     cheapest = within[0]
     accuracy = next(p.accuracy for p in points if (p.arm, p.labels) == (cheapest.arm, cheapest.labels))
     return Choice(best, sure.accuracy(correct), cheapest, accuracy, found[cheapest], tuple(within))

@@ -229,6 +229,18 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def benjamini_hochberg(p: Sequence[float]) -> list[float]:
+    """p-values adjusted for the share of false discoveries, step-up, in the order given (Benjamini & Hochberg 1995,
+    J. R. Stat. Soc. B 57:289). Of what stays under 0.05 at most one in twenty is expected to be false; `holm` keeps the
+    chance that any is so under one in twenty.
+    """
+    adjusted, least = [0.0] * len(p), 1.0
+    for rank, i in sorted(enumerate(sorted(range(len(p)), key=lambda i: p[i]), 1), reverse=True):
+        least = min(least, p[i] * len(p) / rank)
+        adjusted[i] = least
+    return adjusted
+
+
 def smallest_detectable_difference(
     n: int, p: float = 0.75, rho: float = 0.38, power: float = 0.8, alpha: float = 0.05
 ) -> float:
