@@ -81,11 +81,11 @@ def test_an_arm_that_stays_behind_never_overtakes_and_one_ahead_from_the_start_a
     assert never.p_never == always.p_always == 1
 
 
-def test_arms_that_end_level_are_undecided_more_often_than_not():
+def test_where_arms_end_level_there_is_seldom_an_outcome_to_act_on():
     rising, flat = [0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6], [0.6] * 7
-    found = [met(answered(flat, 1, test_set=i), answered(rising, 2, test_set=i)) for i in range(20)]
-    assert sum(one.outcome == UNDECIDED for one in found) >= 8
-    assert sum(one.established for one in found) <= 2
+    found = [met(answered(flat, 1, test_set=i), answered(rising, 2, test_set=i)) for i in range(40)]
+    assert sum(one.outcome == UNDECIDED for one in found) >= 14
+    assert sum(one.established for one in found) <= 6  # one in forty is what the interval allows on this side
     assert all(one.high is None for one in found if one.outcome == UNDECIDED)
 
 

@@ -169,27 +169,25 @@ def _spread(a: Curve, b: Curve, grid: Sequence[int], confidence: float) -> Float
     The variance of a mean over crossed seeds and clusters is that by seeds, plus that by clusters, less that of what
     belongs to neither alone, as each of the former holds it (Cameron, Gelbach & Miller 2011, J. Bus. Econ. Stat.
     29:238; here by analysis of variance, and never less than either). Percentiles are as narrow as if it were known:
-    t / z makes up for that, at the degrees of freedom of such a sum (Satterthwaite 1946, Biometrics Bull. 2:110).
+    t / z makes up for that, at the degrees of freedom of what the clusters have and what the seeds add to it
+    (Satterthwaite 1946, Biometrics Bull. 2:110).
     """
     if a.parts is None or b.parts is None:
         return np.ones(len(grid))
-    ours, theirs = (
-        _at(np.moveaxis(curve.parts, 0, -1), curve.labels, grid) for curve in (a, b) if curve.parts is not None
-    )
-    parts = theirs - ours  # (S, C, G)
-    S, C = max(parts.shape[0], 1), max(parts.shape[1], 2)
-    of_seed, of_cluster = parts.sum(axis=1), parts.sum(axis=0)
-    clusters = C / (C - 1) * (of_cluster**2).sum(axis=0)
+    parts = _at(np.moveaxis(b.parts, 0, -1), b.labels, grid) - _at(np.moveaxis(a.parts, 0, -1), a.labels, grid)
+    S, C = parts.shape[0], max(parts.shape[1], 2)  # parts: (S, C, G)
+    by_seed, by_item = parts.sum(axis=1), parts.sum(axis=0)
+    clusters = C / (C - 1) * (by_item**2).sum(axis=0)
     if S == 1:
         return np.full(len(grid), _t_over_z(C - 1, confidence))
-    seeds = S / (S - 1) * (of_seed**2).sum(axis=0)
-    neither = S * C / ((S - 1) * (C - 1)) * ((parts - of_seed[:, None] / C - of_cluster / S) ** 2).sum(axis=(0, 1))
-    total = np.maximum(seeds + clusters - neither, np.maximum(seeds, clusters))
-    some = total > 0
-    noise = seeds**2 / (S - 1) + (clusters**2 + neither**2 / (S - 1)) / (C - 1)
-    df = np.where(some, total**2 / np.where(some, noise, 1), C - 1)
-    share = np.where(some, total / np.where(some, seeds + clusters, 1), 1)
-    return np.sqrt(share) * [_t_over_z(max(n, 1.0), confidence) for n in df]
+    seeds = S / (S - 1) * (by_seed**2).sum(axis=0)
+    neither = S * C / ((S - 1) * (C - 1)) * ((parts - by_seed[:, None] / C - by_item / S) ** 2).sum(axis=(0, 1))
+    added = np.maximum(np.maximum(seeds - neither, seeds - clusters), 0)
+    total = np.maximum(clusters + added, 1e-300)  # arms that are right on the same items have none
+    df = total**2 / np.maximum(clusters**2 / (C - 1) + added**2 / (S - 1), 1e-300)
+    t_over_z = np.array([_t_over_z(max(n, 1.0), confidence) for n in df])
+    spread: Floats = np.sqrt(total / np.maximum(seeds + clusters, 1e-300)) * t_over_z
+    return spread
 
 
 def _t_over_z(df: float, confidence: float) -> float:
