@@ -1,8 +1,9 @@
 """From a run's rows to its results: a point for each cell, paired differences, and what follows from them.
 
-rows.jsonl ─ cells ─┬─ points ───────────────┐
-                    └─ comparisons ─ crossing ├─ results.json ─ report.html
-                       every cell ─── choice ─┘
+rows.jsonl ─ cells ─┬─ points ────────────────┐
+                    ├─ comparisons ─ crossing ─┤
+                    ├─ overtaking ─ crossovers ├─ results.json ─ report.html
+                    └─ every cell ─── choice ──┘
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from promptlab.compare.comparisons import (
     cross_fitted,
     with_holm,
 )
+from promptlab.compare.crossover import Crossover
 from promptlab.compare.hypotheses import not_worse
+from promptlab.compare.overtaking import crossovers
 from promptlab.compare.statistics import Interval
 from promptlab.errors import DataError
 
@@ -125,6 +128,7 @@ class Results:
     best: tuple[Best, ...]
     differences: tuple[Difference, ...]
     crossing: Crossing
+    crossovers: tuple[Crossover, ...]
     choice: Choice
 
     @property
@@ -209,6 +213,7 @@ def measure(run_dir: Path, draws: int = 2_000, margin: float = 0.02, confidence:
         best=tuple(best for found, _ in compared for best in found),
         differences=differences,
         crossing=_crossing(differences),
+        crossovers=crossovers(cells, family, sure),
         choice=_choice(cells, points, sure_of(cells), margin),
     )
 
