@@ -33,7 +33,7 @@ CHOICES = {
 
 
 def measure(quick: bool) -> list[Row]:
-    rows = [*packages(20 if quick else 200), *bills()]
+    rows = [*packages(8 if quick else 200), *bills()]
     folder = RECORDED / "goldens"
     if not folder.is_dir():
         return [*rows, absent("inspect and lm-eval")]

@@ -29,7 +29,8 @@ def methods(results: Results) -> Iterator[str]:
     if results.crossovers:
         yield (
             "The crossover is the number of labels from which on fine-tuning stays ahead, on curves that are monotone "
-            "fits over the logarithm of the number of labels; past its last number of labels a prompt keeps its value. "
+            "fits over the logarithm of the number of labels, straight between those tried; past its last a prompt keeps "
+            "its value. "
             "Its interval comes from the same resamples, each fitted anew. An end that lies outside the labels tried "
             "is given as under or over them, and what fewer than three in four resamples share is undecided."
         )
