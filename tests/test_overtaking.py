@@ -1,4 +1,4 @@
-"""From a run's rows to where fine-tuning overtakes prompting: in results.json, the sentence, the doubts and the page."""
+"""From a run's rows to where fine-tuning overtakes prompting: in results.json, the sentence, doubts and the page."""
 
 import json
 import re

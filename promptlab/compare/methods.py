@@ -29,10 +29,9 @@ def methods(results: Results) -> Iterator[str]:
     if results.crossovers:
         yield (
             "The crossover is the number of labels from which on fine-tuning stays ahead, on curves that are monotone "
-            "fits over the logarithm of the number of labels, straight between those tried; past its last a prompt keeps "
-            "its value. "
-            "Its interval comes from the same resamples, each fitted anew. An end that lies outside the labels tried "
-            "is given as under or over them, and what fewer than three in four resamples share is undecided."
+            "fits over the logarithm of the number of labels, straight between those tried; a prompt keeps its value "
+            "past its last. Its interval comes from the same resamples, each fitted anew. An end that lies outside the "
+            "labels tried is given as under or over them; what fewer than three in four resamples share is undecided."
         )
     yield "An arm is called ahead only where the paired interval of the difference leaves out zero."
     yield (
