@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import f1_score
 
+from promptlab.compare.hypotheses import not_worse, sign_flips
 from promptlab.compare.statistics import (
     SAME,
     WILSON,
     accuracy,
+    benjamini_hochberg,
     holm,
     macro_f1,
     mcnemar,
@@ -245,3 +247,54 @@ def test_equal_arms_are_told_apart_in_about_five_of_a_hundred_studies_however_fe
         a, b = rng.random((2, 1, len(clusters))) < rates[:, None]
         apart += paired_difference(a, b, clusters, drawn).excludes_zero
     assert apart <= 30  # 10 %; percentiles alone gave 33 % at 2 groups and 15 % at 4
+
+
+# ---- many comparisons, scores, and "no worse than"
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_benjamini_hochberg_is_scipys(ps):
+    expected = scipy.stats.false_discovery_control(ps).tolist() if ps else []
+    assert benjamini_hochberg(ps) == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_benjamini_hochberg_lies_between_the_p_values_and_holms(ps):
+    for p, fdr, fwer in zip(ps, benjamini_hochberg(ps), holm(ps), strict=True):
+        assert p - 1e-12 <= fdr <= fwer + 1e-12
+
+
+@given(st.lists(st.sampled_from([-2.0, -1.0, -0.25, 0.0, 0.5, 1.0, 3.0]), min_size=2, max_size=9))
+@settings(max_examples=40, deadline=None)
+def test_flipping_every_sign_is_scipys_permutation_test(differences):
+    found = scipy.stats.permutation_test(
+        (differences,), np.sum, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
+    )
+    assert sign_flips(np.array(differences)) == pytest.approx(min(1, found.pvalue), abs=1e-9)
+
+
+def test_of_right_and_wrong_answers_flipping_signs_is_mcnemars_test():
+    differences = np.array([1.0] * 9 + [-1.0] * 2 + [0.0] * 30)
+    assert sign_flips(differences) == pytest.approx(mcnemar(9, 2))
+
+
+def test_flipping_some_signs_comes_near_to_flipping_all_and_is_never_nought():
+    differences = np.random.default_rng(0).normal(0.4, 1, 13)
+    assert sign_flips(differences, draws=8_000) == pytest.approx(sign_flips(differences), abs=0.02)
+    assert sign_flips(np.ones(60), draws=1_000) == pytest.approx(1 / 1_001)
+    assert sign_flips(differences, draws=500) == sign_flips(differences, draws=500)
+
+
+def test_equal_arms_are_called_different_in_about_five_of_a_hundred_tests():
+    rng = np.random.default_rng(1)
+    rejected = sum(sign_flips(rng.normal(size=40), draws=400, seed=i) <= 0.05 for i in range(300))
+    assert 4 <= rejected <= 28
+
+
+def test_no_worse_than_a_margin_is_about_the_lower_end_alone():
+    gap = paired_difference(np.ones((1, 50), bool), np.arange(50)[None] % 10 > 0, alone(50), resample(50))
+    assert not_worse(gap, 0.0)
+    turned = paired_difference(np.arange(50)[None] % 10 > 0, np.ones((1, 50), bool), alone(50), resample(50))
+    assert not not_worse(turned, 0.05)
+    assert not_worse(turned, -turned.low + 1e-9)
+    assert not not_worse(turned, -turned.low)

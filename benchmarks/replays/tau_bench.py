@@ -12,12 +12,12 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from math import comb
 from typing import Any, NamedTuple
 
 from harness import DATA, row
 
 from promptlab import Message, Reply, Tool, run
+from promptlab.compare.trials import pass_hat
 from promptlab.program import Program
 from promptlab.strategies import react
 from promptlab.testing import Script
@@ -88,11 +88,6 @@ def made_calls(chat: Sequence[Message]) -> list[Called]:
     return [Called(call.name, dict(call.arguments), results[call.id]) for m in chat for call in m.calls]
 
 
-def pass_hat(k: int, successes: dict[int, list[bool]]) -> float:
-    """Yao et al. 2024 (arXiv 2406.12045): the chance that k trials of a task all succeed, averaged over tasks."""
-    return sum(comb(sum(of), k) / comb(len(of), k) for of in successes.values()) / len(successes)
-
-
 def by_task(episodes: Sequence[Episode], succeeded: Sequence[bool]) -> dict[int, list[bool]]:
     found: dict[int, list[bool]] = defaultdict(list)
     for episode, success in zip(episodes, succeeded, strict=True):
@@ -125,7 +120,13 @@ def measure(quick: bool) -> Sequence[dict[str, Any]]:
         ),
         row("tau-bench airline: each id once, answered in order", once, "episodes", n=n, target=n),
         *(
-            row(f"tau-bench airline: pass^{k}", pass_hat(k, now), "share", n=len(now), target=pass_hat(k, then))
+            row(
+                f"tau-bench airline: pass^{k}",
+                pass_hat(k, now.values()),
+                "share",
+                n=len(now),
+                target=pass_hat(k, then.values()),
+            )
             for k in range(1, TRIALS + 1)
         ),
         row("tau-bench airline: all episodes, once", seconds, "s", n=n),

@@ -18,8 +18,10 @@ from itertools import groupby
 
 from promptlab.compare.comparisons import BASELINE, FAMILIES, FINE_TUNING, MAJORITY_ARM, PROMPTING, Best, Option
 from promptlab.compare.doubts import doubts
+from promptlab.compare.hypotheses import not_worse
 from promptlab.compare.measures import Point, Results
-from promptlab.compare.wording import FAMILY_NAMES, labels, number, shown
+from promptlab.compare.overtaking import families, told
+from promptlab.compare.wording import FAMILY_NAMES, labels, number, sentence_of, shown
 
 UNDECIDED, NOTHING, FAILED, ALONE = "undecided", "nothing", "failed", "alone"
 
@@ -49,10 +51,15 @@ class Clause:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The decision sentence and its parts, the verdict at each number of labels, and what was not established."""
+    """The decision sentence and its parts, the verdict at each number of labels, and what was not established.
+
+    `crossover` says where the best fine-tuning overtakes the best prompt, with its interval or its probability; None
+    where one of them was not run. In the sentence it stands only where it is established.
+    """
 
     sentence: str
     clauses: tuple[Clause, ...]
+    crossover: str | None
     per_budget: tuple[Verdict, ...]
     not_established: tuple[str, ...]
 
@@ -63,8 +70,11 @@ def decide(results: Results) -> Decision:
     clauses = tuple(_clauses(verdicts, results.budgets))
     said = "; ".join(f"{clause.said} ({clause.numbers})" for clause in clauses)
     basis = f"n = {results.n_items} test items, {_ran(results)}"
-    sentence = f"{said[0].upper()}{said[1:]}. Accuracy with {results.confidence:.0%} intervals, {basis}."
-    return Decision(sentence, clauses, verdicts, tuple(doubts(results)))
+    found = families(results.crossovers)
+    overtakes = None if found is None else sentence_of(told(found))
+    established = f" {overtakes}" if found is not None and found.established else ""
+    sentence = f"{sentence_of(said)}{established} Accuracy with {results.confidence:.0%} intervals, {basis}."
+    return Decision(sentence, clauses, overtakes, verdicts, tuple(doubts(results)))
 
 
 def _ran(results: Results) -> str:
@@ -88,7 +98,7 @@ def verdict_at(budget: int, results: Results) -> Verdict:
     to_top = {name: results.between(name, top, budget).interval for name in others}
     if all(interval.high < 0 for interval in to_top.values()):
         return Verdict(budget, top, tuple(order), _ahead(top, best, results, budget), tuple(order))
-    equal = [top, *(name for name, interval in to_top.items() if interval.low > -results.margin)]
+    equal = [top, *(name for name, interval in to_top.items() if not_worse(interval, results.margin))]
     unclear = [name for name, interval in to_top.items() if name not in equal and interval.high >= 0]
     if unclear:
         about = (*equal, *unclear)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from promptlab.compare.comparisons import BASELINE, FAMILIES, RUNNER_UP, Difference
 from promptlab.compare.measures import Point, Results
+from promptlab.compare.overtaking import doubted
 from promptlab.compare.wording import FAMILY_NAMES, labels, number, shown
 
 FEW_SEEDS = 5
@@ -15,6 +16,7 @@ def doubts(results: Results) -> Iterator[str]:
     """One sentence each, the comparisons first, then what was never measured."""
     yield from _never_run(results)
     yield from _not_told_apart(results)
+    yield from doubted(results.crossovers)
     yield from _choices(results)
     yield from _prompts(results)
     yield from _answers(results)

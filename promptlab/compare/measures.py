@@ -1,8 +1,9 @@
 """From a run's rows to its results: a point for each cell, paired differences, and what follows from them.
 
-rows.jsonl ─ cells ─┬─ points ───────────────┐
-                    └─ comparisons ─ crossing ├─ results.json ─ report.html
-                       every cell ─── choice ─┘
+rows.jsonl ─ cells ─┬─ points ────────────────┐
+                    ├─ comparisons ─ crossing ─┤
+                    ├─ overtaking ─ crossovers ├─ results.json ─ report.html
+                    └─ every cell ─── choice ──┘
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from promptlab.compare.comparisons import (
     cross_fitted,
     with_holm,
 )
+from promptlab.compare.crossover import Crossover
+from promptlab.compare.hypotheses import not_worse
+from promptlab.compare.overtaking import crossovers
 from promptlab.compare.statistics import Interval
 from promptlab.errors import DataError
 
@@ -124,6 +128,7 @@ class Results:
     best: tuple[Best, ...]
     differences: tuple[Difference, ...]
     crossing: Crossing
+    crossovers: tuple[Crossover, ...]
     choice: Choice
 
     @property
@@ -208,6 +213,7 @@ def measure(run_dir: Path, draws: int = 2_000, margin: float = 0.02, confidence:
         best=tuple(best for found, _ in compared for best in found),
         differences=differences,
         crossing=_crossing(differences),
+        crossovers=crossovers(cells, family, sure),
         choice=_choice(cells, points, sure_of(cells), margin),
     )
 
@@ -288,7 +294,7 @@ def _choice(cells: Sequence[Cell], points: Sequence[Point], sure: Sure, margin: 
     found = {option: sure.difference(matrix, correct) for option, matrix in scored.items()}
     order = by_cost(points)
     # The best always counts as within the margin of itself, also where the halves chose two that differ.
-    within = [o for o in order if found[o].low > -margin or best == (o,)] or [o for o in order if o in best]
+    within = [o for o in order if not_worse(found[o], margin) or best == (o,)] or [o for o in order if o in best]
     cheapest = within[0]
     accuracy = next(p.accuracy for p in points if (p.arm, p.labels) == (cheapest.arm, cheapest.labels))
     return Choice(best, sure.accuracy(correct), cheapest, accuracy, found[cheapest], tuple(within))

@@ -26,6 +26,13 @@ def methods(results: Results) -> Iterator[str]:
         "p is an exact two-sided McNemar test in which each cluster of items votes for the arm with more right answers"
         f"{' over all seeds' if many else ''}{holds}. Holm's adjustment is over all comparisons of the same question."
     )
+    if results.crossovers:
+        yield (
+            "The crossover is the number of labels from which on fine-tuning stays ahead, on curves that are monotone "
+            "fits over the logarithm of the number of labels, straight between those tried; a prompt keeps its value "
+            "past its last. Its interval comes from the same resamples, each fitted anew. An end that lies outside the "
+            "labels tried is given as under or over them; what fewer than three in four resamples share is undecided."
+        )
     yield "An arm is called ahead only where the paired interval of the difference leaves out zero."
     yield (
         f"An option counts as good as the best where the lower end of its paired difference lies above "

@@ -16,6 +16,7 @@ from promptlab.compare.cells import Json
 from promptlab.compare.decision import decide
 from promptlab.compare.measures import Results
 from promptlab.compare.methods import methods
+from promptlab.compare.overtaking import told
 
 
 def write_results(results: Results, run_dir: Path) -> None:
@@ -30,5 +31,7 @@ def as_json(results: Results) -> Json:
     found = {"decision": asdict(decide(results))} | asdict(results)
     for best, plain in zip(results.best, found["best"], strict=True):
         plain["name"] = best.name
+    for crossover, plain in zip(results.crossovers, found["crossovers"], strict=True):
+        plain |= {"established": crossover.established, "told": told(crossover)}
     capped = [{"arm": point.arm, "labels": point.labels} for point in results.capped]
     return found | {"capped": capped, "methods": list(methods(results))}

@@ -24,6 +24,11 @@ def labels(n: int) -> str:
     return "1 label" if n == 1 else f"{n:,} labels"
 
 
+def sentence_of(clause: str) -> str:
+    """A clause with a capital and a full stop."""
+    return f"{clause[0].upper()}{clause[1:]}."
+
+
 def share(x: float) -> str:
     """A share in per cent, so that a small one does not read as none."""
     return "0 %" if x == 0 else "< 0.1 %" if x < 0.001 else f"{100 * x:.1f} %"

@@ -11,6 +11,7 @@ from promptlab.compare.comparisons import QUESTIONS, Difference
 from promptlab.compare.decision import decide
 from promptlab.compare.measures import Results, measure
 from promptlab.compare.methods import methods
+from promptlab.compare.overtaking import ends
 from promptlab.compare.report.browser import browser_data
 from promptlab.compare.report.curves import all_series, learning_curves
 from promptlab.compare.results import write_results
@@ -87,7 +88,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= {"shown": shown, "number": number, "labels": labels, "share": share, "seconds": _seconds}
-    found.filters |= {"p": _p, "count": _count, "plain": _plain}
+    found.filters |= {"p": _p, "count": _count, "plain": _plain, "ends": ends}
     return found
 
 
