@@ -30,7 +30,7 @@ NAMES = {
 
 
 def pool(name: str, items: int = ITEMS, most: int | None = None) -> World:
-    """All instructions of a pool, or the first so many, on the same items; a prompt's truth is its accuracy on these."""
+    """All instructions of a pool, or the first so many, on the same items; what is true is the accuracy on these."""
     lines = (DATA / name / FILES[name]).read_text(encoding="latin-1").split("\n")
     pairs = [line.split(" ", 1) for line in lines if " " in line]
     drawn = Random(f"optimizers/pools/{name}").sample(pairs, items)
