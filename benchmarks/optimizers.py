@@ -90,7 +90,7 @@ def main() -> None:
         "--only", action="append", choices=[*PARTS, *ALONE], help="of the parts, only this (may be given again)"
     )
     given = made.parse_args()
-    wanted = given.only or parts
+    wanted = given.only or [*PARTS, *ALONE]
     found = list(two_at_a_time(partial(part, given.quick), [name for name in PARTS if name in wanted]))
     found += [measure(given.quick) for name, measure in ALONE.items() if name in wanted]  # times are told: one by one
     rows = [each for rows in found for each in rows]
