@@ -194,12 +194,15 @@ def ask(
     from promptlab.commands.answers import lines_of, write_page
     from promptlab.commands.tooling import tools_for
     from promptlab.options import takes
-    from promptlab.strategies import STRATEGIES, sampling_on
+    from promptlab.strategies import SEARCHES, STRATEGIES, sampling_on
     from promptlab.strategies.puzzles import puzzle_for
 
-    if strategy not in STRATEGIES:
-        raise SetupError(f"Unknown strategy {strategy!r}. Known: {', '.join(STRATEGIES)}.")
-    chosen = STRATEGIES[strategy]
+    known = {**STRATEGIES, **SEARCHES}
+    if strategy not in known:
+        raise SetupError(f"Unknown strategy {strategy!r}. Known: {', '.join(known)}.")
+    if strategy in SEARCHES and not task:
+        raise SetupError(f"{strategy} searches for the solution of a task: give one, as --task countdown.")
+    chosen = known[strategy]
     samples = "n" in signature(chosen).parameters
     if typed(ctx, "n") and not samples:
         raise SetupError(f"--n is how many paths are sampled, and {strategy} samples none: leave it out.")
@@ -349,14 +352,14 @@ def models(seed: Seed = 0, quiet: Quiet = False) -> None:
     from promptlab.backends.capabilities import table
     from promptlab.learners import ARMS, DEFAULT_ARMS
     from promptlab.optimizers import OPTIMIZERS
-    from promptlab.strategies import STRATEGIES
+    from promptlab.strategies import SEARCHES, STRATEGIES
     from promptlab.tools import TOOLS, described
 
     for i, (name, can) in enumerate(table()):
         print(f"{'models:' if i == 0 else '':11} {name:22} {', '.join(sorted(can))}")
     print(f"{'':11} package.module:Class/name")
     print("optimizers: " + ", ".join(OPTIMIZERS) + "   (`promptlab optimize --method NAME`)")
-    print("strategies: " + ", ".join(STRATEGIES) + "   (`promptlab card NAME` tells of one)")
+    print("strategies: " + ", ".join([*STRATEGIES, *SEARCHES]) + "   (`promptlab card NAME` tells of one)")
     print("tools:      " + ", ".join(map(described, TOOLS)))
     starred = [f"{name}*" if name in DEFAULT_ARMS else name for name in ARMS]
     print(f"arms:       {', '.join(starred)}   (* by default)")

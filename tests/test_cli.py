@@ -77,6 +77,7 @@ def test_every_command_has_help_with_an_example_that_is_that_command(promptlab, 
         ("ask hello --strategy guess", "Unknown strategy 'guess'. Known: zero-shot"),
         ("ask hello --model tinny", 'Did you mean "tiny"?'),
         ("ask hello --task game24", "--task is for strategies that search; zero-shot does not: leave it out."),
+        ("ask hello --strategy depth-first", "depth-first searches for the solution of a task: give one, as --task"),
         ("ask hello --strategy tree-of-thoughts --task chess", "There is no task 'chess'. Tasks: game24, countdown"),
         ("ask hello --n 5", "--n is how many paths are sampled, and zero-shot samples none: leave it out."),
         (
@@ -103,7 +104,9 @@ def test_models_lists_backends_and_arms(promptlab):
     code, said, _ = promptlab("models")
     assert code == 0
     assert "tiny" in said
-    assert re.search(r"^strategies: zero-shot, chain-of-thought, .*react, tree-of-thoughts ", said, re.MULTILINE)
+    assert re.search(
+        r"^strategies: zero-shot, chain-of-thought, .*react, tree-of-thoughts, depth-first", said, re.MULTILINE
+    )
     assert "few-shot*" in said
     assert "tools:      calculator, python[:PACKAGE,PACKAGE], search:FOLDER, sql:FILE" in said
 
@@ -112,6 +115,14 @@ def test_a_question_is_answered(promptlab):
     code, said, _ = promptlab(["ask", "fruit?", "--model", "studies:Slow/calls", "--json"])
     assert code == 0
     assert json.loads(said)["value"] in ("yes", "no", "maybe")
+
+
+@pytest.mark.parametrize("strategy", ["depth-first", "best-first", "monte-carlo"])
+def test_any_search_solves_a_task(promptlab, strategy):
+    code, said, _ = promptlab(
+        ["ask", "2 3 6", "--strategy", strategy, "--task", "countdown", "--model", "studies:Counts"]
+    )
+    assert (code, said.splitlines()[0]) == (0, "3 * 2 = 6")
 
 
 def test_a_search_shows_its_way_and_writes_its_page(promptlab):

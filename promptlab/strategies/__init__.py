@@ -18,6 +18,9 @@ from promptlab.strategies.plan_and_solve import plan_and_solve
 from promptlab.strategies.program_of_thoughts import program_of_thoughts
 from promptlab.strategies.react import react
 from promptlab.strategies.reflexion import reflexion
+from promptlab.strategies.search.best_first import best_first
+from promptlab.strategies.search.depth_first import depth_first
+from promptlab.strategies.search.monte_carlo import monte_carlo
 from promptlab.strategies.self_consistency import self_consistency
 from promptlab.strategies.self_refine import self_refine
 from promptlab.strategies.semantic_consistency import semantic_consistency
@@ -30,6 +33,7 @@ from promptlab.types import Answer, Backend
 
 __all__ = [
     "CONCLUDING",
+    "SEARCHES",
     "STRATEGIES",
     "Decision",
     "Feedback",
@@ -69,6 +73,12 @@ STRATEGIES: dict[str, Callable[..., Program[Answer]]] = {
     "react": react,
     "tree-of-thoughts": tree_of_thoughts,
 }
+# Those that solve a task (`--task`), and nothing without one: `strategy(question, task, **options of ask)`.
+SEARCHES: dict[str, Callable[..., Program[Answer]]] = {
+    "depth-first": depth_first,
+    "best-first": best_first,
+    "monte-carlo": monte_carlo,
+}
 
 
 # Those whose replies end in "The answer is …", so that demonstrations should.
@@ -78,7 +88,8 @@ CONCLUDING = (chain_of_thought, least_to_most, self_consistency, universal_self_
 def every() -> dict[str, Callable[..., Any]]:
     """All strategies by the name of their card: those of the table, and those that need more than a question."""
     named = {name.replace("_", "-"): globals()[name] for name in __all__ if name.islower()}
-    return {**STRATEGIES, **{name: each for name, each in named.items() if each not in (every, sampling_on)}}
+    others = {name: each for name, each in named.items() if each not in (every, sampling_on)}
+    return {**STRATEGIES, **SEARCHES, **others}
 
 
 def sampling_on(backend: Backend, strategy: Callable[..., Any], seed: int) -> dict[str, Any]:
