@@ -14,7 +14,8 @@ from promptlab.types import Answer
 async def best_first(
     question: Any, task: Search[S], at_once: int = 1, *, max_states: int = 100, **options: Any
 ) -> Answer:
-    """Pearl 1984 (Heuristics, ch. 2): greedy best-first search, a model proposing and judging.
+    """Pearl 1984 (Heuristics, ch. 2): greedy best-first search, a model proposing and judging as in Koh et al. 2024
+    (arXiv 2407.01476), who search the states of web pages.
 
     Each round takes the `at_once` most promising of all states that have not been gone on from, wherever they stand in
     the tree: one wave in which they propose, one in which what they proposed is judged. It ends at a solution, when
