@@ -1,0 +1,68 @@
+"""`promptlab compare A B`, of two logs, and what is written of them for other tools."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from promptlab.compare.cellfile import whole
+from promptlab.compare.logs import Keys, Log, every_series, read_log
+from promptlab.compare.logs import inspect_log, lm_eval
+from promptlab.compare.logs.comparing import compare_logs
+from promptlab.compare.logs.saying import as_csv, as_markdown
+from promptlab.compare.runner import file_name
+from promptlab.errors import PromptlabError, SetupError
+
+TABLES = ("csv", "markdown")
+TOOLS = ("lm-eval", "inspect")
+UNDATED = "1970-01-01T00:00:00+00:00"
+
+
+def compare_two(
+    a: str, b: str, *, metric: str, keys: Keys, export: tuple[str, Path] | None, quiet: bool, confidence: float = 0.95
+) -> None:
+    """Print what two logs show; write it, or the logs, where `export` says."""
+    if export:
+        known(export[0], TABLES + TOOLS)
+    logs = [read_log(name, keys) for name in (a, b)]
+    found = compare_logs(logs[0], logs[1], metric, confidence=confidence)
+    print(found.verdict if quiet else as_markdown(found), end="\n" if quiet else "")
+    if export:
+        format, path = export
+        if format in TABLES:
+            write_text(path, as_csv(found) if format == "csv" else as_markdown(found, most_listed=len(found.matched.ids)))
+        else:
+            export_logs(format, [("a", logs[0]), ("b", logs[1])], path)
+
+
+def export_run(folder: Path, format: str, to: Path) -> list[Path]:
+    """Every series of a log, for another tool."""
+    known(format, TOOLS)
+    return export_logs(format, [(file_name(log.series), log) for log in every_series(folder)], to)
+
+
+def export_logs(format: str, logs: Sequence[tuple[str, Log]], folder: Path) -> list[Path]:
+    """Into a folder: what lm_eval --log_samples would write, or an .eval of inspect for each."""
+    date = logs[0][1].created or UNDATED
+    if folder.is_file():
+        raise SetupError(f"{folder} is a file, and {format} takes a folder: name another one.")
+    try:
+        if format == "lm-eval":
+            return lm_eval.write(logs, folder, date)
+        return [inspect_log.write(log, folder / f"{name}.eval", date) for name, log in logs]
+    except OSError as error:
+        raise PromptlabError(f"{folder} cannot be written ({error.strerror}): choose another place.") from error
+
+
+def known(format: str, formats: Sequence[str]) -> None:
+    if format not in formats:
+        raise SetupError(f"--export takes one of {', '.join(formats)} and where to write, got {format!r}.")
+
+
+def write_text(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as out:
+            out.write(text)
+    except OSError as error:
+        raise PromptlabError(f"{path} cannot be written ({error.strerror}): choose another place.") from error
