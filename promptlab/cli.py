@@ -75,7 +75,22 @@ def numbers(text: str, option: str) -> list[int]:
 @app.command(epilog="Example: `promptlab compare notes.csv --text note --label urgency --labels 0,8,32,128`")
 def compare(
     ctx: typer.Context,
-    file: Annotated[Path | None, typer.Argument(help="CSV, TSV, JSON, JSONL or label-first text.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="CSV, TSV, JSON, JSONL or label-first text; or a log, with another after it.")
+    ] = None,
+    other: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A second log: then both are compared item by item, and nothing is run. A log is a run's "
+            "folder, lm_eval's --log_samples, or inspect's .eval or .json; LOG:SERIES where it holds several."
+        ),
+    ] = None,
+    metric: Annotated[str, typer.Option(help="Of two logs: the score to compare; IN_A,IN_B if named apart.")] = "",
+    id: Annotated[str, typer.Option("--id", help="Of two logs: the field of an item that matches it.")] = "",
+    export: Annotated[
+        tuple[str, Path],
+        typer.Option(help="Of two logs: csv, markdown, lm-eval or inspect, and where to write it.", show_default=False),
+    ] = ("", Path()),
     text: Annotated[str, typer.Option(help="The column to read; several as a+b.")] = "text",
     label: Annotated[str, typer.Option(help="The column to predict.")] = "label",
     group: Annotated[str, typer.Option(help="A column whose equal values must not be split: patient, abstract.")] = "",
@@ -107,7 +122,17 @@ def compare(
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Prompt or fine-tune? Both on the same labelled examples, with intervals and one sentence of advice."""
+    """Prompt or fine-tune? Both on the same labelled examples, with intervals and one sentence of advice.
+
+    With two logs instead of a file of data: which of them scores higher, item by item.
+    """
+    if file is not None and other is not None:
+        refuse_options(ctx, OF_LOGS, "compares two logs, and runs nothing")
+        from promptlab.commands.logs import compare_two
+
+        compare_two(str(file), str(other), metric, id, group, export if typed(ctx, "export") else None, quiet)
+        return
+    refuse_options(ctx, set(ctx.params) - {"metric", "id", "export"}, "with one file is a study; these are of two logs")
     from promptlab.compare.study import Arguments, run_study
 
     if (file is None) == (resume is None):
@@ -152,6 +177,14 @@ def compare(
     failed = run_study(given, folder, jobs=jobs, resume=resume is not None, quiet=quiet, command=command)
     if any(failure.whole for failure in failed):
         raise typer.Exit(1)
+
+
+OF_LOGS = {"file", "other", "metric", "id", "export", "group", "seed", "quiet"}
+
+
+def refuse_options(ctx: typer.Context, known: set[str], why: str) -> None:
+    if odd := [f"--{name.replace('_', '-')}" for name in ctx.params if name not in known and typed(ctx, name)]:
+        raise SetupError(f"`promptlab compare` {why}: leave out {', '.join(odd)}.")
 
 
 def refuse_changes(ctx: typer.Context) -> None:
@@ -278,10 +311,17 @@ def lint(
 def report(
     folder: Path,
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    markdown: Annotated[Path | None, typer.Option(help="Write the run's tables there as Markdown too.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write a line for each arm and labels there too.")] = None,
+    export: Annotated[
+        tuple[str, Path],
+        typer.Option(help="lm-eval or inspect, and the folder for a log of each arm in it.", show_default=False),
+    ] = ("", Path()),
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
     """Write a finished run's results.json and report.html again from its rows; of a search, the page."""
+    from promptlab.commands.logs import export_run, write_tables
     from promptlab.compare.optimizing.page import holds_a_search, rewritten
     from promptlab.compare.report import write_report
 
@@ -295,6 +335,9 @@ def report(
         )
     else:
         page = write_report(folder)
+        write_tables(folder, markdown, csv)
+        if export[0]:
+            export_run(folder, *export)
     print(page)
     if open_it:
         typer.launch(str(page))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from promptlab.compare.cellfile import whole
-from promptlab.compare.logs import Keys, Log, every_series, read_log
-from promptlab.compare.logs import inspect_log, lm_eval
+from promptlab.compare.cells import read_json
+from promptlab.compare.logs import Keys, Log, every_series, inspect_log, lm_eval, read_log
 from promptlab.compare.logs.comparing import compare_logs
 from promptlab.compare.logs.saying import as_csv, as_markdown
+from promptlab.compare.report import tables
 from promptlab.compare.runner import file_name
 from promptlab.errors import PromptlabError, SetupError
 
@@ -18,21 +20,29 @@ TOOLS = ("lm-eval", "inspect")
 UNDATED = "1970-01-01T00:00:00+00:00"
 
 
-def compare_two(
-    a: str, b: str, *, metric: str, keys: Keys, export: tuple[str, Path] | None, quiet: bool, confidence: float = 0.95
-) -> None:
+def compare_two(a: str, b: str, metric: str, id: str, group: str, export: tuple[str, Path] | None, quiet: bool) -> None:
     """Print what two logs show; write it, or the logs, where `export` says."""
     if export:
         known(export[0], TABLES + TOOLS)
-    logs = [read_log(name, keys) for name in (a, b)]
-    found = compare_logs(logs[0], logs[1], metric, confidence=confidence)
+    logs = [read_log(name, Keys(id, group)) for name in (a, b)]
+    found = compare_logs(logs[0], logs[1], metric)
     print(found.verdict if quiet else as_markdown(found), end="\n" if quiet else "")
     if export:
         format, path = export
         if format in TABLES:
-            write_text(path, as_csv(found) if format == "csv" else as_markdown(found, most_listed=len(found.matched.ids)))
+            whole_table = partial(as_markdown, most_listed=len(found.matched.ids))
+            write_text(path, as_csv(found) if format == "csv" else whole_table(found))
         else:
             export_logs(format, [("a", logs[0]), ("b", logs[1])], path)
+
+
+def write_tables(folder: Path, markdown: Path | None, csv: Path | None) -> None:
+    """A run's tables, where they are wanted."""
+    results = read_json(folder / "results.json")
+    if markdown:
+        write_text(markdown, tables.as_markdown(results))
+    if csv:
+        write_text(csv, tables.as_csv(results))
 
 
 def export_run(folder: Path, format: str, to: Path) -> list[Path]:

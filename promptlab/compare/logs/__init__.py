@@ -14,6 +14,10 @@ from promptlab.compare.logs import folder, inspect_log, lm_eval
 from promptlab.compare.logs.shape import Keys, Log, Sample, Source
 from promptlab.errors import DataError
 
+__all__ = ["FORMATS", "Keys", "Log", "Sample", "every_series", "open_log", "read_log"]
+
+USUAL = Keys()
+
 
 class Format(NamedTuple):
     """A kind of log: how to know one, and how to read it."""
@@ -33,7 +37,7 @@ KNOWN = (
 )
 
 
-def open_log(path: Path, keys: Keys = Keys()) -> Source:
+def open_log(path: Path, keys: Keys = USUAL) -> Source:
     """A log of any format. Raises DataError where there is none, or its format is not known."""
     if not path.exists():
         raise DataError(f"There is no log {path}. {KNOWN}.")
@@ -49,7 +53,7 @@ def split(name: str) -> tuple[Path, str]:
     return (Path(path), series) if colon and path and not Path(name).exists() else (Path(name), "")
 
 
-def read_log(name: str, keys: Keys = Keys()) -> Log:
+def read_log(name: str, keys: Keys = USUAL) -> Log:
     """One series of the log that PATH or PATH:SERIES names.
 
     Raises DataError where an item was answered twice in one repeat, where there is no such series, and where there are
@@ -73,14 +77,16 @@ def read_log(name: str, keys: Keys = Keys()) -> Log:
     if wanted and wanted not in series:
         raise DataError(f"{path} has no {wanted!r}. It has: {', '.join(series) or 'one series without a name'}.")
     if not wanted and len(series) > 1:
-        raise DataError(f"{path} holds {len(series)} series: name one, as in {path}:{next(iter(series))}. "
-                        f"It has: {', '.join(series)}.")
+        raise DataError(
+            f"{path} holds {len(series)} series: name one, as in {path}:{next(iter(series))}. "
+            f"It has: {', '.join(series)}."
+        )
     chosen = wanted or next(iter(series))
     reported = {metric: value for (of, metric), value in source.reported.items() if of == chosen}
     return Log(path, source.tool, chosen, tuple(kept), source.task, source.model, source.created, reported)
 
 
-def every_series(path: Path, keys: Keys = Keys()) -> list[Log]:
+def every_series(path: Path, keys: Keys = USUAL) -> list[Log]:
     """All series of a log, in their order."""
     source = open_log(path, keys)
     found: dict[str, list[Sample]] = {}

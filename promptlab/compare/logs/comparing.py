@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from promptlab.compare.wording import number, shown
 from promptlab.errors import DataError
 
 MOST_CLASSES = 50
+LONGEST_NAME = 40
 POWER = 0.8
 
 
@@ -85,18 +86,19 @@ class Comparison:
         said, n = self.difference, f"n = {len(self.matched.ids):,} shared items"
         if self.matched.n_clusters < len(self.matched.ids):
             n += f" in {self.matched.n_clusters:,} groups"
-        tested = f"p = {p_value(self.p)}, {self.test}; {n}"
+        clear = said.excludes_zero
+        but = "" if clear == (self.p < 0.05) else f", which alone would {'not call it' if clear else 'call it'} at 0.05"
+        tested = f"p = {p_value(self.p)}, {self.test}{but}; {n}"
         if said.method == statistics.SAME:
             return f"{self.name_a} and {self.name_b} score the same on every item ({n})."
-        if not said.excludes_zero:
+        if not clear:
             return (
-                f"{self.name_a} and {self.name_b} are not told apart: {shown(said, sign=True)} ({tested}). A difference "
-                f"below {number(self.detectable)} has less than an 80 % chance of being seen with these items."
+                f"{self.name_a} and {self.name_b} are not told apart: {shown(said, sign=True)} ({tested}). A "
+                f"difference below {number(self.detectable)} has less than an 80 % chance of being seen here."
             )
         ahead, behind = (self.name_a, self.name_b) if said.value > 0 else (self.name_b, self.name_a)
         gap = shown(said if said.value > 0 else turned(said), sign=True)
-        but = ", though the test alone would not call it at 0.05" if self.p >= 0.05 else ""
-        return f"{ahead} scores higher than {behind}, by {gap} ({tested}{but})."
+        return f"{ahead} scores higher than {behind}, by {gap} ({tested})."
 
 
 def turned(interval: Interval) -> Interval:
@@ -110,14 +112,14 @@ def p_value(p: float) -> str:
 def compare_logs(a: Log, b: Log, metric: str = "", draws: int = 2_000, confidence: float = 0.95) -> Comparison:
     """Compare two logs by item id.
 
-    `metric` is one that both have, or "IN_A,IN_B"; left out, the first of A's that B has too, or else the first of each.
+    `metric` is one that both have, or "IN_A,IN_B"; left out, the first of A's that B has too, or the first of each.
     Clusters of items (groups) and repeats are resampled as in a study. Raises DataError where nothing can be paired.
     """
     metric_a, metric_b = metrics(a, b, metric)
     matched = match(a, b, metric_a, metric_b)
     sure = _Sure(matched, draws, confidence)
     difference = sure.difference(matched.a, matched.b)
-    wins, losses, ties = statistics.votes(matched.a, matched.b, matched.clusters, matched.n_clusters)
+    wins, losses, ties = sure.votes(matched.a, matched.b)
     name_a, name_b = _names(a, b)
     return Comparison(
         a=a,
@@ -179,9 +181,12 @@ class _Sure:
     def _resamples(self) -> statistics.Resamples:
         return statistics.resample(self.matched.n_clusters, self.draws)
 
-    def _unit(self, scores: Floats) -> Floats:
-        found: Floats = (scores - self.matched.lowest) / self._width
-        return found
+    def votes(self, a: Floats, b: Floats) -> tuple[int, int, int]:
+        m = self.matched
+        return statistics.votes(self._unit(a), self._unit(b), m.clusters, m.n_clusters)
+
+    def _unit(self, scores: Floats) -> Any:  # for functions of right and wrong, whose sums hold for any score
+        return (scores - self.matched.lowest) / self._width
 
     @property
     def _width(self) -> float:
@@ -195,15 +200,16 @@ class _Sure:
 def detectable(matched: Matched, power: float = POWER, alpha: float = 0.05) -> float:
     """The difference that these pairs show with `power` (Miller 2024, arXiv 2411.00640, eq. 10).
 
-    From the spread of the differences that was seen, between clusters, instead of an assumed correlation; where there is
-    none, as if one cluster in all had differed.
+    From the spread of the differences that was seen, between clusters, instead of an assumed correlation; where none
+    was seen, as if one cluster in all had differed.
     """
     gaps = (matched.a - matched.b).mean(axis=0)
     sums = statistics.by_cluster(gaps, matched.clusters, matched.n_clusters)
     sizes = statistics.by_cluster(np.ones(len(gaps)), matched.clusters, matched.n_clusters)
     n, C = len(gaps), matched.n_clusters
     rest = sums - gaps.mean() * sizes
-    spread = max(float((rest**2).sum()), ((matched.highest - matched.lowest) * float(sizes.max())) ** 2 * (C - 1) / C)
+    one = (matched.highest - matched.lowest) * float(sizes.max())
+    spread = float((rest**2).sum()) or one**2 * (C - 1) / C
     normal = NormalDist()
     z = normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)
     return z * math.sqrt(spread * C / max(C - 1, 1)) / n
@@ -249,7 +255,9 @@ def _notes(a: Log, b: Log, metric_a: str, metric_b: str, matched: Matched) -> It
         yield f"A is scored by {metric_a}, B by {metric_b}: part of a difference may be the scorers'."
     for name, log, metric, absent in (("A", a, metric_a, matched.absent_a), ("B", b, metric_b, matched.absent_b)):
         if absent:
-            why = Counter(sample.why or "no reason given" for sample in log.samples if sample.scores.get(metric) is None)
+            why = Counter(
+                sample.why or "no reason given" for sample in log.samples if sample.scores.get(metric) is None
+            )
             yield (
                 f"{absent:,} answers of {name} have no score and count as {number(matched.lowest)} "
                 f"(most often: {why.most_common(1)[0][0]})."
@@ -271,7 +279,7 @@ def _not_as_reported(name: str, log: Log, metric: str) -> Iterator[str]:
 
 def _names(a: Log, b: Log) -> tuple[str, str]:
     """The shortest of what the logs are called that tells them apart."""
-    for one, other in ((a.series, b.series), (a.model, b.model), (a.path.stem, b.path.stem), (str(a.path), str(b.path))):
-        if one and other and one != other:
+    for one, other in ((a.series, b.series), (a.model, b.model), (a.path.stem, b.path.stem)):
+        if one and other and one != other and max(len(one), len(other)) <= LONGEST_NAME:
             return one, other
     return "A", "B"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import zipfile
@@ -39,8 +40,8 @@ def read(path: Path, keys: Keys) -> Source:
             if mean in score["metrics"]:
                 metric = name if name == scorer else f"{scorer}.{name}"
                 reported["", metric] = float(score["metrics"][mean]["value"])
-    said = [str(about.get(name) or "") for name in ("task", "model", "created")]
-    return Source(path, "inspect", _samples(path, samples, keys), *said, reported)
+    task, model, created = (str(about.get(name) or "") for name in ("task", "model", "created"))
+    return Source(path, "inspect", _samples(path, samples, keys), task, model, created, reported)
 
 
 def _opened(path: Path) -> tuple[Json, Iterable[Json]]:
@@ -164,7 +165,7 @@ def write(log: Log, path: Path, date: str) -> Path:
     part = path.with_name(f"{path.name}.part")
     with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
         start = {"version": 2, "eval": head["eval"], "plan": head["plan"]}
-        named = [("_journal/start.json", start)]
+        named: list[tuple[str, Any]] = [("_journal/start.json", start)]
         named += [(f"samples/{s['id']}_epoch_{s['epoch']}.json", s) for s in samples]
         short = ("id", "epoch", "input", "target", "scores", "metadata", "error", "model_usage")
         named += [("summaries.json", [{k: s[k] for k in short if k in s} for s in samples]), ("header.json", head)]
@@ -178,12 +179,13 @@ def _as_inspect(log: Log, date: str) -> Json:
     items = list(dict.fromkeys(sample.item for sample in log.samples))
     epochs = len({sample.repeat for sample in log.samples})
     model = log.series or log.model or "unknown"
+    own = hashlib.sha256(f"{log.path}\0{log.series}".encode()).hexdigest()[:22]  # by which data frames tell logs apart
     about = {
         "created": date,
-        "run_id": f"{log.task}-{model}",
-        "eval_id": f"{log.task}-{model}",
+        "run_id": own,
+        "eval_id": own,
         "task": log.task or "task",
-        "task_id": log.task or "task",
+        "task_id": own,
         "dataset": {"name": log.task, "samples": len(items), "sample_ids": items, "shuffled": False},
         "model": model,
         "config": {"epochs": epochs},

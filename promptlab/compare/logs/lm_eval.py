@@ -56,7 +56,7 @@ def _files(path: Path) -> dict[str, Path]:
     else:
         found = [path]
     if not found:
-        raise DataError(f"Beside {path} there are no samples_….jsonl of its date: lm_eval writes them on --log_samples.")
+        raise DataError(f"Beside {path} is no samples_….jsonl of its date: lm_eval writes them on --log_samples.")
     tasks: dict[str, list[Path]] = defaultdict(list)
     for file in found:
         named = NAMED.fullmatch(file.name)
@@ -88,7 +88,7 @@ def _reported(results: Mapping[str, Any], task: str) -> dict[tuple[str, str], fl
 def _samples(path: Path, prefix: str, keys: Keys) -> Iterator[Sample]:
     nameless = []
     for number, line in enumerate(read_lines(path), 1):
-        doc = line.get("doc") if isinstance(line.get("doc"), dict) else {}
+        doc: Json = line["doc"] if isinstance(line.get("doc"), dict) else {}
         name = _field(doc, keys.id, path, number) if keys.id else line.get("item", line.get("doc_id"))
         if name is None or name == "":
             nameless.append(number)
@@ -99,8 +99,9 @@ def _samples(path: Path, prefix: str, keys: Keys) -> Iterator[Sample]:
         answer, target = _answered(line)
         yield Sample(
             item=f"{prefix}{name}",
-            series=str(line.get("filter", "none")),
+            series="none" if "repeat" in line else str(line.get("filter", "none")),
             scores={metric: _number(line.get(metric)) for metric in line["metrics"]},
+            repeat=line.get("repeat", 0),
             target=target,
             answer=None if answer == INVALID else answer,
             group=None if group is None else str(group),
@@ -158,7 +159,7 @@ def write(logs: Sequence[tuple[str, Log]], folder: Path, date: str) -> list[Path
     """Each log as a task of lm-eval's: samples_NAME_DATE.jsonl, and one results_DATE.json for all of them.
 
     A document is what promptlab knows of an item: its id, text and group. doc_id counts them, as there; the id itself
-    stands under `item`. Repeats are lines of their own, which lm-eval has none of: their filter is "repeat N".
+    stands under `item`. Repeats are lines of their own, and since lm-eval has none, filters to it: "none", "repeat 1".
     """
     folder.mkdir(parents=True, exist_ok=True)
     stamp = re.sub(r"[^\dT.-]", "-", date)
@@ -183,7 +184,7 @@ def write(logs: Sequence[tuple[str, Log]], folder: Path, date: str) -> list[Path
 
 
 def _filter(sample: Sample, log: Log) -> str:
-    return "none" if len({one.repeat for one in log.samples[:1]} | {sample.repeat}) == 1 else f"repeat {sample.repeat}"
+    return "none" if sample.repeat == log.samples[0].repeat else f"repeat {sample.repeat}"
 
 
 def _line(sample: Sample, place: int, log: Log) -> Json:
@@ -207,17 +208,32 @@ def _line(sample: Sample, place: int, log: Log) -> Json:
         **{name: hashlib.sha256(text.encode("utf-8", "replace")).hexdigest() for name, text in hashed.items()},
         **scores,
         "item": sample.item,
+        "repeat": sample.repeat,
     }
 
 
-def _means(log: Log) -> dict[str, float]:
-    """As lm-eval's results: "metric,filter", the filters being the repeats."""
+def _means(log: Log) -> dict[str, float | str]:
+    """As lm-eval's results: "metric,filter" and "metric_stderr,filter", the filters being the repeats."""
     found: dict[str, list[float]] = defaultdict(list)
     for sample in log.samples:
         for name, score in sample.scores.items():
             if score is not None:
                 found[f"{name},{_filter(sample, log)}"].append(score)
-    return {key: math.fsum(scores) / len(scores) for key, scores in found.items()}
+    means: dict[str, float | str] = {}
+    for key, scores in found.items():
+        metric, _, series = key.rpartition(",")
+        means[key] = math.fsum(scores) / len(scores)
+        means[f"{metric}_stderr,{series}"] = mean_stderr(scores)
+    return means
+
+
+def mean_stderr(scores: Sequence[float]) -> float | str:
+    """lm-eval's: the standard deviation over n - 1 by the root of n, clusters or not; "N/A" for one score."""
+    n = len(scores)
+    if n < 2:
+        return "N/A"
+    mean = math.fsum(scores) / n
+    return math.sqrt(math.fsum((x - mean) ** 2 for x in scores) / (n - 1) / n)
 
 
 def _n(log: Log) -> int:

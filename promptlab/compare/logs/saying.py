@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from promptlab.compare.logs.comparing import Comparison, p_value
+from promptlab.compare.markdown import one_line, path_end, table
 from promptlab.compare.wording import number, shown
 
 MOST_LISTED = 10  # of either kind; a CSV has all
-LONGEST = 60
 
 
 def as_markdown(found: Comparison, most_listed: int = MOST_LISTED) -> str:
     """The verdict first, then what it rests on. Plain enough to be read in a terminal too."""
-    parts = [f"**{_plain(found.verdict)}**", *_sides(found), *_counts(found)]
+    parts = [f"**{one_line(found.verdict)}**", *_sides(found), *_counts(found)]
     if found.notes:
-        parts.append("\n".join(f"- {_plain(note)}" for note in found.notes))
+        parts.append("\n".join(f"- {one_line(note)}" for note in found.notes))
     if found.classes:
-        rows = [(one.target, f"{one.n:,}", *map(number, (one.a, one.b)), number(one.a - one.b, sign=True))
-                for one in found.classes]
+        rows = [
+            (one.target, f"{one.n:,}", *map(number, (one.a, one.b)), number(one.a - one.b, sign=True))
+            for one in found.classes
+        ]
         parts.append("By target:\n\n" + table(("target", "n", "A", "B", "A − B"), rows))
     parts += _discordant(found, most_listed)
     return "\n\n".join(parts) + "\n"
@@ -28,8 +30,8 @@ def as_markdown(found: Comparison, most_listed: int = MOST_LISTED) -> str:
 
 def _sides(found: Comparison) -> Iterator[str]:
     rows = [
-        ("A", found.name_a, str(found.a.path), found.a.tool, found.metric_a, shown(found.score_a)),
-        ("B", found.name_b, str(found.b.path), found.b.tool, found.metric_b, shown(found.score_b)),
+        ("A", found.name_a, path_end(str(found.a.path)), found.a.tool, found.metric_a, shown(found.score_a)),
+        ("B", found.name_b, path_end(str(found.b.path)), found.b.tool, found.metric_b, shown(found.score_b)),
     ]
     yield table(("", "name", "log", "of", "score", "mean"), rows)
 
@@ -45,7 +47,7 @@ def _counts(found: Comparison) -> Iterator[str]:
     ]
     if found.if_missing_are_wrong is not None:
         lowest = number(found.matched.lowest)
-        rows.append((f"A − B if items that a log lacks count as {lowest}", shown(found.if_missing_are_wrong, sign=True)))
+        rows.append((f"A − B if missing items count as {lowest}", shown(found.if_missing_are_wrong, sign=True)))
     yield table(("", ""), rows)
 
 
@@ -75,22 +77,3 @@ def as_csv(found: Comparison) -> str:
     for one, other, (a, b) in zip(found.matched.samples_a, found.matched.samples_b, means, strict=True):
         writer.writerow([one.item, one.group, one.target, one.answer, other.answer, repr(a), repr(b)])
     return out.getvalue()
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with its columns in line."""
-    cells = [[_cell(value) for value in row] for row in (heads, *rows)]
-    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(heads))]
-    lines = ["| " + " | ".join(value.ljust(w) for value, w in zip(row, widths, strict=True)) + " |" for row in cells]
-    lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
-    return "\n".join(lines)
-
-
-def _cell(value: str) -> str:
-    value = _plain(value).replace("|", "\\|")
-    return value if len(value) <= LONGEST else f"{value[: LONGEST - 1]}…"
-
-
-def _plain(text: str) -> str:
-    """On one line, without signs that a terminal would obey."""
-    return "".join(sign if sign.isprintable() else " " for sign in " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""Zip entries as inspect_ai writes them since 2026: packed with Zstandard, which Python's zipfile reads from 3.14 on."""
+"""Zip entries as inspect_ai packs them since 2026: with Zstandard, which Python's zipfile reads from 3.14 on."""
 
 from __future__ import annotations
 
@@ -42,4 +42,4 @@ def _unpack() -> Callable[[bytes], bytes]:
             "This .eval is packed with Zstandard. Install promptlab[logs], or rewrite it with: "
             "inspect log convert LOG --to json --output-dir DIR"
         ) from error
-    return lambda packed: zstandard.ZstdDecompressor().decompressobj().decompress(packed)  # type: ignore[no-any-return]
+    return lambda packed: zstandard.ZstdDecompressor().decompressobj().decompress(packed)
