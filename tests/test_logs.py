@@ -276,8 +276,8 @@ def test_a_log_written_for_lm_eval_reads_back_the_same(run, tmp_path):
     a = read_log(f"{run}:few-shot@8")
     paths = lm_eval.write([("a", a)], tmp_path, "2026-01-01T10:00:00+00:00")
     assert [path.name for path in paths] == [
-        "samples_a_2026-01-01T10-00-00-00-00.jsonl",
-        "results_2026-01-01T10-00-00-00-00.json",
+        "samples_a_2026-01-01T10-00-00.jsonl",
+        "results_2026-01-01T10-00-00.json",
     ]
     b = read_log(str(paths[0]))
     plain = [(s.item, s.repeat, s.target, s.group, s.answer, s.text, dict(s.scores)) for s in a.samples]
@@ -419,7 +419,7 @@ def test_two_logs_are_compared_and_written_for_other_tools(promptlab, run, tmp_p
     for export, item in (("csv", "s0001"), ("markdown", "s0053")):
         assert promptlab("compare", a, b, "--export", export, f"{export}.out")[0] == 0
         assert item in Path(f"{export}.out").read_text()
-    stamp = "2026-01-01T10-00-00-00-00"
+    stamp = "2026-01-01T10-00-00"
     for export, files in (("inspect", "{}.eval"), ("lm-eval", "samples_{}_" + stamp + ".jsonl")):
         assert promptlab("compare", a, b, "--export", export, export)[0] == 0
         again = promptlab("compare", *(Path(export, files.format(name)) for name in "ab"), "--quiet")

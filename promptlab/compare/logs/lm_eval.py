@@ -11,6 +11,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def read(path: Path, keys: Keys) -> Source:
     results = _results(path, next(iter(files.values())))
     samples = (s for task, file in files.items() for s in _samples(file, f"{task}/" if len(files) > 1 else "", keys))
     reported = _reported(results.get("results") or {}, tasks[0]) if len(tasks) == 1 else {}
-    model, created = str(results.get("model_name") or ""), str(results.get("date") or "")
+    model, date = str(results.get("model_name") or ""), results.get("date")
+    created = datetime.fromtimestamp(date, UTC).isoformat() if isinstance(date, int | float) else str(date or "")
     return Source(path, "lm-eval", samples, ", ".join(tasks), model, created, reported)
 
 
@@ -162,7 +164,7 @@ def write(logs: Sequence[tuple[str, Log]], folder: Path, date: str) -> list[Path
     stands under `item`. Repeats are lines of their own, and since lm-eval has none, filters to it: "none", "repeat 1".
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stamp = re.sub(r"[^\dT.-]", "-", date)
+    stamp = re.sub(r"[^\dT-]", "-", date[:19])
     paths, results = [], {}
     for name, log in logs:
         places: dict[str, int] = {}
