@@ -6,14 +6,13 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from promptlab.compare.statistics import Floats, Ints, Matrix
+from promptlab.compare.statistics import Floats, Ints, Matrix, pooled
 from promptlab.errors import DataError
 
 Json = dict[str, Any]
@@ -22,16 +21,25 @@ Key = tuple[str, int, int]  # arm, labels, seed
 COLUMNS = ("answer", "correct", "generated", "failed", "shots", "left_out", "input_tokens", "output_tokens", "seconds")
 
 
+MOST_ANSWERS = 50_000  # of the answers that are no class, kept as texts
+LONGEST_ANSWER = 200
+
+
 class Block(NamedTuple):
-    """The rows of one cell and seed while they are read: each row's item, and its COLUMNS one row after another."""
+    """The rows of one cell and seed while they are read: each row's item, where in the file it starts, its COLUMNS."""
 
     places: array[int]
+    offsets: array[int]
     numbers: array[float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Items:
-    """The test items in the order of the rows. Clusters are numbered from 0; targets are class numbers or -1."""
+    """The test items in the order of the rows. Clusters are numbered from 0; targets are class numbers or -1.
+
+    `labels` are the targets as written, `groups` as told; `asked` is the message that asks for an item in the first arm
+    that has a prompt, or -1. `others` are the answers that are no class: see `answer_text`.
+    """
 
     ids: tuple[str, ...]
     targets: Ints
@@ -39,16 +47,33 @@ class Items:
     n_clusters: int
     classes: tuple[str, ...]
     majority: float | None
+    labels: tuple[str, ...] = ()
+    groups: tuple[str | None, ...] = ()
+    asked: Ints | None = None
+    others: tuple[str, ...] = ()
+
+    def answer_text(self, code: int) -> str | None:
+        """What an answer's number stands for: -1 for none, -2 for one that is no class and one too many to be kept."""
+        return self.classes[code] if code >= 0 else None if code == -1 else (*self.others, "…")[-3 - code]
+
+    def pooled(self) -> Items:
+        """The same with no more clusters than are resampled: see `statistics.pooled`."""
+        clusters, n_clusters = pooled(self.clusters, self.n_clusters)
+        return self if n_clusters == self.n_clusters else replace(self, clusters=clusters, n_clusters=n_clusters)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cell:
-    """Everything one arm answered at one number of labels. `columns` maps COLUMNS to (seeds, items) matrices."""
+    """Everything one arm answered at one number of labels. `columns` maps COLUMNS to (seeds, items) matrices.
+
+    `offsets` (seeds, items) is where in rows.jsonl each row starts.
+    """
 
     arm: str
     labels: int
     seeds: tuple[int, ...]
     columns: Mapping[str, Floats]
+    offsets: Ints | None = None
 
     @property
     def correct(self) -> Matrix:
@@ -67,17 +92,24 @@ class Cell:
 
 def read_lines(path: Path) -> Iterator[Json]:
     """The objects of a JSONL file, one at a time. Raises DataError with the line that is not one."""
+    return (found for _, found in placed_lines(path))
+
+
+def placed_lines(path: Path) -> Iterator[tuple[int, Json]]:
+    """The objects of a JSONL file, each with where its line starts, in bytes."""
+    decode, offset = json.JSONDecoder().decode, 0
     if not path.exists():
         raise DataError(f"{path} does not exist. Give the directory of a finished `promptlab compare` run.")
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                found = json.loads(line)
+                found = decode(line.decode("utf-8", "surrogatepass"))
             except ValueError as error:
                 raise DataError(f"{path}, line {number} is not JSON ({error}). Resume the run to mend it.") from None
             if not isinstance(found, dict):
                 raise DataError(f"{path}, line {number} holds no JSON object. Resume the run to mend it.")
-            yield found
+            yield offset, found
+            offset += len(line)
 
 
 def read_json(path: Path) -> Json:
@@ -98,24 +130,95 @@ def read_cells(run_dir: Path, classes: Sequence[str] = ()) -> tuple[Items, list[
 
     Raises DataError where an item was answered twice in a cell, or is missing from one: nothing is dropped in silence.
     """
-    seen: dict[str, tuple[str, int]] = {}
-    places: dict[str, int] = {}
-    names = {name: number for number, name in enumerate(classes)}
+    reading = _Reading({name: number for number, name in enumerate(classes)})
     blocks: dict[Key, Block] = {}
-    for key, rows in groupby(read_lines(run_dir / "rows.jsonl"), lambda row: (row["arm"], row["labels"], row["seed"])):
-        block = blocks.setdefault(key, Block(array("q"), array("d")))
-        for row in rows:
-            seen.setdefault(row["item"], (row["target"], row["cluster"]))
-            block.places.append(places.setdefault(row["item"], len(places)))
-            block.numbers.extend(_numbers(row, names))
-    if not seen:
+    last, block = None, Block(array("q"), array("q"), array("d"))
+    for offset, row in placed_lines(run_dir / "rows.jsonl"):
+        key = row["arm"], row["labels"], row["seed"]
+        if key != last:
+            last, block = key, blocks.setdefault(key, Block(array("q"), array("q"), array("d")))
+        block.places.append(reading.place(row))
+        block.offsets.append(offset)
+        block.numbers.extend(reading.numbers(row))
+    if not reading.places:
         raise DataError(f"{run_dir / 'rows.jsonl'} holds no rows: there is nothing to compare.")
+    items = reading.items(tuple(classes))
     for key, block in blocks.items():
-        _check(key, block, list(seen))
-    return _items(seen, tuple(classes), names), _cells(blocks, len(seen))
+        _check(key, block, items.ids)
+    return items, _cells(blocks, len(items.ids))
 
 
-def _check(key: Key, block: Block, ids: list[str]) -> None:
+class _Reading:
+    """What is known of the items while rows are read, and the numbers that answers go by."""
+
+    def __init__(self, classes: Mapping[str, int]):
+        self.classes = classes
+        self.places: dict[str, int] = {}
+        self.labels: list[str] = []
+        self.clusters = array("q")
+        self.groups: list[str | None] = []
+        self.asked = array("q")
+        self.others: dict[str, int] = {}
+
+    def place(self, row: Json) -> int:
+        """The number of a row's item."""
+        place = self.places.get(row["item"])
+        if place is None:
+            place = self.places[row["item"]] = len(self.places)
+            self.labels.append(row["target"])
+            self.clusters.append(row["cluster"])
+            self.groups.append(row.get("group"))
+            self.asked.append(-1)
+        if self.asked[place] < 0 and (prompt := row.get("prompt")):
+            self.asked[place] = prompt[-1]
+        return place
+
+    def numbers(self, row: Json) -> tuple[float, ...]:
+        """A row's COLUMNS."""
+        made, get = row.get("generated"), row.get
+        generated = -1 if made is None else 2 if made["answer"] is None else int(made["correct"])
+        return (
+            float(self._answer(row["answer"])),
+            float(row["correct"]),
+            float(generated),
+            float(get("error") is not None),
+            float(get("shots") or 0),
+            float(get("left_out") or 0),
+            float(get("input_tokens") or 0),
+            float(get("output_tokens") or 0),
+            float(get("seconds") or 0),
+        )
+
+    def _answer(self, answer: Any) -> int:
+        """An answer's class, -1 for none, less than that for one that is no class."""
+        if answer is None:
+            return -1
+        found = self.classes.get(answer)
+        if found is not None:
+            return found
+        text = str(answer)[:LONGEST_ANSWER]
+        if len(self.others) < MOST_ANSWERS:
+            return -3 - self.others.setdefault(text, len(self.others))
+        return -3 - self.others.get(text, -1)
+
+    def items(self, classes: tuple[str, ...]) -> Items:
+        found, clusters = np.unique(np.array(self.clusters), return_inverse=True)
+        most = Counter(self.labels).most_common(1)[0][1] / len(self.labels)
+        return Items(
+            ids=tuple(self.places),
+            targets=np.array([self.classes.get(target, -1) for target in self.labels], dtype=np.int64),
+            clusters=clusters.astype(np.int64),
+            n_clusters=len(found),
+            classes=classes,
+            majority=most if classes else None,
+            labels=tuple(self.labels),
+            groups=tuple(self.groups),
+            asked=np.array(self.asked),
+            others=tuple(self.others),
+        )
+
+
+def _check(key: Key, block: Block, ids: Sequence[str]) -> None:
     where = f"Arm {key[0]!r} with {key[1]} labels, seed {key[2]},"
     times = np.bincount(block.places, minlength=len(ids))
     if times.max() > 1:
@@ -127,39 +230,18 @@ def _check(key: Key, block: Block, ids: list[str]) -> None:
         raise DataError(f"{where} lacks {lacks} of {len(ids)} items, such as {first!r}. Resume the run.")
 
 
-def _numbers(row: Json, names: Mapping[str, int]) -> tuple[float, ...]:
-    """A row's COLUMNS as numbers. An answer that is no class is -2, no answer -1."""
-    made = row.get("generated")
-    generated = -1 if made is None else 2 if made["answer"] is None else int(made["correct"])
-    answer = -1 if row["answer"] is None else names.get(row["answer"], -2)
-    rest = (float(row.get(name) or 0) for name in COLUMNS[4:])
-    return (float(answer), float(row["correct"]), float(generated), float(row.get("error") is not None), *rest)
-
-
-def _items(seen: Mapping[str, tuple[str, int]], classes: tuple[str, ...], names: Mapping[str, int]) -> Items:
-    targets = [target for target, _ in seen.values()]
-    found, clusters = np.unique([cluster for _, cluster in seen.values()], return_inverse=True)
-    most = Counter(targets).most_common(1)[0][1] / len(targets)
-    return Items(
-        tuple(seen),
-        np.array([names.get(target, -1) for target in targets], dtype=np.int64),
-        clusters.astype(np.int64),
-        len(found),
-        classes,
-        most if classes else None,
-    )
-
-
-def _cells(blocks: Mapping[Key, Block], n_items: int) -> list[Cell]:
+def _cells(blocks: dict[Key, Block], n_items: int) -> list[Cell]:
     seeds: dict[tuple[str, int], list[int]] = {}
     for arm, labels, seed in blocks:
         seeds.setdefault((arm, labels), []).append(seed)
     cells = []
     for (arm, labels), ran in seeds.items():
         stacked = np.empty((len(ran), n_items, len(COLUMNS)))
+        offsets = np.empty((len(ran), n_items), dtype=np.int64)
         for row, seed in enumerate(ran):
-            block = blocks[arm, labels, seed]
+            block = blocks.pop((arm, labels, seed))  # what is stacked is not kept twice
             stacked[row, block.places] = np.reshape(block.numbers, (-1, len(COLUMNS)))
+            offsets[row, block.places] = block.offsets
         columns = {name: stacked[:, :, place] for place, name in enumerate(COLUMNS)}
-        cells.append(Cell(arm, labels, tuple(ran), columns))
+        cells.append(Cell(arm, labels, tuple(ran), columns, offsets))
     return cells

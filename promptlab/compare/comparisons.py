@@ -96,13 +96,19 @@ class Difference:
 class Sure:
     """What every interval of a run shares: the items, the resamples and the level.
 
-    Where nothing was `drawn` with a seed, one seed is all there is: the intervals say that instead of warning.
+    Where nothing was `drawn` with a seed, one seed is all there is: the intervals say that instead of warning. `items`
+    are in the clusters that are resampled; where those were pooled, `voters` are in those that there are.
     """
 
     items: Items
     resamples: Resamples
     confidence: float
     drawn: bool = True
+    voters: Items | None = None
+
+    def votes(self, a: Matrix, b: Matrix) -> tuple[int, int, int]:
+        who = self.voters or self.items
+        return statistics.votes(a, b, who.clusters, who.n_clusters)
 
     def accuracy(self, correct: Matrix) -> Interval:
         return self._told(statistics.accuracy(correct, self.items.clusters, self.resamples, self.confidence))
@@ -120,7 +126,8 @@ class Sure:
 
     def _told(self, interval: Interval) -> Interval:
         once = interval.method == statistics.ITEMS and not self.drawn
-        return replace(interval, method=statistics.RUN_ONCE) if once else interval
+        method = statistics.RUN_ONCE if once else interval.method
+        return replace(interval, method=method, n_clusters=(self.voters or self.items).n_clusters)
 
 
 class Side(NamedTuple):
@@ -200,7 +207,7 @@ def _as_without(option: Option, scored: Mapping[Option, Matrix]) -> bool:
 
 
 def _difference(question: str, a: Side, b: Side, sure: Sure) -> Difference:
-    wins, losses, ties = statistics.votes(a.correct, b.correct, sure.items.clusters, sure.items.n_clusters)
+    wins, losses, ties = sure.votes(a.correct, b.correct)
     p = statistics.mcnemar(wins, losses)
     return Difference(
         question=question,

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from promptlab.compare import statistics
-from promptlab.compare.cells import Cell, Json, read_cells, read_json, read_lines
+from promptlab.compare.cells import Cell, Items, Json, read_cells, read_json, read_lines
 from promptlab.compare.comparisons import (
     BASELINE,
     FAMILIES,
@@ -172,17 +172,28 @@ class Results:
         raise KeyError((a, b, budget))
 
 
-def measure(run_dir: Path, draws: int = 2_000, margin: float = 0.02, confidence: float = 0.95) -> Results:
-    """Every number of the report, from the run's rows.jsonl, cells.jsonl and run.json."""
+def measure(
+    run_dir: Path,
+    draws: int = 2_000,
+    margin: float = 0.02,
+    confidence: float = 0.95,
+    rows: tuple[Items, Sequence[Cell]] | None = None,
+) -> Results:
+    """Every number of the report, from the run's rows.jsonl, cells.jsonl and run.json.
+
+    `rows` are those of the run where they have been read already, by `read_cells`.
+    """
     run = read_json(run_dir / "run.json")
     arms = tuple(_arm(told) for told in run["arms"])
     order, family = [arm.name for arm in arms], {arm.name: arm.family for arm in arms}
-    items, cells = read_cells(run_dir, run.get("labels") or ())
+    items, read = rows or read_cells(run_dir, run.get("labels") or ())
+    cells = list(read)
     if strange := sorted({cell.arm for cell in cells} - set(order)):
         raise DataError(f"rows.jsonl has the arms {strange}, but run.json lists {order}. Add them to its arms.")
     cells.sort(key=lambda cell: (cell.labels, order.index(cell.arm)))
     budgets = tuple(sorted({cell.labels for cell in cells}))
-    sure = Sure(items, statistics.resample(items.n_clusters, draws), confidence)
+    pooled = items.pooled()
+    sure = Sure(pooled, statistics.resample(pooled.n_clusters, draws), confidence, voters=items)
     costs = _costs(run_dir)
 
     def sure_of(some: Sequence[Cell]) -> Sure:

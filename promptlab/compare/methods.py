@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from promptlab.compare.measures import Results
+from promptlab.compare.statistics import MOST_CLUSTERS
 
 
 def methods(results: Results) -> Iterator[str]:
@@ -58,6 +59,11 @@ def _labels_seen() -> Iterator[str]:
 def _intervals(results: Results) -> Iterator[str]:
     level = f"{results.confidence:.0%}"
     start = f"Every interval is a {level} percentile interval of a bootstrap with {results.draws:,} draws"
+    if results.n_clusters > MOST_CLUSTERS:
+        yield (
+            f"The {results.n_clusters:,} clusters of test items are resampled as {MOST_CLUSTERS:,} random groups of "
+            "them, which have the same variance to expect; the tests are over the clusters themselves."
+        )
     if len(results.seeds) > 1:
         yield (
             f"{start} that resamples seeds and clusters of test items together; every arm sits on the same resamples, "

@@ -20,6 +20,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Matrix = NDArray[np.bool_]
 
+MOST_CLUSTERS = 10_000  # that are resampled one by one
+DRAWN_AT_ONCE = 1_000_000  # picks in memory; the stream is one whatever their number
+
 BOTH = "bootstrap over seeds and items"
 ITEMS = "bootstrap over items (one seed, so nothing is known about other seeds)"
 RUN_ONCE = "bootstrap over items (no labels: nothing was drawn, so it was run once)"
@@ -64,6 +67,19 @@ def resample(n_clusters: int, draws: int = 2_000, seed: int = 0) -> Resamples:
     return Resamples(_counts(_stream(seed, 0), n_clusters, draws), seed)
 
 
+def pooled(clusters: Ints, n_clusters: int, most: int = MOST_CLUSTERS) -> tuple[Ints, int]:
+    """At most so many clusters to resample, each of the new ones a random handful of the old; and how many there are.
+
+    Clusters that are drawn independently stay so when they are thrown together at random, so resampling the handfuls
+    has the same variance to expect (the random groups of Wolter 2007, Introduction to Variance Estimation, ch. 2), and
+    10,000 of them show its root to within 0.7 %, less than the noise of 2,000 resamples. A million would take 16 GB.
+    """
+    if n_clusters <= most:
+        return clusters, n_clusters
+    handfuls = np.random.Generator(np.random.Philox(2007)).permutation(n_clusters) % most
+    return handfuls[clusters], most
+
+
 def _stream(entropy: int, part: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([entropy, part])))
 
@@ -74,9 +90,13 @@ def _counts(rng: np.random.Generator, n: int, draws: int) -> Floats:
     Drawing n would understate the variance by (n - 1)/n, which is half of it at two seeds; n - 1 makes the
     bootstrap variance of a mean unbiased (Rao & Wu 1988, J. Am. Stat. Assoc. 83, section 2).
     """
-    picks = rng.integers(n, size=(draws, max(n - 1, 1))) + n * np.arange(draws)[:, None]
-    counts = np.bincount(picks.ravel(), minlength=draws * n).reshape(draws, n)
-    return counts.astype(np.float64)
+    counts = np.empty((draws, n))
+    at_once = max(1, DRAWN_AT_ONCE // max(n, 1))
+    for start in range(0, draws, at_once):
+        some = min(at_once, draws - start)
+        picks = rng.integers(n, size=(some, max(n - 1, 1))) + n * np.arange(some)[:, None]
+        counts[start : start + some] = np.bincount(picks.ravel(), minlength=some * n).reshape(some, n)
+    return counts
 
 
 def by_cluster(values: NDArray[Any], clusters: Ints, n_clusters: int) -> Floats:

@@ -160,26 +160,22 @@ def metrics(a: Log, b: Log, wanted: str = "") -> tuple[str, str]:
     return first, second if comma else first
 
 
-@dataclass(frozen=True, slots=True)
 class _Sure:
     """The intervals of scores on any scale: those of statistics.py, whose scores lie between 0 and 1."""
 
-    matched: Matched
-    draws: int
-    confidence: float
+    def __init__(self, matched: Matched, draws: int, confidence: float):
+        self.matched, self.confidence = matched, confidence
+        self.clusters, n_clusters = statistics.pooled(matched.clusters, matched.n_clusters)
+        self.resamples = statistics.resample(n_clusters, draws)
 
     def mean(self, scores: Floats) -> Interval:
-        m = self.matched
-        found = statistics.accuracy(self._unit(scores), m.clusters, self._resamples(), self.confidence)
-        return self._stretched(found, m.lowest)
+        found = statistics.accuracy(self._unit(scores), self.clusters, self.resamples, self.confidence)
+        return self._stretched(found, self.matched.lowest)
 
     def difference(self, a: Floats, b: Floats) -> Interval:
-        m, unit = self.matched, self._unit
-        found = statistics.paired_difference(unit(a), unit(b), m.clusters, self._resamples(), self.confidence)
+        unit = self._unit
+        found = statistics.paired_difference(unit(a), unit(b), self.clusters, self.resamples, self.confidence)
         return self._stretched(found, 0.0)
-
-    def _resamples(self) -> statistics.Resamples:
-        return statistics.resample(self.matched.n_clusters, self.draws)
 
     def votes(self, a: Floats, b: Floats) -> tuple[int, int, int]:
         m = self.matched
@@ -194,7 +190,7 @@ class _Sure:
 
     def _stretched(self, i: Interval, start: float) -> Interval:
         value, low, high = (start + self._width * x for x in (i.value, i.low, i.high))
-        return replace(i, value=value, low=low, high=high)
+        return replace(i, value=value, low=low, high=high, n_clusters=self.matched.n_clusters)
 
 
 def detectable(matched: Matched, power: float = POWER, alpha: float = 0.05) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from promptlab.compare.cells import Json, read_lines
+from promptlab.compare.cells import Cell, Items, Json, read_cells, read_lines
 
 MOST_ITEMS = 300
 MOST_BYTES = 2_600_000
@@ -20,19 +20,26 @@ Cells = Mapping[tuple[str, int, int], Mapping[int, Json]]  # (arm, labels, seed)
 Messages = Mapping[int, tuple[str, str]]
 
 
-def browser_data(run_dir: Path, most_items: int = MOST_ITEMS, most_bytes: int = MOST_BYTES) -> tuple[str, int, int]:
+def browser_data(
+    run_dir: Path,
+    most_items: int = MOST_ITEMS,
+    most_bytes: int = MOST_BYTES,
+    rows: tuple[Items, Sequence[Cell]] | None = None,
+) -> tuple[str, int, int]:
     """The browser's JSON, how many items are in it, and how many there are.
 
     Each cell's first seed only. Where not all items fit, they are taken at even distances through the test set, the
-    same in every cell: what is shown is not picked by how an arm did.
+    same in every cell: what is shown is not picked by how an arm did. `rows` are those of the run, if read already.
     """
-    cells, places, total = _first_seeds(run_dir, most_items)
-    messages = _messages(run_dir, {i for rows in cells.values() for row in rows.values() for i in row["prompt"]})
+    items, read = rows or read_cells(run_dir)
+    places = _evenly(range(len(items.ids)), most_items)
+    cells = _first_seeds(run_dir, read, places)
+    messages = _messages(run_dir, {i for found in cells.values() for row in found.values() for i in row["prompt"]})
     while True:
         text = escaped(_packed(cells, messages, places))
         size = len(text.encode())
         if size <= most_bytes or len(places) == 1:
-            return text, len(places), total
+            return text, len(places), len(items.ids)
         places = _evenly(places, min(len(places) - 1, int(len(places) * most_bytes / size * 0.97)))
 
 
@@ -45,21 +52,17 @@ def escaped(value: Any) -> str:
     return text
 
 
-def _first_seeds(run_dir: Path, most_items: int) -> tuple[Cells, list[int], int]:
-    """The rows of each cell's first seed, for the items that may be shown; their places; the number of all items."""
-    order: dict[str, int] = {}
-    seeds: dict[tuple[str, int], int] = {}
-    for row in read_lines(run_dir / "rows.jsonl"):
-        order.setdefault(row["item"], len(order))
-        seeds.setdefault((row["arm"], row["labels"]), row["seed"])
-    places = _evenly(range(len(order)), most_items)
-    kept = set(places)
-    cells: dict[tuple[str, int, int], dict[int, Json]] = {}
-    for row in read_lines(run_dir / "rows.jsonl"):
-        arm, labels, seed, place = row["arm"], row["labels"], row["seed"], order[row["item"]]
-        if seed == seeds[arm, labels] and place in kept:
-            cells.setdefault((arm, labels, seed), {})[place] = row
-    return cells, places, len(order)
+def _first_seeds(run_dir: Path, cells: Sequence[Cell], places: Sequence[int]) -> Cells:
+    """The rows of each cell's first seed at these places, each read from where it starts."""
+    found: dict[tuple[str, int, int], dict[int, Json]] = {}
+    with (run_dir / "rows.jsonl").open("rb") as file:
+        for cell in cells:
+            assert cell.offsets is not None
+            rows = found[cell.arm, cell.labels, cell.seeds[0]] = {}
+            for place in places:
+                file.seek(int(cell.offsets[0, place]))
+                rows[place] = json.loads(file.readline())
+    return found
 
 
 def _evenly(places: Sequence[int], count: int) -> list[int]:
@@ -113,7 +116,14 @@ def _packed(cells: Cells, messages: Messages, places: Sequence[int]) -> Json:
         for (arm, labels, seed), rows in cells.items()
     ]
     said = [[role, texts[content]] for role, content in turns.listed()]
-    return {"items": items, "cells": shown, "turns": said, "chats": chats.listed(), "texts": texts.listed()}
+    return {
+        "items": items,
+        "places": list(places),
+        "cells": shown,
+        "turns": said,
+        "chats": chats.listed(),
+        "texts": texts.listed(),
+    }
 
 
 def _asked(cells: Cells, messages: Messages, place: int) -> str | None:

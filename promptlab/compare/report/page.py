@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptlab.compare.cellfile import whole
+from promptlab.compare.cells import Cell, Items, read_cells, read_json
 from promptlab.compare.comparisons import QUESTIONS, Difference
 from promptlab.compare.decision import decide
 from promptlab.compare.measures import Results, measure
 from promptlab.compare.methods import methods
 from promptlab.compare.overtaking import ends
-from promptlab.compare.report.browser import browser_data
+from promptlab.compare.report.browser import browser_data, escaped
 from promptlab.compare.report.curves import all_series, learning_curves
+from promptlab.compare.report.packing import all_rows
 from promptlab.compare.results import write_results
 from promptlab.compare.wording import labels, number, share, shown
 
@@ -26,19 +29,23 @@ def write_report(run_dir: Path, draws: int = 2_000, margin: float = 0.02) -> Pat
 
     The page needs no network and no other file. Raises DataError for a directory that holds no finished run.
     """
-    results = measure(run_dir, draws, margin)
-    html, path = page(results, run_dir), run_dir / "report.html"
+    rows = read_cells(run_dir, read_json(run_dir / "run.json").get("labels") or ())
+    results = measure(run_dir, draws, margin, rows=rows)
+    html, path = page(results, run_dir, rows), run_dir / "report.html"
     write_results(results, run_dir)
     with whole(path) as out:
         out.write(html)
     return path
 
 
-def page(results: Results, run_dir: Path) -> str:
+def page(results: Results, run_dir: Path, rows: tuple[Items, Sequence[Cell]]) -> str:
     """The page's HTML. All text that comes from the run is escaped."""
     from markupsafe import Markup
 
-    data, n_shown, n_all = browser_data(run_dir)
+    items, cells = rows
+    data, n_shown, n_all = browser_data(run_dir, rows=rows)
+    if n_shown < n_all or len(results.seeds) > 1:
+        data = f'{data[:-1]},"all":{escaped(all_rows(run_dir, items, cells))}}}'
     run = results.run
     return (
         _environment()
