@@ -167,6 +167,14 @@ def test_inspects_scores_are_read_as_inspect_counts_them(tmp_path):
     assert (first.input_tokens, first.output_tokens, first.seconds) == (3, 2, 0.5)
 
 
+def test_items_are_grouped_by_what_inspects_clustered_errors_go_by(tmp_path):
+    metrics = {"accuracy": {"value": 1.0, "params": {}}, "stderr": {"value": 0.1, "params": {"cluster": "patient"}}}
+    results = {"scores": [{"name": "match", "scorer": "match", "metrics": metrics}]}
+    file = inspect_file(tmp_path / "log.json", [inspect_sample("a1"), inspect_sample("b1")], results=results)
+    assert [sample.group for sample in read_log(str(file)).samples] == ["1", "1"]
+    assert read_log(str(file)).reported == {"match": 1.0}
+
+
 def test_inspects_epochs_are_repeats_and_mappings_of_scores_several_metrics(tmp_path):
     both = [inspect_sample("x", {"a": 1, "b": "I"}, epoch=epoch) for epoch in (1, 2)]
     found = read_log(str(inspect_file(tmp_path / "log.json", both)))

@@ -1,19 +1,24 @@
 """The page: one file, everything in it, nothing of the user's text taken as HTML."""
 
+import base64
 import json
 import re
+import zlib
 from html.parser import HTMLParser
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import ARMS, write_run
 
+from promptlab.compare.cells import read_cells
 from promptlab.compare.measures import measure
 from promptlab.compare.report import write_report
 from promptlab.compare.report.browser import browser_data, escaped
 from promptlab.compare.report.curves import learning_curves, spread
+from promptlab.compare.report.packing import all_rows
 from promptlab.compare.telling import tell_beforehand
 from promptlab.task import Task
 from promptlab.types import Example
@@ -162,6 +167,50 @@ def test_no_answer_is_told_apart_from_an_empty_one(tmp_path):
     assert first[0] == -1
     assert data["texts"][first[2]] == "no label in the text"
     assert data["texts"][second[0]] == ""
+
+
+def unpacked(text):
+    return zlib.decompress(base64.b64decode(text))
+
+
+def test_every_row_of_every_seed_is_in_the_page(run, page):
+    everything = json.loads("".join(Reader(page).texts["script"][:1]))["all"]
+    chunks = [json.loads(unpacked(chunk)) for chunk in everything["chunks"]]
+    ids = [item[0] for chunk in chunks for item in chunk["items"]]
+    assert (everything["n"], len(ids)) == (40, 40)
+    found = {}
+    for number, cell in enumerate(everything["cells"]):
+        right = np.unpackbits(np.frombuffer(unpacked(cell["right"]), np.uint8), bitorder="little")
+        answers = [chunk["texts"][place] for chunk in chunks for place in chunk["answers"][number]]
+        for item, answer, bit in zip(ids, answers, right[: len(ids)], strict=True):
+            found[cell["arm"], cell["labels"], cell["seed"], item] = answer, bool(bit)
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    wanted = {(r["arm"], r["labels"], r["seed"], r["item"]): (r["answer"], r["correct"]) for r in rows}
+    assert found == wanted
+    some = dict(zip(ids, (item for chunk in chunks for item in chunk["items"]), strict=True))["s0007"]
+    row = next(row for row in rows if row["item"] == "s0007" and row["prompt"])
+    messages = [json.loads(line) for line in (run / "messages.jsonl").read_text().splitlines()]
+    assert some[1:] == [row["target"], row["group"], messages[row["prompt"][-1]]["content"]]
+
+
+def test_answers_of_a_task_without_classes_are_in_the_page_as_texts(tmp_path):
+    arms = {"ask": ("prompting", "", (0.8,)), "tune": ("fine-tuning", "", (0.6,))}
+    run = write_run(tmp_path, n_items=340, arms=arms, budgets=(8,), labels=[])
+    items, cells = read_cells(run)
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    said = [items.answer_text(int(code)) for cell in cells for row in cell.answers for code in row]
+    assert said == [row["answer"] for row in rows]
+    assert items.answer_text(-2) == "…"
+    packed = all_rows(run, items, cells)
+    assert set(json.loads(unpacked(packed["chunks"][0]))["texts"]) == set(said)
+
+
+def test_rows_that_are_packed_too_large_go_without_the_texts_of_their_items(tmp_path, monkeypatch):
+    monkeypatch.setattr("promptlab.compare.report.packing.MOST_BYTES", 500)
+    run = write_run(tmp_path, n_items=40, seeds=(0,))
+    packed = all_rows(run, *read_cells(run))
+    assert packed["elsewhere"]
+    assert json.loads(unpacked(packed["chunks"][0]))["items"][0][3] is None
 
 
 def test_a_large_run_keeps_the_page_small_and_says_what_is_left_out(tmp_path):

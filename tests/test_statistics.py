@@ -20,6 +20,7 @@ from promptlab.compare.statistics import (
     macro_f1,
     mcnemar,
     paired_difference,
+    pooled,
     resample,
     smallest_detectable_difference,
     votes,
@@ -298,3 +299,37 @@ def test_no_worse_than_a_margin_is_about_the_lower_end_alone():
     assert not not_worse(turned, 0.05)
     assert not_worse(turned, -turned.low + 1e-9)
     assert not not_worse(turned, -turned.low)
+
+
+# ---- many clusters
+
+
+def test_few_clusters_are_resampled_as_they_are():
+    clusters = np.array([0, 0, 1, 2])
+    assert pooled(clusters, 3, most=3)[0] is clusters
+
+
+def test_many_clusters_are_pooled_whole_and_evenly():
+    clusters = np.repeat(np.arange(1_000), 3)
+    handfuls, n = pooled(clusters, 1_000, most=100)
+    assert n == 100
+    assert (handfuls.reshape(-1, 3) == handfuls[::3, None]).all()  # no cluster is torn apart
+    assert set(np.bincount(handfuls, minlength=n)) == {30}
+
+
+def test_pooled_clusters_give_the_interval_of_the_clusters_themselves():
+    rng = np.random.default_rng(3)
+    effect = np.repeat(rng.normal(size=8_000), 2)
+    correct = (rng.random((1, 16_000)) < 1 / (1 + np.exp(-2 * effect))).astype(bool)
+    clusters = np.repeat(np.arange(8_000), 2)
+    handfuls, n = pooled(clusters, 8_000, most=1_000)
+    whole = accuracy(correct, clusters, resample(8_000, draws=1_000))
+    rough = accuracy(correct, handfuls, resample(n, draws=1_000))
+    assert rough.value == whole.value
+    assert rough.high - rough.low == pytest.approx(whole.high - whole.low, rel=0.1)
+
+
+def test_resamples_do_not_depend_on_how_many_are_drawn_at_a_time(monkeypatch):
+    whole = resample(37, draws=50)
+    monkeypatch.setattr("promptlab.compare.statistics.DRAWN_AT_ONCE", 100)
+    assert (resample(37, draws=50).clusters == whole.clusters).all()

@@ -28,20 +28,23 @@ def is_log(path: Path) -> bool:
 def read(path: Path, keys: Keys) -> Source:
     """One series. A metric is a scorer, or "scorer.key" where that gives a mapping; repeats are epochs, from 0.
 
-    Letters count as inspect counts them: C 1, P 0.5, I and N 0. Raises DataError where samples have no id, or the log
+    Letters count as inspect counts them: C 1, P 0.5, I and N 0. Items are grouped by what the log's own clustered errors
+    go by, or by a `group` in their metadata. Raises DataError where samples have no id, or the log
     was written without samples (`inspect eval --no-log-samples`).
     """
     head, samples = _opened(path)
     about = head.get("eval") or {}
-    reported = {}
+    reported, cluster = {}, "group"
     for score in (head.get("results") or {}).get("scores") or ():
         name, scorer = score["name"], score.get("scorer", score["name"])
         for mean in ("accuracy", "mean"):
             if mean in score["metrics"]:
                 metric = name if name == scorer else f"{scorer}.{name}"
                 reported["", metric] = float(score["metrics"][mean]["value"])
+        for made in score["metrics"].values():
+            cluster = (made.get("params") or {}).get("cluster") or cluster
     task, model, created = (str(about.get(name) or "") for name in ("task", "model", "created"))
-    return Source(path, "inspect", _samples(path, samples, keys), task, model, created, reported)
+    return Source(path, "inspect", _samples(path, samples, keys, cluster), task, model, created, reported)
 
 
 def _opened(path: Path) -> tuple[Json, Iterable[Json]]:
@@ -67,7 +70,7 @@ def _entries(path: Path, names: Iterable[str]) -> Iterator[Json]:
             yield json.loads(entry(archive, name))
 
 
-def _samples(path: Path, samples: Iterable[Json], keys: Keys) -> Iterator[Sample]:
+def _samples(path: Path, samples: Iterable[Json], keys: Keys, cluster: str) -> Iterator[Sample]:
     number, nameless = 0, []
     for number, sample in enumerate(samples, 1):
         about = sample.get("metadata") or {}
@@ -75,7 +78,7 @@ def _samples(path: Path, samples: Iterable[Json], keys: Keys) -> Iterator[Sample
         if name is None or name == "":
             nameless.append(number)
             continue
-        group = _field(about, keys.group, path, number) if keys.group else about.get("group")
+        group = _field(about, keys.group, path, number) if keys.group else about.get(cluster)
         scores = sample.get("scores") or {}
         usage = (sample.get("model_usage") or {}).values()
         error = (sample.get("error") or {}).get("message")

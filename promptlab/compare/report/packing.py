@@ -26,7 +26,8 @@ def all_rows(run_dir: Path, items: Items, cells: Sequence[Cell]) -> Json:
     """What the page's script takes all rows from.
 
     An item of a chunk is [id, target, group, text]; its answers are a list for each cell and seed, in the order of
-    `cells`, of places in the chunk's own `texts`, where null is no answer.
+    `cells`, of places in the chunk's own `texts`, where null is no answer. `elsewhere` is whether there are texts of
+    items that were left out.
     """
     texts = _texts(run_dir, items)
     chunks = list(_chunks(items, cells, texts))
@@ -37,7 +38,8 @@ def all_rows(run_dir: Path, items: Items, cells: Sequence[Cell]) -> Json:
         for cell in cells
         for seed, right in zip(cell.seeds, cell.correct, strict=True)
     ]
-    return {"n": len(items.ids), "chunk": CHUNK, "cells": told, "chunks": chunks, "whole": bool(texts)}
+    elsewhere = not texts and items.asked is not None and bool((items.asked >= 0).any())
+    return {"n": len(items.ids), "chunk": CHUNK, "cells": told, "chunks": chunks, "elsewhere": elsewhere}
 
 
 def _texts(run_dir: Path, items: Items) -> Mapping[int, str]:

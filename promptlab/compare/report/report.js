@@ -134,7 +134,8 @@
     const head = make("header", "", null, "Label ", make("b", "", item.target), ` · item ${item.id}`);
     if (item.group !== null) head.append(` · group ${item.group}`);
     const sides = make("div", "sides", null, side(a, rightA, item.sides[0]), side(b, rightB, item.sides[1]));
-    const body = item.asked === null ? "This page keeps no text of this item: it stands in messages.jsonl." : item.asked;
+    const lost = all && all.elsewhere ? "The text of this item is left out of this page: it stands in messages.jsonl." : "The run keeps no text of this item.";
+    const body = item.asked === null ? lost : item.asked;
     return make("article", "item", null, head, make("p", "", body), sides);
   }
 
