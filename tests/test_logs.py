@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import zipfile
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import write_run
@@ -146,6 +148,34 @@ def test_the_means_and_errors_written_for_lm_eval_are_lm_evals():
     for name in ("mean_stderr_bin", "mean_stderr_cont"):
         assert lm_eval.mean_stderr(goldens[name]["x"]) == pytest.approx(goldens[name]["stderr"], abs=1e-12)
     assert lm_eval.mean_stderr([1.0]) == "N/A"
+
+
+def test_recorded_answers_as_lm_eval_scored_them_are_paired_item_by_item(tmp_path):
+    path = GOLDENS / "gsm8k_lmeval_0.4.13_even.jsonl.gz"
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    with gzip.open(path, "rt") as lines:
+        rows = [row for row in map(json.loads, lines) if row["variant"] == "as_recorded"]
+    files = {}
+    for model in ("6b_finetuning", "175b_finetuning"):
+        of_model = [row for row in rows if row["model"] == model]
+        told = [
+            line(row["i"], float(row[f"{kind}_em"]), kind, target=row["gold"], filtered_resps=[row[kind]])
+            for row in of_model
+            for kind in ("strict", "flexible")
+        ]
+        files[model] = written(tmp_path / model / "samples_gsm8k_2026-01-02T03-04-05.6.jsonl", told)
+        read = read_log(f"{files[model]}:flexible")
+        assert [sample.scores["exact_match"] for sample in read.samples] == [row["is_correct"] for row in of_model]
+    found = compare_logs(*(read_log(f"{files[model]}:flexible") for model in ("175b_finetuning", "6b_finetuning")))
+    right = {(row["model"], row["i"]): row["is_correct"] for row in rows}
+    items = sorted({i for model, i in right if ("6b_finetuning", i) in right and ("175b_finetuning", i) in right})
+    wins = sum(right["175b_finetuning", i] > right["6b_finetuning", i] for i in items)
+    losses = sum(right["175b_finetuning", i] < right["6b_finetuning", i] for i in items)
+    assert (len(found.matched.ids), found.wins, found.losses) == (len(items), wins, losses)
+    assert found.p == pytest.approx(scipy.stats.binomtest(wins, wins + losses).pvalue, abs=1e-9)
+    assert found.difference.value == pytest.approx((wins - losses) / len(items))
+    assert "scores higher than" in found.verdict
 
 
 # ---- inspect

@@ -28,9 +28,9 @@ def is_log(path: Path) -> bool:
 def read(path: Path, keys: Keys) -> Source:
     """One series. A metric is a scorer, or "scorer.key" where that gives a mapping; repeats are epochs, from 0.
 
-    Letters count as inspect counts them: C 1, P 0.5, I and N 0. Items are grouped by what the log's own clustered errors
-    go by, or by a `group` in their metadata. Raises DataError where samples have no id, or the log
-    was written without samples (`inspect eval --no-log-samples`).
+    Letters count as inspect counts them: C 1, P 0.5, I and N 0. Items are grouped by what the log's own clustered
+    errors go by, or by a `group` in their metadata. Raises DataError where samples have no id, or the log was written
+    without samples (`inspect eval --no-log-samples`).
     """
     head, samples = _opened(path)
     about = head.get("eval") or {}
