@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import scipy.stats
 from hypothesis import given
@@ -394,6 +395,20 @@ def test_scores_of_other_tools_may_be_named_apart():
     assert "A is scored by acc, B by em: part of a difference may be the scorers'." in found.notes
     with pytest.raises(DataError, match=r"b has no scores 'acc'; it has f1, em\. .* --metric IN_A,IN_B"):
         compare_logs(a, b, "acc")
+
+
+def test_scores_between_right_and_wrong_are_tested_by_how_far_they_are_apart():
+    rng = np.random.default_rng(5)
+    a = log({str(i): float(x) for i, x in enumerate(rng.random(40))}, "a")
+    b = log({str(i): float(x) for i, x in enumerate(rng.random(40) * 0.7)}, "b")
+    found = compare_logs(a, b)
+    gaps = found.matched.a[0] - found.matched.b[0]
+    expected = scipy.stats.permutation_test(
+        (gaps,), np.mean, permutation_type="samples", n_resamples=20_000, rng=np.random.default_rng(0)
+    )
+    assert found.test == "sign-flip permutation test"
+    assert found.p == pytest.approx(expected.pvalue, abs=0.01)
+    assert found.difference.value == pytest.approx(gaps.mean())
 
 
 scores = st.lists(st.tuples(st.floats(-50, 50), st.floats(-50, 50)), min_size=3, max_size=12)

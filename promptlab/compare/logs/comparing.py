@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from promptlab.compare import statistics
+from promptlab.compare.hypotheses import sign_flips
 from promptlab.compare.logs.matching import Matched, match
 from promptlab.compare.logs.shape import Log
 from promptlab.compare.statistics import Floats, Interval
@@ -45,7 +46,7 @@ class Discordant(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """A and B on the items that both answered. `wins` are A's; p is exact, of McNemar's test or the sign test."""
+    """A and B on the items that both answered. `wins` are A's; what p is of, `test` says."""
 
     a: Log
     b: Log
@@ -68,7 +69,10 @@ class Comparison:
 
     @property
     def test(self) -> str:
-        """McNemar's where each item is right or wrong once; else the same count of which side scored higher."""
+        """McNemar's where each item is right or wrong once; the same count where a group, or an item's repeats, have one
+        vote; for other scores a permutation test, as there it counts how far they are apart."""
+        if not self.matched.binary:
+            return "sign-flip permutation test"
         once = self.matched.binary and len(self.matched.a) == 1 and self.matched.n_clusters == len(self.matched.ids)
         return "exact McNemar test" if once else "exact sign test"
 
@@ -135,7 +139,7 @@ def compare_logs(a: Log, b: Log, metric: str = "", draws: int = 2_000, confidenc
         wins=wins,
         losses=losses,
         ties=ties,
-        p=statistics.mcnemar(wins, losses),
+        p=statistics.mcnemar(wins, losses) if matched.binary else sure.sign_flips(),
         detectable=detectable(matched),
         if_missing_are_wrong=_if_missing(a, b, metric_a, metric_b, matched, draws, confidence),
         classes=tuple(_classes(matched)),
@@ -180,6 +184,10 @@ class _Sure:
     def votes(self, a: Floats, b: Floats) -> tuple[int, int, int]:
         m = self.matched
         return statistics.votes(self._unit(a), self._unit(b), m.clusters, m.n_clusters)
+
+    def sign_flips(self) -> float:
+        gaps = (self.matched.a - self.matched.b).mean(axis=0)
+        return sign_flips(statistics.by_cluster(gaps, self.clusters, self.resamples.clusters.shape[1]))
 
     def _unit(self, scores: Floats) -> Any:  # for functions of right and wrong, whose sums hold for any score
         return (scores - self.matched.lowest) / self._width
