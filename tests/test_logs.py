@@ -350,6 +350,7 @@ def test_a_winner_is_named_only_where_the_interval_leaves_out_zero():
     found = compare_logs(a, b)
     assert found.verdict.startswith("a scores higher than b, by +0.30 [0.2")
     assert found.test == "exact McNemar test"
+    assert "(p < 1e-15, exact McNemar test; n = 200 shared items)" in found.verdict
     assert (found.wins, found.losses) == (60, 0)
     assert compare_logs(b, a).verdict.startswith("a scores higher than b, by +0.30 [0.2")
     close = compare_logs(a, log({i: float((int(i) + 1) % 10 < 8) for i in items}, "c"))

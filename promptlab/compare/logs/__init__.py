@@ -60,7 +60,7 @@ def read_log(name: str, keys: Keys = USUAL) -> Log:
     several and none was named.
     """
     path, wanted = split(name)
-    source = open_log(path, keys)
+    source = open_log(path, keys._replace(series=wanted))
     kept: list[Sample] = []
     series: dict[str, None] = {}
     seen: dict[tuple[str, int], str] = {}

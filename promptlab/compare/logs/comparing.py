@@ -69,8 +69,10 @@ class Comparison:
 
     @property
     def test(self) -> str:
-        """McNemar's where each item is right or wrong once; the same count where a group, or an item's repeats, have one
-        vote; for other scores a permutation test, as there it counts how far they are apart."""
+        """McNemar's where each item is right or wrong once; its count where a group or an item's repeats vote as one.
+
+        For other scores a permutation test, as there it counts how far they are apart.
+        """
         if not self.matched.binary:
             return "sign-flip permutation test"
         once = self.matched.binary and len(self.matched.a) == 1 and self.matched.n_clusters == len(self.matched.ids)
@@ -92,7 +94,7 @@ class Comparison:
             n += f" in {self.matched.n_clusters:,} groups"
         clear = said.excludes_zero
         but = "" if clear == (self.p < 0.05) else f", which alone would {'not call it' if clear else 'call it'} at 0.05"
-        tested = f"p = {p_value(self.p)}, {self.test}{but}; {n}"
+        tested = f"p {p_value(self.p)}, {self.test}{but}; {n}"
         if said.method == statistics.SAME:
             return f"{self.name_a} and {self.name_b} score the same on every item ({n})."
         if not clear:
@@ -110,7 +112,8 @@ def turned(interval: Interval) -> Interval:
 
 
 def p_value(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
+    """As it stands behind "p": "= 0.034", "= 2.1e-05", "< 1e-15"."""
+    return f"= {p:.3f}" if p >= 0.001 else f"= {p:.1e}" if p >= 1e-15 else "< 1e-15"
 
 
 def compare_logs(a: Log, b: Log, metric: str = "", draws: int = 2_000, confidence: float = 0.95) -> Comparison:

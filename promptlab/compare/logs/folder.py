@@ -17,17 +17,22 @@ def read(path: Path, keys: Keys) -> Source:
     """Series are called "arm@labels". `correct` is the score; `writing` is the same arm's where it wrote freely."""
     run = read_json(path / "run.json") if (path / "run.json").exists() else {}
     said = {name: str(run.get(name) or "") for name in ("task", "model", "started")}
-    return Source(path, "promptlab", _samples(path), said["task"], said["model"], said["started"])
+    return Source(path, "promptlab", _samples(path, keys.series), said["task"], said["model"], said["started"])
 
 
-def _samples(path: Path) -> Iterator[Sample]:
+def _samples(path: Path, wanted: str) -> Iterator[Sample]:
     texts = _texts(path / "messages.jsonl")
+    seen = set()
     for number, row in enumerate(read_lines(path / "rows.jsonl"), 1):
+        series = f"{row['arm']}@{row['labels']}"
+        if wanted and series != wanted and series in seen:
+            continue
+        seen.add(series)
         made = row.get("generated")
         scores = {"correct": float(row["correct"])} | ({} if made is None else {"writing": float(made["correct"])})
         yield Sample(
             item=row["item"],
-            series=f"{row['arm']}@{row['labels']}",
+            series=series,
             scores=scores,
             repeat=row["seed"],
             target=row["target"],

@@ -9,10 +9,14 @@ from typing import NamedTuple
 
 
 class Keys(NamedTuple):
-    """Which fields of an item name it and its group, where a log keeps more of it than an id: "" for the usual ones."""
+    """Which fields of an item name it and its group, where a log keeps more of it than an id: "" for the usual ones.
+
+    `series` is the only one asked for, if any: a reader may leave the samples of others out but for their first.
+    """
 
     id: str = ""
     group: str = ""
+    series: str = ""
 
 
 @dataclass(frozen=True, slots=True)
