@@ -42,7 +42,7 @@ def _counts(found: Comparison) -> Iterator[str]:
         ("A − B", shown(found.difference, sign=True)),
         ("how the interval was made", found.difference.method),
         (f"{what} on which A is ahead, B is, neither", f"{found.wins:,}, {found.losses:,}, {found.ties:,}"),
-        (f"p, {found.test}", p_value(found.p)),
+        (f"p, {found.test}", p_value(found.p).removeprefix("= ")),
         ("smallest difference seen with 80 % power", number(found.detectable)),
     ]
     if found.if_missing_are_wrong is not None:
