@@ -103,7 +103,16 @@ def compare(
     header: Annotated[bool, typer.Option(help="Whether the first row names the columns.")] = True,
     instruction: Annotated[str, typer.Option(help="What prompts say of the task.")] = "",
     model: ModelName = "tiny",
-    arms: Annotated[str, typer.Option(help="Which arms, separated by commas; `promptlab models` lists them.")] = "",
+    arms: Annotated[
+        str,
+        typer.Option(
+            help="Which arms, separated by commas; `promptlab models` lists them. With options: ape:calls=500."
+        ),
+    ] = "",
+    also_model: Annotated[
+        list[str] | None,
+        typer.Option(help="Another model for the arms that prompt, as arms of its own; several as --also-model A."),
+    ] = None,
     labels: Annotated[
         str, typer.Option(help="How many labelled examples each arm gets; 0,8,32,128 as far as they go if left out.")
     ] = "",
@@ -160,6 +169,7 @@ def compare(
             instruction=instruction,
             model=model,
             arms=[name.strip() for name in arms.split(",") if name.strip()],
+            also_models=list(dict.fromkeys(also_model or ())),
             labels=numbers(labels, "--labels") if typed(ctx, "labels") else None,
             seeds=seeds,
             local_only=local_only,
@@ -405,7 +415,7 @@ def models(seed: Seed = 0, quiet: Quiet = False) -> None:
     print("strategies: " + ", ".join([*STRATEGIES, *SEARCHES]) + "   (`promptlab card NAME` tells of one)")
     print("tools:      " + ", ".join(map(described, TOOLS)))
     starred = [f"{name}*" if name in DEFAULT_ARMS else name for name in ARMS]
-    print(f"arms:       {', '.join(starred)}   (* by default)")
+    print(f"arms:       {', '.join(starred)}   (* by default; of searches with options, ape:calls=500:alpha=0.1)")
 
 
 @app.command(epilog="Example: `promptlab card self-consistency`")

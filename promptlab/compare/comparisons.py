@@ -21,12 +21,14 @@ from promptlab.compare.statistics import Interval, Matrix, Resamples
 from promptlab.errors import DataError
 
 PROMPTING, FINE_TUNING, BASELINE = FAMILIES = ("prompting", "fine-tuning", "baseline")
+CONTROL, ANOTHER_MODEL = OUTSIDE = ("control", "another model")  # shown beside the families, and never chosen
 MAJORITY_ARM = "majority"  # always gives the most frequent answer: a bar to clear, no rival where there are others
 FAMILY_QUESTION = "Family against family"
 BASELINE_QUESTION = "Each language-model arm against the best baseline"
 RUNNER_UP_QUESTION = "The best arm against the runner-up"
 RUNNER_UP = "the runner-up"
-QUESTIONS = (FAMILY_QUESTION, BASELINE_QUESTION, RUNNER_UP_QUESTION)
+OUTSIDE_QUESTION = "Each control and each arm of another model against the best arm"
+QUESTIONS = (FAMILY_QUESTION, BASELINE_QUESTION, RUNNER_UP_QUESTION, OUTSIDE_QUESTION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,10 @@ def compare_at(
     budget: int, cells: Sequence[Cell], family: Mapping[str, str], sure: Sure
 ) -> tuple[list[Best], list[Difference]]:
     """Everything compared where `budget` labels are to be had. `cells`: those at it, and those without labels."""
-    there = aligned(cells)
+    everything = aligned(cells)
+    there = {o: m for o, m in everything.items() if family[o.arm] in FAMILIES}
+    if not there:  # only controls and other models run here: nothing to choose from
+        return [], []
     # An arm that makes no use of labels runs at every budget all the same; it is told once, as needing none.
     told = {o: m for o, m in there.items() if not (o.labels and _as_without(o, there))}
     scored = {o: m for o, m in told.items() if o.arm != MAJORITY_ARM} or told
@@ -197,6 +202,11 @@ def compare_at(
         last = _difference(RUNNER_UP_QUESTION, first, second, sure)
         swapped = set(first.best.options) & set(second.best.options)  # the halves disagree on which is which
         differences.append(replace(last, b=RUNNER_UP) if swapped else last)
+    best = champion("all", scored)
+    outside = {o: m for o, m in everything.items() if family[o.arm] in OUTSIDE and o.labels == budget}
+    for option, correct in outside.items():
+        side = Side(Best(family[option.arm], budget, (option,), sure.accuracy(correct)), correct)
+        differences.append(_difference(OUTSIDE_QUESTION, side, best, sure))
     return [side.best for side in (*champions.values(), *everyone[:1])], differences
 
 

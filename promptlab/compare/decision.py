@@ -66,8 +66,9 @@ class Decision:
 
 def decide(results: Results) -> Decision:
     """Apply the rule above at each number of labels and say it in one sentence."""
-    verdicts = tuple(verdict_at(budget, results) for budget in results.budgets)
-    clauses = tuple(_clauses(verdicts, results.budgets))
+    budgets = [budget for budget in results.budgets if results.best_at(budget)]  # else only controls were run there
+    verdicts = tuple(verdict_at(budget, results) for budget in budgets)
+    clauses = tuple(_clauses(verdicts, budgets))
     said = "; ".join(f"{clause.said} ({clause.numbers})" for clause in clauses)
     basis = f"n = {results.n_items} test items, {_ran(results)}"
     found = families(results.crossovers)

@@ -41,7 +41,7 @@ from promptlab.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One way of answering. `family` is "prompting", "fine-tuning" or "baseline".
+    """One way of answering. `family` is "prompting", "fine-tuning" or "baseline", or one of those that are not chosen.
 
     `draws_without_labels`: whether its answers depend on the seed where there are no labels to draw either.
     """
@@ -200,7 +200,8 @@ def measure(
         return replace(sure, drawn=any(drawn(cell, arms) for cell in some))
 
     points = tuple(_point(cell, family[cell.arm], sure_of([cell]), costs) for cell in cells)
-    rivals = [cell for cell in cells if cell.arm != MAJORITY_ARM]
+    choosable = [cell for cell in cells if family[cell.arm] in FAMILIES]
+    rivals = [cell for cell in choosable if cell.arm != MAJORITY_ARM]
     strict = replace(sure, confidence=1 - (1 - confidence) / max(len(rivals), 1))
     above = [cell for cell in rivals if strict.accuracy(cell.correct).low > (items.majority or 0.0)]
     there = {budget: [cell for cell in cells if cell.labels in (0, budget)] for budget in budgets}
@@ -224,8 +225,8 @@ def measure(
         best=tuple(best for found, _ in compared for best in found),
         differences=differences,
         crossing=_crossing(differences),
-        crossovers=crossovers(cells, family, sure),
-        choice=_choice(cells, points, sure_of(cells), margin),
+        crossovers=crossovers(choosable, family, sure),
+        choice=_choice(choosable, [p for p in points if p.family in FAMILIES], sure_of(choosable), margin),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, SupportsIndex
 
 from promptlab.compare.stable import stable
 from promptlab.errors import SetupError
+from promptlab.learners.other_model import OfAnotherModel
 from promptlab.learners.solver import Learner, about
 from promptlab.splits import clusters, label_budgets
 from promptlab.task import Task
@@ -29,7 +30,8 @@ class Cell(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        return f"{self.arm}--{self.labels}--{self.seed}.jsonl"
+        """A path of a model, which an arm may be named after, would be one of folders."""
+        return f"{self.arm.replace('/', '%2F')}--{self.labels}--{self.seed}.jsonl"
 
     def __str__(self) -> str:
         return f"{self.arm} with {self.labels} labels, seed {self.seed}"
@@ -59,13 +61,19 @@ class Plan:
 
     def _problems(self) -> Iterable[tuple[bool, str]]:
         names, ks, seeds = list(self.arms), list(self.ks), list(self.seeds)
-        odd = [n for n in names if not n.isprintable() or "/" in n or not 0 < len(n.encode()) <= LONGEST_NAME]
+        odd = [n for n in names if not n.isprintable() or "%2F" in n or not 0 < len(n.encode()) <= LONGEST_NAME]
+        odd += [n for n, learner in self.arms.items() if "/" in n and not isinstance(learner, OfAnotherModel)]
         ids = [e.id for e in self.task.test]
         twice = next((i for i in ids if ids.count(i) > 1), "") if len(set(ids)) < len(ids) else ""
         targets = [e.target for e in (*self.task.train, *self.task.test)]
         unlike = next((f"a {type(t).__name__}: {t!r}" for t in targets if not isinstance(t, str | int | float)), "")
         yield not names, "there are no arms to compare"
         yield bool(odd), f"arms are called by 1 to {LONGEST_NAME} printable characters without '/', got {odd}"
+        known = [about(learner, name)["family"] for name, learner in self.arms.items()]
+        yield (
+            bool(known) and not {*known} - {"control", "another model"},
+            ("its arms are controls or of another model only; add one that they can be compared with"),
+        )
         yield not ks or min(ks) < 0, f"label budgets are 0 or more, got {ks}"
         yield len(set(ks)) < len(ks), f"a label budget stands twice in {ks}"
         yield not seeds, "it takes at least one seed"

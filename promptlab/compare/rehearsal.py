@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from promptlab.backends import unasked
 from promptlab.backends.wrappers.worst import most_read, most_usd, most_written, usd_of
 from promptlab.compare.plan import planned
-from promptlab.compare.study import Arguments, task_of, with_labels
-from promptlab.learners import ARMS, arms_named, default_arms
+from promptlab.compare.study import Arguments, study_arms, task_of, with_labels
+from promptlab.errors import ModelError, SetupError
+from promptlab.learners import Learner, OfAnotherModel, arms_named, arms_of_another_model
+from promptlab.learners.baselines import Majority
+from promptlab.learners.optimized import Optimized
+from promptlab.learners.solver import about
 from promptlab.program import attempt
 from promptlab.runners import run
 from promptlab.types import Reply, Request, Usage
@@ -24,7 +30,8 @@ OF_ANY_LENGTH = "(and so on, without end) "  # what stands in replies that nothi
 class Estimate(NamedTuple):
     """Calls, and tokens read, tokens written and dollars: each about, and at most.
 
-    What nothing bounds is infinite, and dollars are None where the price is not known.
+    What nothing bounds is infinite, and dollars are None where the price is not known. `searching` are those of the
+    calls that searches for prompts may make, which is a bound.
     """
 
     calls: float = 0
@@ -34,12 +41,15 @@ class Estimate(NamedTuple):
     most_written: float = 0
     usd: float | None = 0.0
     most_usd: float | None = 0.0
+    searching: float = 0
 
     def __str__(self) -> str:
         read = f"about {self.read:,.0f} tokens ({bound(self.most_read)})"
         written = f"about {self.written:,.0f} ({bound(self.most_written)})"
         endless = " Calls of these arms do not say how much may be written." if self.most_written == math.inf else ""
-        return f"It would take {self.calls:,.0f} calls that read {read} and write {written}: {self._money()}.{endless}"
+        found = f" (up to {self.searching:,.0f} of them to search for prompts)" if self.searching else ""
+        tokens = f"read {read} and write {written}"
+        return f"It would take {self.calls:,.0f} calls{found} that {tokens}: {self._money()}.{endless}"
 
     def _money(self) -> str:
         if self.usd is None or self.most_usd is None:
@@ -82,7 +92,7 @@ class StandIn:
             raise AttributeError(name)
         return getattr(self.backend, name)
 
-    def generate(self, requests: Sequence[Request]) -> list[Reply]:
+    def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
         return [self._counted(request) for request in requests]
 
     def _counted(self, request: Request) -> Reply:
@@ -112,26 +122,59 @@ def dearest(backend: Any, read: float, written: float) -> float | None:
 
 
 def rehearse(given: Arguments) -> Estimate:
-    """What the study of `given` would ask of its model. Nothing is sent, and no key is needed.
+    """What the study of `given` would ask of its models. Nothing is sent, and no key is needed.
 
-    For a hosted model every test item is gone through, for an engine in this process the first of every cell.
+    For a hosted model every test item is gone through, for an engine in this process the first of every cell. What a
+    search asks depends on what it is answered, so all the calls are counted that it may make.
     """
     task, _, _ = task_of(given)
     given, _ = with_labels(given, task)
-    base = unasked(given.model)
-    learners = arms_named(given.arms, base) if given.arms else default_arms(base)[0]
-    stand_in = StandIn(base, task.labels[0])
-    asking = {name: ARMS[name](stand_in) for name, learner in learners.items() if learner.family == "prompting"}  # type: ignore[attr-defined,arg-type]
+    asking = arms_that_ask(given, task.labels[0])
     if not asking:
         return Estimate()
-    plan = planned(task, asking, given.labels or [], range(given.seed, given.seed + given.seeds))
-    items = plan.task.test[:ITEMS] if base.batched else plan.task.test
+    arms = {name: learner for name, (learner, _) in asking.items()}
+    plan = planned(
+        task, {"majority": Majority(), **arms}, given.labels or [], range(given.seed, given.seed + given.seeds)
+    )
     total = Estimate()
     for cell in plan.cells():
+        if cell.arm not in asking:
+            continue
+        learner, stand_in = asking[cell.arm]
+        items = plan.task.test[:ITEMS] if stand_in.backend.batched else plan.task.test
         stand_in.seen = Estimate()
-        solver = plan.arms[cell.arm](
-            plan.shown(cell.labels, cell.seed), plan.examples(cell.labels, cell.seed), cell.seed
-        )
+        solver = learner(plan.shown(cell.labels, cell.seed), plan.examples(cell.labels, cell.seed), cell.seed)
+        total += searching(learner, cell.labels, stand_in.seen)
+        stand_in.seen = Estimate()
         run([attempt(solver.program(item.input)) for item in items], solver.backend)
         total += stand_in.seen.times(len(plan.task.test) / len(items))
     return total
+
+
+def arms_that_ask(given: Arguments, word: str) -> dict[str, tuple[Learner, StandIn]]:
+    """The arms that ask a model and train none, each with the stand-in that is asked in its place."""
+    base = unasked(given.model)
+    learners, _ = study_arms(replace(given, also_models=[]), base, unasked)
+    stand_in = StandIn(base, word)
+    found: dict[str, tuple[Learner, StandIn]] = {}
+    for name, learner in learners.items():
+        if about(learner, name)["family"] in ("prompting", "control"):
+            with suppress(SetupError):  # a control that trains: a stand-in cannot be trained
+                found[name] = arms_named([name], stand_in)[name], stand_in
+    for model in given.also_models:
+        other = StandIn(unasked(model), word)
+        found |= {name: (each, other) for name, each in arms_of_another_model(learners, model, other)[0].items()}
+    return found
+
+
+def searching(learner: Learner, labels: int, seen: Estimate) -> Estimate:
+    """What a search takes at most, of what it took on a stand-in, whose proposals are all alike.
+
+    A prompt that is found may be longer than the one that there is, so nothing bounds what is read.
+    """
+    search = learner.learner if isinstance(learner, OfAnotherModel) else learner
+    if not isinstance(search, Optimized) or not seen.calls:
+        return seen
+    most = search.most_calls(labels)
+    dear = None if seen.most_usd is None else math.inf if seen.most_usd else 0.0
+    return seen.times(most / seen.calls)._replace(most_read=math.inf, most_usd=dear, searching=most)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
@@ -25,7 +25,7 @@ from promptlab.compare.runner import compare, files_changed, read_run
 from promptlab.compare.statistics import smallest_detectable_difference
 from promptlab.compare.telling import progress_bar, tell_afterwards, tell_beforehand
 from promptlab.errors import PromptlabError, SetupError
-from promptlab.learners import arms_named, default_arms
+from promptlab.learners import Learner, arms_named, arms_of_another_model, default_arms
 from promptlab.options import name_of
 from promptlab.splits import clusters, split
 from promptlab.task import Task
@@ -39,7 +39,8 @@ class Arguments:
     """All that decides a study's result, as written into run.json and read back by --resume.
 
     `labels` None means those of DEFAULT_LABELS that there are examples for, `test_items` 0 all. `seed` decides the
-    split, and is the first of the `seeds` that examples are drawn with. `budget_usd` and `calls` are the most that the
+    split, and is the first of the `seeds` that examples are drawn with. The arms that prompt are also those of
+    `also_models`, each under a name of its own. `budget_usd` and `calls` are the most that the
     model may be asked for, all runs into one folder together.
     """
 
@@ -55,6 +56,7 @@ class Arguments:
     instruction: str = ""
     model: str = "tiny"
     arms: list[str] = field(default_factory=list)
+    also_models: list[str] = field(default_factory=list)
     labels: list[int] | None = None
     seeds: int = 3
     local_only: bool = False
@@ -124,7 +126,10 @@ def with_labels(given: Arguments, task: Task) -> tuple[Arguments, list[str]]:
 
 
 def base_model(given: Arguments, folder: Path) -> Backend:
-    """The model, within the budget; what a hosted one answers is kept in the run's folder, and not paid for twice."""
+    """The model, within the budget that all models of the run share.
+
+    What a hosted one answers is kept in the run's folder, and not paid for twice.
+    """
     base = model_named(given.model)
     if given.local_only and not getattr(base, "local", False):
         raise SetupError(f"--local-only: {given.model} is not known to stay on this machine (it lacks local = True).")
@@ -135,6 +140,19 @@ def base_model(given: Arguments, folder: Path) -> Backend:
         budget = Budget(usd=given.budget_usd, calls=given.calls, path=folder / "budget.db")
     cache = folder / FILE if not base.batched and hasattr(base, "identity") else None
     return model_named(given.model, budget=budget, cache=cache) if budget or cache else base
+
+
+def study_arms(
+    given: Arguments, base: Backend, other: Callable[[str], Backend]
+) -> tuple[dict[str, Learner], list[str]]:
+    """The arms of a study, those of other models at the end, and a line on what those models cannot do."""
+    learners, left_out = (arms_named(given.arms, base), []) if given.arms else default_arms(base)
+    found = dict(learners)
+    for name in given.also_models:
+        of_it, more = arms_of_another_model(learners, name, other(name))
+        found |= of_it
+        left_out += more
+    return found, left_out
 
 
 def run_study(
@@ -148,7 +166,7 @@ def run_study(
     given, fewer = with_labels(given, task)
     warnings += fewer
     base = base_model(given, folder)
-    learners, left_out = (arms_named(given.arms, base), []) if given.arms else default_arms(base)
+    learners, left_out = study_arms(given, base, lambda name: base_model(replace(given, model=name), folder))
     warnings += left_out
     findings = lint(task.train, task.test)
     tell_beforehand(task, smallest_difference(task), warnings, findings, quiet)
@@ -156,6 +174,7 @@ def run_study(
         "arguments": asdict(given),
         "command": command,
         "model": f"{given.model} ({getattr(base, 'description', name_of(base))})",
+        "also_models": given.also_models,
         "files": files,
         "warnings": warnings,
         "lint": [asdict(finding) for finding in findings],
@@ -188,7 +207,7 @@ def replay_study(folder: Path, jobs: int = 0) -> tuple[int, int]:
     if changed := files_changed(read_run(folder), {"files": files}):
         raise SetupError(f"{changed} since {folder} was begun: put back what was, to replay it.")
     base = recorded_model(given, folder)
-    learners = arms_named(given.arms, base) if given.arms else default_arms(base)[0]
+    learners, _ = study_arms(given, base, lambda name: recorded_model(replace(given, model=name), folder))
     with TemporaryDirectory() as again:
         seeds = range(given.seed, given.seed + given.seeds)
         compare(learners, task, given.labels or [], seeds, out=Path(again) / "run", jobs=jobs)
@@ -210,10 +229,10 @@ class Replayed(Wrapper):
 def recorded_model(given: Arguments, folder: Path) -> Backend:
     """The model as the run in a folder had it: an engine of this machine, or what a recording answers."""
     base = unasked(given.model)
-    if (folder / FILE).exists():
-        return Replayed(base, Recorded(folder))
     if base.batched and getattr(base, "local", False):
         return base
+    if (folder / FILE).exists():
+        return Replayed(base, Recorded(folder))
     raise SetupError(f"{folder} holds no recording (no {FILE}) of {given.model}, and a replay asks no model anew.")
 
 

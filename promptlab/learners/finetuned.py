@@ -89,18 +89,23 @@ def tune_replies(base: Any, method: str, task: Task, examples: Sequence[Example]
     Which labels there are is learnt, not said: a prompt without that list is what makes a fine-tuned model cheap to
     ask. A text too long for the context is cut at its beginning, in training and when asked; an instruction stays.
     """
-    from promptlab.backends.tiny import Tiny
-
     prompt = replace(task.prompt, says_format=False)
     cut = cutter(base, prompt)
-    chats = chats_of(base, prompt, examples)
-    pairs = pairs_of(chats, task.labels, seed) if method == "dpo" else []
-    tuned = (tuned_tiny if isinstance(base, Tiny) else tuned_hf)(base, method, chats, pairs, seed)
+    tuned = tuned_to_reply(base, method, task, examples, seed)
 
     async def program(question: str) -> Answer:
         return await in_both_ways(cut(question), prompt, tuned.backend)
 
     return Solver(program, tuned.backend, tuned.parameters)
+
+
+def tuned_to_reply(base: Any, method: str, task: Task, examples: Sequence[Example], seed: int) -> Tuned:
+    """A copy of the base model, trained to reply to a bare text with its label."""
+    from promptlab.backends.tiny import Tiny
+
+    chats = chats_of(base, replace(task.prompt, says_format=False), examples)
+    pairs = pairs_of(chats, task.labels, seed) if method == "dpo" else []
+    return (tuned_tiny if isinstance(base, Tiny) else tuned_hf)(base, method, chats, pairs, seed)
 
 
 def chats_of(base: Tiny | HF, prompt: Prompt, examples: Sequence[Example]) -> list[list[Message]]:

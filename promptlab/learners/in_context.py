@@ -59,7 +59,8 @@ class InContext:
     @property
     def description(self) -> str:
         if self.strategy is not None:
-            return f"{self.strategy.__name__.replace('_', ' ')}, after {self.policy} demonstrations"
+            name = getattr(self.strategy, "func", self.strategy).__name__
+            return f"{name.replace('_', ' ')}, after {self.policy} demonstrations"
         most = "" if self.shots in ("balanced", "random") or callable(self.shots) else f" up to {MOST_NEAREST}"
         calibrated = ", contextual calibration" if self.calibrated else ""
         return f"{self.policy} demonstrations, as many as fit{most}{calibrated}; no demonstrations at 0 labels"

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from inspect import Parameter, signature
+from typing import Any, ClassVar, NamedTuple
 
 from promptlab.backends.routed import Routed
-from promptlab.errors import SetupError
+from promptlab.errors import BudgetExceeded, ModelError, PromptlabError, SetupError
 from promptlab.learners.in_context import in_both_ways, reply_tokens
 from promptlab.learners.solver import Family, Solver
 from promptlab.optimizers.optimizer import Optimizer
 from promptlab.options import takes
-from promptlab.program import Program
+from promptlab.program import Exchange, Program, traced
 from promptlab.prompt import Prompt
 from promptlab.runners import check_backend, run
 from promptlab.strategies import likeliest_label, zero_shot
 from promptlab.task import Task
 from promptlab.types import Answer, Backend, Example
+
+CALLS_A_LABEL = 20  # that a search may make, where nobody says how many: it grows with what the labels can pay for
+MOST_CALLS = 2_000
 
 
 @dataclass(frozen=True)
@@ -36,35 +40,72 @@ class Optimized:
         check_backend(self.base, "optimized")
         if not callable(self.method):
             raise SetupError(f"optimized takes a model and an optimiser, such as ape; got {self.method!r}.")
+        if unknown := self.options.keys() - known_options(self.method, self.options):
+            raise SetupError(
+                f"{self.method.__name__} has no option {', '.join(sorted(unknown))}. Its options: "
+                f"{', '.join(sorted(known_options(self.method, {}) - {'prompt', 'examples', 'score'}))}."
+            )
 
     @property
     def description(self) -> str:
         return f"the prompt that {self.method.__name__} finds with the labelled examples"
 
+    def most_calls(self, labels: int) -> int:
+        """How many calls a search with so many labels makes at most, its proposals among them."""
+        return int(self.options.get("calls", min(MOST_CALLS, CALLS_A_LABEL * labels)))
+
     def __call__(self, task: Task, examples: Sequence[Example], seed: int) -> Solver:
-        prompt, note = self._found(task, examples, seed)
+        learnt = self._learnt(task, examples, seed)
 
         def program(question: str) -> Program[Answer]:
             if (solve := self.options.get("solve")) is not None:
-                return solve(question, prompt)  # type: ignore[no-any-return]
-            return in_both_ways(question, prompt, self.base)
+                return solve(question, learnt.prompt)  # type: ignore[no-any-return]
+            return in_both_ways(question, learnt.prompt, self.base)
 
-        return Solver(program, self.base, notes=(note,))
+        replies = [exchange.reply for exchange in learnt.exchanges]
+        if spent := next((reply for reply in replies if isinstance(reply, BudgetExceeded)), None):
+            raise PromptlabError(f"The budget is spent: {spent}. A larger one goes on from here.")
+        usages = [reply.usage for reply in replies if not isinstance(reply, ModelError)]
+        tokens = sum(usage.input_tokens + usage.output_tokens for usage in usages)
+        return Solver(program, self.base, notes=(learnt.note,), learn_calls=len(replies), learn_tokens=tokens)
 
-    def _found(self, task: Task, examples: Sequence[Example], seed: int) -> tuple[Prompt, str]:
+    def _learnt(self, task: Task, examples: Sequence[Example], seed: int) -> Learnt:
         """The prompt, and how it came about. Too few labels for an honest comparison leave it as it is."""
         proposer = self.proposer or self.base
         options = {"solve": solve_on(self.base, task.prompt), "seed": seed, **self.options}
+        options.setdefault("calls", self.most_calls(len(examples)))
         if not takes(proposer, "temperature"):
             options.setdefault("temperature", None)
         if not examples:
-            return task.prompt, "no labels, so the prompt is as it was given"
-        try:
-            search = self.method(task.prompt, examples, task.score, **options)
-            found = run(search, Routed(self.base, proposer=proposer))
-        except SetupError as error:
-            return task.prompt, f"the prompt is as it was given: {error}"
-        return found, f"{found.instruction!r}, {len(found.shots)} demonstrations: {found.found.why}"
+            return Learnt(task.prompt, "no labels, so the prompt is as it was given")
+
+        async def searched() -> Any:
+            try:
+                return await self.method(task.prompt, examples, task.score, **options)
+            except SetupError as error:  # also after the first answer, when it is known what one costs
+                return error
+
+        found, exchanges = run(traced(searched()), Routed(self.base, proposer=proposer))
+        if isinstance(found, SetupError):
+            return Learnt(task.prompt, f"the prompt is as it was given: {found}", exchanges)
+        note = f"{found.instruction!r}, {len(found.shots)} demonstrations: {found.found.why}"
+        return Learnt(found, note, exchanges)
+
+
+class Learnt(NamedTuple):
+    """A prompt, what a reader should know of it, and everything that was asked to find it."""
+
+    prompt: Prompt
+    note: str
+    exchanges: Sequence[Exchange] = ()
+
+
+def known_options(method: Optimizer, given: Any) -> set[str]:
+    """The options that an optimiser names; all that are given where it takes any."""
+    parameters = signature(method).parameters
+    if any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values()):
+        return set(given)
+    return set(parameters)
 
 
 def solve_on(backend: Backend, prompt: Prompt) -> Any:
@@ -82,7 +123,8 @@ def optimized(base: Backend, method: Optimizer, *, proposer: Backend | None = No
     """A learner that has `method` improve the task's prompt with the examples it gets, and then answers with it.
 
     `proposer` is the model that writes proposals, `base` itself if there is none. `options` are those of the optimiser:
-    calls, alpha, …; its own too. Where the examples are too few for an honest comparison the prompt stays as it was
-    given, and a note says so. Labels are scored where `base` can, or `solve(question, prompt)` answers.
+    calls, alpha, …; its own too. `calls` left out are 20 for each labelled example, 2,000 at most, so that what a
+    search may spend grows with what it can be judged by. Where the examples are too few for an honest comparison the
+    prompt stays as it was given, and a note says so. Labels are scored where `base` can, or `solve(question, prompt)` answers.
     """
     return Optimized(base, method, proposer, options)

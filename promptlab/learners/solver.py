@@ -12,7 +12,9 @@ from promptlab.runners import check_backend
 from promptlab.task import Task
 from promptlab.types import Answer, Backend, Example, Reply, Request
 
-Family = Literal["prompting", "fine-tuning", "baseline"]
+# Arms of the first three are what a study compares and may recommend. A control says what the others' scores rest on,
+# and an arm of another model does not share the base weights of the rest: both are shown beside them and never chosen.
+Family = Literal["prompting", "fine-tuning", "baseline", "control", "another model"]
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,16 @@ class Solver:
     """A program for one input, and the backend it runs on.
 
     `trained_parameters` counts the numbers that learning changed (None: nothing was trained), `notes` are for the
-    reader.
+    reader. `learn_calls` and `learn_tokens` are what learning asked of models before this solver was there, trials that
+    came to nothing and requests that failed included.
     """
 
     program: Callable[[str], Program[Answer]]
     backend: Backend
     trained_parameters: int | None = None
     notes: tuple[str, ...] = ()
+    learn_calls: int = 0
+    learn_tokens: int = 0
 
     def __post_init__(self) -> None:
         check_backend(self.backend, "A solver")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from promptlab.compare.comparisons import BASELINE, FAMILIES, FINE_TUNING, PROMPTING
+from promptlab.compare.comparisons import ANOTHER_MODEL, BASELINE, CONTROL, FAMILIES, FINE_TUNING, OUTSIDE, PROMPTING
 from promptlab.compare.measures import Point, Results
 from promptlab.compare.wording import number
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 INK, MUTED, GRID, PAPER = "#a0a0a1", "#a0a0a2", "#a0a0a3", "#a0a0a4"  # stand-ins that become CSS variables
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", PAPER: "--paper"}
 STYLES = {PROMPTING: ("-", "o"), FINE_TUNING: ((0, (6, 2.2)), "s"), BASELINE: ((0, (1.4, 1.8)), "^")}
+STYLES |= {CONTROL: ((0, (1, 3)), "x"), ANOTHER_MODEL: ((0, (8, 2, 1.5, 2)), "D")}
 COLOURS_A_FAMILY = 4
 
 
@@ -37,11 +38,12 @@ class Series:
 
     @property
     def colour(self) -> str:
-        return f"#b{FAMILIES.index(self.family)}b{self.place % COLOURS_A_FAMILY}b0"
+        return f"#b{(*FAMILIES, *OUTSIDE).index(self.family)}b{self.place % COLOURS_A_FAMILY}b0"
 
     @property
     def variable(self) -> str:
-        return f"--{self.family}-{self.place % COLOURS_A_FAMILY + 1}"
+        kind = "baseline" if self.family in OUTSIDE else self.family  # as quiet: they are no rivals
+        return f"--{kind}-{self.place % COLOURS_A_FAMILY + 1}"
 
 
 def all_series(results: Results) -> list[Series]:
