@@ -46,6 +46,8 @@ def fill(plan: Plan, cell: Cell, folder: Path, on_answers: Callable[[int], None]
         file.finish(
             {
                 "learn_seconds": round(learnt.seconds, 4),
+                "learn_calls": learnt.solver.learn_calls,
+                "learn_tokens": learnt.solver.learn_tokens,
                 "answer_seconds": round(time.perf_counter() - started, 4),
                 "trained_parameters": learnt.solver.trained_parameters,
                 "notes": list(learnt.solver.notes + learnt.warnings),

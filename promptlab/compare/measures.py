@@ -70,6 +70,8 @@ class Point:
     shots: float
     left_out: float
     learn_seconds: float
+    learn_calls: float
+    learn_tokens: float
     trained_parameters: int | None
     input_tokens: float
     output_tokens: float
@@ -265,13 +267,20 @@ def _point(cell: Cell, family: str, sure: Sure, costs: Mapping[Option, Sequence[
         by_seed={str(seed): float(row.mean()) for seed, row in zip(cell.seeds, cell.correct, strict=True)},
         shots=float(column["shots"].mean()),
         left_out=float(column["left_out"].mean()),
-        learn_seconds=float(np.mean([line["learn_seconds"] for line in cost])) if cost else 0.0,
+        learn_seconds=_mean(cost, "learn_seconds"),
+        learn_calls=_mean(cost, "learn_calls"),
+        learn_tokens=_mean(cost, "learn_tokens"),
         trained_parameters=next((line["trained_parameters"] for line in cost if line["trained_parameters"]), None),
         input_tokens=float(column["input_tokens"].mean()),
         output_tokens=float(column["output_tokens"].mean()),
         ms_per_answer=float(column["seconds"].mean() * 1000),
         notes=tuple(dict.fromkeys(note for line in cost for note in line["notes"])),
     )
+
+
+def _mean(cost: Sequence[Json], name: str) -> float:
+    """Over the seeds of a cell; runs of an earlier version did not count all of it."""
+    return float(np.mean([line.get(name, 0.0) for line in cost])) if cost else 0.0
 
 
 def _crossing(differences: Sequence[Difference]) -> Crossing:

@@ -125,6 +125,7 @@ def optimized(base: Backend, method: Optimizer, *, proposer: Backend | None = No
     `proposer` is the model that writes proposals, `base` itself if there is none. `options` are those of the optimiser:
     calls, alpha, …; its own too. `calls` left out are 20 for each labelled example, 2,000 at most, so that what a
     search may spend grows with what it can be judged by. Where the examples are too few for an honest comparison the
-    prompt stays as it was given, and a note says so. Labels are scored where `base` can, or `solve(question, prompt)` answers.
+    prompt stays as it was given, and a note says so. Labels are scored where `base` can, or `solve(question, prompt)`
+    answers.
     """
     return Optimized(base, method, proposer, options)

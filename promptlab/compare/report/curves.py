@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 INK, MUTED, GRID, PAPER = "#a0a0a1", "#a0a0a2", "#a0a0a3", "#a0a0a4"  # stand-ins that become CSS variables
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", PAPER: "--paper"}
-STYLES = {PROMPTING: ("-", "o"), FINE_TUNING: ((0, (6, 2.2)), "s"), BASELINE: ((0, (1.4, 1.8)), "^")}
+STYLES: dict[str, tuple[Any, str]] = {
+    PROMPTING: ("-", "o"),
+    FINE_TUNING: ((0, (6, 2.2)), "s"),
+    BASELINE: ((0, (1.4, 1.8)), "^"),
+}
 STYLES |= {CONTROL: ((0, (1, 3)), "x"), ANOTHER_MODEL: ((0, (8, 2, 1.5, 2)), "D")}
 COLOURS_A_FAMILY = 4
 
