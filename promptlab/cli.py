@@ -127,6 +127,9 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="The folder of the run.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
     jobs: Annotated[int, typer.Option(min=0, help="Processes at a time (0: one a core).")] = 0,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Do the cells on a Ray cluster; `local` starts one here.")
+    ] = None,
     local_only: Annotated[bool, typer.Option("--local-only", help="Refuse models outside this machine.")] = False,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -184,7 +187,7 @@ def compare(
         return
     folder = resume or out or Path("runs") / (file.stem if file else "run")
     command = shlex.join(["promptlab", *ctx.find_root().obj])
-    failed = run_study(given, folder, jobs=jobs, resume=resume is not None, quiet=quiet, command=command)
+    failed = run_study(given, folder, jobs=jobs, ray=ray, resume=resume is not None, quiet=quiet, command=command)
     if any(failure.whole for failure in failed):
         raise typer.Exit(1)
 
@@ -199,7 +202,7 @@ def refuse_options(ctx: typer.Context, known: set[str], why: str) -> None:
 
 def refuse_changes(ctx: typer.Context) -> None:
     """A run goes on as it was begun: only how it is done can change."""
-    free = {"resume", "jobs", "quiet", "local_only", "budget_usd", "calls", "dry_run"}
+    free = {"resume", "jobs", "quiet", "local_only", "budget_usd", "calls", "dry_run", "ray"}
     if changed := [f"--{name.replace('_', '-')}" for name in ctx.params if name not in free and typed(ctx, name)]:
         raise SetupError(f"--resume goes on with a run as it was begun; leave out {', '.join(changed)}.")
 

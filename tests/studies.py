@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from promptlab import Answer, Example, ModelError, Reply, Request, Task, compare, in_context
@@ -150,6 +152,25 @@ def dies_once(task: Task, examples: Sequence[Example], seed: int) -> Solver:
         marker.touch()
         os._exit(3)
     return always("yes")
+
+
+@dataclass(frozen=True)
+class Killed:
+    """Its process is killed while it answers with seed 0, as often as `times` says; `marks` has a letter for each."""
+
+    marks: str
+    times: int = 1
+
+    def __call__(self, task: Task, examples: Sequence[Example], seed: int) -> Solver:
+        async def program(question: str) -> Answer:
+            marks = Path(self.marks)
+            killed = len(marks.read_text()) if marks.exists() else 0
+            if seed == 0 and question == task.test[len(task.test) // 2].input and killed < self.times:
+                marks.write_text("x" * (killed + 1))
+                os.kill(os.getpid(), signal.SIGKILL)
+            return Answer("yes", "yes")
+
+        return Solver(program, Asked())
 
 
 ARMS = {"majority": Majority(), "tfidf": TfidfLogistic(), "yes": says_yes}

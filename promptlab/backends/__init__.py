@@ -43,6 +43,7 @@ EXTRAS = {  # which extra brings a package
     "opentelemetry": "otel",
     "dspy": "dspy",
     "gepa": "gepa",
+    "ray": "ray",
 }
 
 

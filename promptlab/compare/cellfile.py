@@ -99,6 +99,11 @@ def whole_lines(path: Path) -> tuple[list[Line], int]:
     return lines, end
 
 
+def answers_in(path: Path) -> int:
+    """How many items a cell's file has answers to."""
+    return sum("item" in line for line in whole_lines(path)[0])
+
+
 def message_id(message: Message) -> str:
     said = f"{message.role}\0{message.content}"
     return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, SupportsIndex
 
-from promptlab.compare.cellfile import reopen, whole, whole_lines
+from promptlab.compare.cellfile import answers_in, reopen, whole
 from promptlab.compare.data.lint import lint
 from promptlab.compare.jobs import fill_all
 from promptlab.compare.joining import join_targets
+from promptlab.compare.on_ray import fill_on_ray
 from promptlab.compare.plan import Plan, planned
 from promptlab.compare.provenance import machine, versions
 from promptlab.compare.report import write_report
@@ -36,6 +37,7 @@ def compare(
     *,
     out: Path | str | None = None,
     jobs: int = 1,
+    ray: str | None = None,
     resume: bool = False,
     about_run: Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
@@ -48,7 +50,8 @@ def compare(
     (a row an item answered), and run.json. Answers are on the disk before more are asked for: with `resume` an
     interrupted run goes on from there, and a finished one gets a new report; what a model was not available for is
     asked again.
-    The rows are the same, but for their seconds, whatever `jobs` is (0: one a core). A request that fails, a learner or
+    The rows are the same, but for their seconds, whatever `jobs` is (0: one a core), and on a Ray cluster: at the
+    address `ray`, or one of so many jobs started here where that is "local". A request that fails, a learner or
     a program that raises: these are rows with a reason and no answer. Raises SetupError where the study cannot be run,
     where `out` holds another run or cannot be written, and where a resumed run is not the same study.
     """
@@ -63,7 +66,7 @@ def compare(
             for cell in cells:
                 reopen(folder / "cells" / cell.file_name)
         total = len(cells) * len(task.test)
-        answered = sum(written(folder / "cells" / cell.file_name) for cell in cells)
+        answered = sum(answers_in(folder / "cells" / cell.file_name) for cell in cells)
 
         def on_answers(n: int) -> None:
             nonlocal answered
@@ -72,7 +75,10 @@ def compare(
                 on_progress(answered, total)
 
         on_answers(0)
-        fill_all(plan, cells, folder / "cells", jobs or cores(), on_answers)
+        if ray is None:
+            fill_all(plan, cells, folder / "cells", jobs or cores(), on_answers)
+        else:
+            fill_on_ray(plan, cells, folder / "cells", ray, jobs or cores(), on_answers)
         join_targets(plan, folder)
         write_report(folder)
         finish(folder / "run.json")
@@ -144,11 +150,6 @@ def read_run(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise SetupError(f"{path} is not JSON any more, so the run cannot be resumed: choose another --out.") from error
     return run
-
-
-def written(path: Path) -> int:
-    """How many items a cell's file has answers to."""
-    return sum("item" in line for line in whole_lines(path)[0])
 
 
 def finish(path: Path) -> None:

@@ -21,6 +21,7 @@ from promptlab.compare.cells import read_lines
 from promptlab.compare.data.lint import lint
 from promptlab.compare.data.tables import examples_from, read_table
 from promptlab.compare.failures import Failure, failures
+from promptlab.compare.on_ray import stays_here
 from promptlab.compare.runner import compare, files_changed, read_run
 from promptlab.compare.statistics import smallest_detectable_difference
 from promptlab.compare.telling import progress_bar, tell_afterwards, tell_beforehand
@@ -156,12 +157,21 @@ def study_arms(
 
 
 def run_study(
-    given: Arguments, folder: Path, *, jobs: int = 0, resume: bool = False, quiet: bool = False, command: str = ""
+    given: Arguments,
+    folder: Path,
+    *,
+    jobs: int = 0,
+    ray: str | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    command: str = "",
 ) -> list[Failure]:
     """Do the study of `given` into `folder`, or go on with it, telling the person at the terminal what happens.
 
     Returns the cells in which answers failed.
     """
+    if ray is not None and given.local_only and not stays_here(ray):
+        raise SetupError(f"--local-only: a Ray cluster at {ray} is not known to stay on this machine; --ray local is.")
     task, warnings, files = task_of(given)
     given, fewer = with_labels(given, task)
     warnings += fewer
@@ -187,6 +197,7 @@ def run_study(
             range(given.seed, given.seed + given.seeds),
             out=folder,
             jobs=jobs,
+            ray=ray,
             resume=resume,
             about_run=about_run,
             on_progress=on_progress,
