@@ -226,7 +226,7 @@ def test_a_full_disk_is_a_line_that_says_how_to_go_on(tmp_path, capsys, monkeypa
     monkeypatch.chdir(tmp_path)
     command = ["compare", str(write_csv(tmp_path / "fruit.csv")), "--model", "studies:Asked/calls", "--quiet"]
     options = ["--arms", "few-shot", "--labels", "2", "--seeds", "1", "--jobs", "1", "--out", "run"]
-    with files_of_at_most(2_000), pytest.raises(SystemExit) as ended:
+    with files_of_at_most(2_600), pytest.raises(SystemExit) as ended:
         main([*command, *options])
     again = "What was answered is kept; go on with: promptlab compare --resume run"
     assert (ended.value.code, capsys.readouterr().err) == (1, f"run cannot be written (File too large). {again}\n")

@@ -51,6 +51,7 @@ def fill(plan: Plan, cell: Cell, folder: Path, on_answers: Callable[[int], None]
                 "answer_seconds": round(time.perf_counter() - started, 4),
                 "trained_parameters": learnt.solver.trained_parameters,
                 "notes": list(learnt.solver.notes + learnt.warnings),
+                "absent": plan.absent(cell),
                 "error": learnt.error,
             }
         )
@@ -207,6 +208,7 @@ def as_answer(result: Answer | str) -> Row:
         "generated": None if said is None else {"text": said.text or "", "answer": plain(said.value)},
         "shots": result.shots,
         "left_out": result.left_out,
+        **({} if result.scores is None else {"scores": {k: round(v, 5) for k, v in result.scores.items()}}),
     }
 
 

@@ -19,14 +19,14 @@ Json = dict[str, Any]
 Key = tuple[str, int, int]  # arm, labels, seed
 # What is kept of a row, besides which item it is; "generated" is -1 where nothing was generated, 2 for a format error.
 COLUMNS = ("answer", "correct", "generated", "failed", "shots", "left_out", "input_tokens", "output_tokens", "seconds")
-
-
+SURE = ("confidence", "brier")  # kept too; not a number where no labels were scored
+KEPT = (*COLUMNS, *SURE)
 MOST_ANSWERS = 50_000  # of the answers that are no class, kept as texts
 LONGEST_ANSWER = 200
 
 
 class Block(NamedTuple):
-    """The rows of one cell and seed while they are read: each row's item, where in the file it starts, its COLUMNS."""
+    """The rows of one cell and seed while they are read: each row's item, where in the file it starts, what is KEPT."""
 
     places: array[int]
     offsets: array[int]
@@ -64,7 +64,7 @@ class Items:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cell:
-    """Everything one arm answered at one number of labels. `columns` maps COLUMNS to (seeds, items) matrices.
+    """Everything one arm answered at one number of labels. `columns` maps what is KEPT to (seeds, items) matrices.
 
     `offsets` (seeds, items) is where in rows.jsonl each row starts.
     """
@@ -174,7 +174,7 @@ class _Reading:
         return place
 
     def numbers(self, row: Json) -> tuple[float, ...]:
-        """A row's COLUMNS."""
+        """What is KEPT of a row."""
         made, get = row.get("generated"), row.get
         generated = -1 if made is None else 2 if made["answer"] is None else int(made["correct"])
         return (
@@ -187,6 +187,7 @@ class _Reading:
             float(get("input_tokens") or 0),
             float(get("output_tokens") or 0),
             float(get("seconds") or 0),
+            *(float(get(name, "nan")) for name in SURE),
         )
 
     def _answer(self, answer: Any) -> int:
@@ -236,12 +237,12 @@ def _cells(blocks: dict[Key, Block], n_items: int) -> list[Cell]:
         seeds.setdefault((arm, labels), []).append(seed)
     cells = []
     for (arm, labels), ran in seeds.items():
-        stacked = np.empty((len(ran), n_items, len(COLUMNS)))
+        stacked = np.empty((len(ran), n_items, len(KEPT)))
         offsets = np.empty((len(ran), n_items), dtype=np.int64)
         for row, seed in enumerate(ran):
             block = blocks.pop((arm, labels, seed))  # what is stacked is not kept twice
-            stacked[row, block.places] = np.reshape(block.numbers, (-1, len(COLUMNS)))
+            stacked[row, block.places] = np.reshape(block.numbers, (-1, len(KEPT)))
             offsets[row, block.places] = block.offsets
-        columns = {name: stacked[:, :, place] for place, name in enumerate(COLUMNS)}
+        columns = {name: stacked[:, :, place] for place, name in enumerate(KEPT)}
         cells.append(Cell(arm, labels, tuple(ran), columns, offsets))
     return cells

@@ -22,9 +22,36 @@ def doubts(results: Results) -> Iterator[str]:
     yield from _answers(results)
     yield from _sample(results)
     yield from _data(results)
+    yield from _absent(results)
+    yield from _opened(results)
     yield "No test from outside this data set was run, so nothing is known about other sources, places or years."
     yield "What fine-tuning made the model forget was not measured."
     yield "One task and one model were tried; another of either may order the arms differently."
+
+
+def _opened(results: Results) -> Iterator[str]:
+    """Whether the test was looked at more than once."""
+    run = results.run
+    if len(times := run.get("test_opened") or ()) > 1:
+        yield (
+            f"The test was opened {len(times)} times ({', '.join(times)}), as answers were asked again after the "
+            "first: this is no longer a first look."
+        )
+    if others := run.get("test_opened_elsewhere"):
+        yield (
+            f"The same test was opened before by {'another run' if len(others) == 1 else f'{len(others)} other runs'} "
+            f"beside this one ({', '.join(others)}): what was changed in view of that was chosen on this test."
+        )
+
+
+def _absent(results: Results) -> Iterator[str]:
+    for budget in results.budgets:
+        lacking = dict.fromkeys(label for p in results.points if p.labels == budget for label in p.absent)
+        if lacking:
+            yield (
+                f"With {labels(budget)} the examples of some seed have none of {', '.join(lacking)}: no arm could "
+                "learn that label from them."
+            )
 
 
 def _never_run(results: Results) -> Iterator[str]:

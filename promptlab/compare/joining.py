@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from promptlab.compare.answering import plain
+from promptlab.compare.calibration import brier, probabilities
 from promptlab.compare.cellfile import as_line, whole, whole_lines
 from promptlab.compare.plan import Cell, Plan
 from promptlab.task import Task
@@ -41,9 +45,20 @@ def join_targets(plan: Plan, folder: Path) -> None:
 
 def judged(task: Task, cell: Cell, example: Example, cluster: int, answer: dict[str, Any]) -> dict[str, Any]:
     """An answer's row, with the target and whether it is right: a score of 1 is, anything less is not."""
+    answer = dict(answer)
+    sure = sureness(task, example, answer.pop("scores", None))
     said = answer["generated"]
     if said is not None:
         said = {**said, "correct": task.score(said["answer"], example.target) == 1}
     correct = task.score(answer["answer"], example.target) == 1
     gold = {"group": example.group, "cluster": cluster, "target": plain(example.target), "correct": correct}
-    return {**cell._asdict(), **answer, **gold, "generated": said}
+    return {**cell._asdict(), **answer, **gold, **sure, "generated": said}
+
+
+def sureness(task: Task, example: Example, scores: dict[str, float] | None) -> dict[str, float]:
+    """The probability of the likeliest label, and the squared distance of all labels' to the truth, where scored."""
+    target = str(example.target)
+    if scores is None or len(scores) < 2 or target not in scores or not any(map(isfinite, scores.values())):
+        return {}
+    p = probabilities([list(scores.values())])
+    return {"confidence": round(float(p.max()), 5), "brier": round(brier(p, np.array([[*scores].index(target)])), 5)}

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from promptlab.compare import statistics
+from promptlab.compare.calibration import ece
 from promptlab.compare.cells import Cell, Items, Json, read_cells, read_json, read_lines
 from promptlab.compare.comparisons import (
     BASELINE,
@@ -55,7 +56,11 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One arm at one number of labels: how right, how sure, at what cost. Means are over seeds and items."""
+    """One arm at one number of labels: how right, how sure, at what cost. Means are over seeds and items.
+
+    `recall` is each class's, `brier` and `ece` are of the labels' probabilities where they were scored, and `absent`
+    are the labels that the examples of some seed lack.
+    """
 
     arm: str
     family: str
@@ -77,6 +82,10 @@ class Point:
     output_tokens: float
     ms_per_answer: float
     notes: tuple[str, ...]
+    recall: Mapping[str, float]
+    brier: float | None
+    ece: float | None
+    absent: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +284,25 @@ def _point(cell: Cell, family: str, sure: Sure, costs: Mapping[Option, Sequence[
         output_tokens=float(column["output_tokens"].mean()),
         ms_per_answer=float(column["seconds"].mean() * 1000),
         notes=tuple(dict.fromkeys(note for line in cost for note in line["notes"])),
+        recall=_recall(cell, sure),
+        **_calibration(cell),
+        absent=tuple(dict.fromkeys(label for line in cost for label in line.get("absent", ()))),
     )
+
+
+def _recall(cell: Cell, sure: Sure) -> dict[str, float]:
+    items = sure.items
+    of_class = {name: items.targets == number for number, name in enumerate(items.classes)}
+    return {name: float(cell.correct[:, of_it].mean()) for name, of_it in of_class.items() if of_it.any()}
+
+
+def _calibration(cell: Cell) -> dict[str, float | None]:
+    """Of the answers whose labels were scored; none where there are none."""
+    sure, far = cell.columns["confidence"], cell.columns["brier"]
+    scored = ~np.isnan(sure)
+    if not scored.any():
+        return {"brier": None, "ece": None}
+    return {"brier": float(far[scored].mean()), "ece": ece(sure[scored], cell.correct[scored])}
 
 
 def _mean(cost: Sequence[Json], name: str) -> float:

@@ -7,6 +7,7 @@ disk as they come, so a worker that is killed takes nothing with it, and its cel
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import secrets
@@ -125,7 +126,7 @@ def cluster(address: str, jobs: int) -> Iterator[Any]:
     here: dict[str, Any] = {"num_cpus": jobs, "include_dashboard": False} if address == LOCAL else {}
     with one_thread_for_libraries_to_come(), redirect_stdout(sys.stderr):
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **here)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
         except (OSError, ValueError, RuntimeError) as error:
             raise SetupError(
                 f"No Ray cluster could be had at {address!r} ({str(error).partition(chr(10))[0]}). Start one with "

@@ -117,6 +117,20 @@ class Plan:
         """The number of the cluster of every test item: items that share a text or a group are in one."""
         return clusters(self.task.test)
 
+    def told(self) -> dict[str, str]:
+        """The data by their hashes, as run.json has them before anything is asked: both sides, and what is drawn."""
+        drawn = [[seed, data_sha256(self.examples(self.ks[-1], seed))] for seed in self.seeds]
+        return {
+            "train_sha256": data_sha256(self.task.train),
+            "test_sha256": data_sha256(self.task.test),
+            "drawn_sha256": hashlib.sha256(json.dumps(drawn).encode()).hexdigest(),
+        }
+
+    def absent(self, cell: Cell) -> list[str]:
+        """The labels that none of a cell's examples has; without examples that is nothing to tell."""
+        there = {str(e.target) for e in self.examples(cell.labels, cell.seed)}
+        return [label for label in self.task.labels if label not in there] if cell.labels else []
+
     def digest(self) -> str:
         """A hash of all that decides the rows: the data, the arms and how they are set up, budgets, seeds."""
         said = {
@@ -129,6 +143,12 @@ class Plan:
             "seeds": list(self.seeds),
         }
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def data_sha256(examples: Iterable[Example]) -> str:
+    """A hash of ids, texts, targets and groups, in their order."""
+    said = [[e.id, e.input, str(e.target), e.group] for e in examples]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def planned(

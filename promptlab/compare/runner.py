@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from promptlab.compare.data.lint import lint
 from promptlab.compare.jobs import fill_all
 from promptlab.compare.joining import join_targets
 from promptlab.compare.on_ray import fill_on_ray
-from promptlab.compare.plan import Plan, planned
+from promptlab.compare.plan import Plan, data_sha256, planned
 from promptlab.compare.provenance import machine, versions
 from promptlab.compare.report import write_report
 from promptlab.compare.statistics import smallest_detectable_difference
@@ -79,7 +80,7 @@ def compare(
             fill_all(plan, cells, folder / "cells", jobs or cores(), on_answers)
         else:
             fill_on_ray(plan, cells, folder / "cells", ray, jobs or cores(), on_answers)
-        join_targets(plan, folder)
+        open_test(plan, folder)
         write_report(folder)
         finish(folder / "run.json")
         results: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
@@ -122,6 +123,7 @@ def start_or_resume(plan: Plan, folder: Path, resume: bool, about_run: Mapping[s
         "label_budgets": list(plan.ks),
         "seeds": list(plan.seeds),
         "smallest_detectable_difference": smallest_detectable_difference(len(set(plan.test_clusters))),
+        "data": plan.told(),
         "plan_sha256": plan.digest(),
         "versions": versions(),
         "machine": machine(),
@@ -131,6 +133,37 @@ def start_or_resume(plan: Plan, folder: Path, resume: bool, about_run: Mapping[s
     if "lint" not in run:
         run["lint"] = [asdict(finding) for finding in lint(task.train, task.test)]
     write_json(there, run)
+
+
+def open_test(plan: Plan, folder: Path) -> None:
+    """Join the test labels, and keep a record of when: the first time, and each time that answers have changed since.
+
+    Runs beside this one that opened the same test are named: what was changed after them was chosen on it.
+    """
+    there, rows = folder / "run.json", folder / "rows.jsonl"
+    run, before = read_run(folder), sha256_of(rows)
+    others = opened_by_others(folder, data_sha256(plan.task.test))
+    opened = run.get("test_opened", [])
+    write_json(there, {**run, "test_opened": [*opened, now()], "test_opened_elsewhere": others})
+    join_targets(plan, folder)
+    if before is not None and before == sha256_of(rows):
+        write_json(there, {**run, "test_opened": opened, "test_opened_elsewhere": others})
+
+
+def opened_by_others(folder: Path, test_sha256: str) -> list[str]:
+    """The runs in folders beside this one that opened a test of this hash."""
+    found = []
+    for other in sorted(folder.resolve().parent.glob("*/run.json")):
+        with suppress(OSError, ValueError, AttributeError):  # some other tool's run.json
+            run = json.loads(other.read_text(encoding="utf-8"))
+            same = run.get("data", {}).get("test_sha256") == test_sha256 and run.get("test_opened")
+            if same and other.parent != folder.resolve():
+                found.append(other.parent.name)
+    return found
+
+
+def sha256_of(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
 
 def files_changed(begun: Mapping[str, Any], now: Mapping[str, Any]) -> str:

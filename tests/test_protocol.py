@@ -1,0 +1,122 @@
+"""What a study holds itself to: one look at the test, what the examples lack, each class, and how sure answers are."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from studies import ARMS, Asked, a_task, always, rows_of, says_yes
+
+from promptlab import Example, ModelError, Reply, Task, compare, in_context
+from promptlab.compare.calibration import calibration, probabilities
+from promptlab.compare.plan import data_sha256
+from promptlab.testing import Script
+
+
+@pytest.fixture
+def task():
+    return a_task(16, 12)
+
+
+def run_json(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def doubts(results):
+    return " ".join(results["decision"]["not_established"])
+
+
+# ---- the test is opened once
+
+
+def test_the_data_are_hashed_before_anything_is_asked(task, tmp_path):
+    seen = {}
+
+    def looks(given, examples, seed):
+        seen.update(run_json(tmp_path / "run"))
+        return always("yes")
+
+    compare({"looks": looks}, task, (4,), 1, out=tmp_path / "run")
+    assert seen["data"]["test_sha256"] == data_sha256(task.test)
+    assert "test_opened" not in seen
+    assert len(run_json(tmp_path / "run")["test_opened"]) == 1
+
+
+def test_a_finished_run_that_is_resumed_has_not_opened_the_test_again(task, tmp_path):
+    for resume in (False, True, True):
+        results = compare(ARMS, task, (4,), 1, out=tmp_path / "run", resume=resume)
+    assert len(run_json(tmp_path / "run")["test_opened"]) == 1
+    assert "The test was opened" not in doubts(results)
+
+
+class Recovers(Asked):
+    """Is not available at first."""
+
+    def __init__(self, marker):
+        super().__init__(batched=False)
+        self.marker = marker
+
+    def generate(self, requests):
+        if self.marker.exists():
+            return [Reply("yes") for _ in requests]
+        from promptlab.errors import Unavailable
+
+        return [Unavailable("overloaded") for _ in requests]
+
+
+def test_answers_that_are_asked_again_after_the_test_was_opened_are_told(task, tmp_path):
+    arms = {"few-shot": in_context(Recovers(tmp_path / "up"))}
+    compare(arms, task, (4,), 1, out=tmp_path / "run")
+    (tmp_path / "up").touch()
+    results = compare(arms, task, (4,), 1, out=tmp_path / "run", resume=True)
+    assert len(run_json(tmp_path / "run")["test_opened"]) == 2
+    assert "The test was opened 2 times" in doubts(results)
+    assert "The test was opened 2 times" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_another_run_on_the_same_test_is_named_and_one_on_another_test_is_not(task, tmp_path):
+    compare({"yes": says_yes}, task, (4,), 1, out=tmp_path / "first")
+    compare({"yes": says_yes}, a_task(16, 10), (4,), 1, out=tmp_path / "unlike")
+    results = compare(ARMS, task, (4,), 1, out=tmp_path / "second")
+    assert "opened before by another run beside this one (first)" in doubts(results)
+
+
+# ---- what the examples lack
+
+
+def test_labels_that_no_example_has_are_named(tmp_path):
+    train = [Example(f"text {i}", "abc"[i % 3], f"train:{i}") for i in range(12)]
+    task = Task.classification("t", train, [Example(f"other {i}", "abc"[i % 3]) for i in range(9)])
+    results = compare(ARMS, task, (2, 6), 1, out=tmp_path)
+    lacking = {p["labels"]: p["absent"] for p in results["points"] if p["arm"] == "tfidf"}
+    assert lacking == {2: [lacking[2][0]], 6: []}
+    assert f"With 2 labels the examples of some seed have none of {lacking[2][0]}" in doubts(results)
+
+
+# ---- each class, and how sure
+
+
+def test_the_recall_of_each_class_is_that_of_its_items(task, tmp_path):
+    results = compare({"yes": says_yes}, task, (4,), 2, out=tmp_path)
+    assert results["points"][0]["recall"] == {"no": 0.0, "yes": 1.0}
+    assert "Each class, and how sure the answers were" in (tmp_path / "report.html").read_text()
+
+
+def test_calibration_is_that_of_the_labels_probabilities(task, tmp_path):
+    def scores(request):
+        number = len(request.messages[-1].content) % 5
+        return [-0.3 * number, -1.1] if request.continuations else []
+
+    results = compare({"few-shot": in_context(Script(lambda r: "yes", scores=scores))}, task, (4,), 1, out=tmp_path)
+    [found] = results["points"]
+    said = [[-0.3 * (len(e.input) % 5), -1.1] for e in task.test]
+    targets = np.array([("no", "yes").index(e.target) for e in task.test])
+    expected = calibration(probabilities(said), targets)
+    assert (found["brier"], found["ece"]) == pytest.approx((expected.brier, expected.ece), abs=1e-4)
+    assert "scores" not in rows_of(tmp_path)[0]
+
+
+def test_an_arm_that_does_not_score_has_no_calibration(task, tmp_path):
+    results = compare({"few-shot": in_context(Script(lambda r: ModelError("no")))}, task, (4,), 1, out=tmp_path)
+    assert (results["points"][0]["brier"], results["points"][0]["ece"]) == (None, None)
