@@ -97,6 +97,12 @@ def compare(
     test: Annotated[
         Path | None, typer.Option(help="A file of its own for the test; else a share is held back.")
     ] = None,
+    ood: Annotated[
+        Path | None, typer.Option(help="A test from elsewhere, asked too; the decision does not rest on it.")
+    ] = None,
+    general: Annotated[
+        Path | None, typer.Option(help="A general labelled file, asked before and after a model is tuned.")
+    ] = None,
     test_share: Annotated[float, typer.Option(min=0.01, max=0.9, help="The share held back.")] = 0.3,
     test_items: Annotated[int, typer.Option(min=0, help="Ask at most so many test items (0: all).")] = 0,
     format: Format = "",
@@ -162,6 +168,8 @@ def compare(
         given = Arguments(
             file=str(file.resolve()),
             test=str(test.resolve()) if test else None,
+            ood=str(ood.resolve()) if ood else None,
+            general=str(general.resolve()) if general else None,
             text=text,
             label=label,
             group=group or None,

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from promptlab.compare.cellfile import CellFile, opened
-from promptlab.compare.plan import Cell, Plan
+from promptlab.compare.plan import Cell, Part, Plan
 from promptlab.errors import BudgetExceeded, ModelError, PromptlabError, SetupError, reason
+from promptlab.learners.in_context import in_both_ways
 from promptlab.learners.solver import Silent, Solver
 from promptlab.program import Exchange, Program, discard, traced
 from promptlab.runners import run
@@ -39,10 +40,13 @@ def fill(plan: Plan, cell: Cell, folder: Path, on_answers: Callable[[int], None]
             return
         learnt = learn(plan, cell)
         started = time.perf_counter()
-        together = CHUNK if learnt.solver.backend.batched else len(plan.task.test)
-        for start in range(0, len(plan.task.test), together):
-            items = plan.task.test[start : start + together]
-            (answer_chunk if learnt.solver.backend.batched else answer_each)(learnt.solver, items, file, on_answers)
+        for part in plan.parts(cell):
+            solver = solver_of(part, learnt, plan, cell)
+            batched = solver.backend.batched
+            together = CHUNK if batched else max(len(part.items), 1)
+            for start in range(0, len(part.items), together):
+                items = part.items[start : start + together]
+                (answer_chunk if batched else answer_each)(solver, items, file, on_answers)
         file.finish(
             {
                 "learn_seconds": round(learnt.seconds, 4),
@@ -55,6 +59,15 @@ def fill(plan: Plan, cell: Cell, folder: Path, on_answers: Callable[[int], None]
                 "error": learnt.error,
             }
         )
+
+
+def solver_of(part: Part, learnt: Learnt, plan: Plan, cell: Cell) -> Solver:
+    """Who answers a part: what was learnt; of the general set the model, as it was and as tuning left it."""
+    if part.name not in ("before", "after") or learnt.error or plan.general is None:
+        return learnt.solver
+    prompt = plan.general.prompt
+    backend = learnt.solver.backend if part.name == "after" else plan.arms[cell.arm].base  # type: ignore[attr-defined]
+    return Solver(lambda question: in_both_ways(question, prompt, backend), backend)
 
 
 class Learnt(NamedTuple):

@@ -125,15 +125,15 @@ def read_json(path: Path) -> Json:
     return found
 
 
-def read_cells(run_dir: Path, classes: Sequence[str] = ()) -> tuple[Items, list[Cell]]:
-    """Stream rows.jsonl into one Cell for each (arm, labels), keeping numbers only.
+def read_cells(run_dir: Path, classes: Sequence[str] = (), file: str = "rows.jsonl") -> tuple[Items, list[Cell]]:
+    """Stream rows.jsonl, or another file of rows, into one Cell for each (arm, labels), keeping numbers only.
 
     Raises DataError where an item was answered twice in a cell, or is missing from one: nothing is dropped in silence.
     """
     reading = _Reading({name: number for number, name in enumerate(classes)})
     blocks: dict[Key, Block] = {}
     last, block = None, Block(array("q"), array("q"), array("d"))
-    for offset, row in placed_lines(run_dir / "rows.jsonl"):
+    for offset, row in placed_lines(run_dir / file):
         key = row["arm"], row["labels"], row["seed"]
         if key != last:
             last, block = key, blocks.setdefault(key, Block(array("q"), array("q"), array("d")))
@@ -141,7 +141,7 @@ def read_cells(run_dir: Path, classes: Sequence[str] = ()) -> tuple[Items, list[
         block.offsets.append(offset)
         block.numbers.extend(reading.numbers(row))
     if not reading.places:
-        raise DataError(f"{run_dir / 'rows.jsonl'} holds no rows: there is nothing to compare.")
+        raise DataError(f"{run_dir / file} holds no rows: there is nothing to compare.")
     items = reading.items(tuple(classes))
     for key, block in blocks.items():
         _check(key, block, items.ids)

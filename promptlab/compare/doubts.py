@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from promptlab.compare.comparisons import BASELINE, FAMILIES, RUNNER_UP, Difference
+from promptlab.compare.comparisons import BASELINE, FAMILIES, RUNNER_UP, Difference, Option
+from promptlab.compare.elsewhere import told_forgotten, told_outside
 from promptlab.compare.measures import Point, Results
 from promptlab.compare.overtaking import doubted
 from promptlab.compare.wording import FAMILY_NAMES, labels, number, shown
@@ -24,8 +25,8 @@ def doubts(results: Results) -> Iterator[str]:
     yield from _data(results)
     yield from _absent(results)
     yield from _opened(results)
-    yield "No test from outside this data set was run, so nothing is known about other sources, places or years."
-    yield "What fine-tuning made the model forget was not measured."
+    yield from told_outside(results.outside, {Option(p.arm, p.labels): p.accuracy for p in results.points})
+    yield from told_forgotten(results.forgotten)
     yield "One task and one model were tried; another of either may order the arms differently."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -15,30 +16,39 @@ from promptlab.compare.plan import Cell, Plan
 from promptlab.task import Task
 from promptlab.types import Example
 
+OUTSIDE, BEFORE, AFTER = "outside.jsonl", "general-before.jsonl", "general-after.jsonl"
+FILES = {"outside": OUTSIDE, "before": BEFORE, "after": AFTER}
+
 
 def join_targets(plan: Plan, folder: Path) -> None:
     """Write messages.jsonl, cells.jsonl and rows.jsonl: each whole or not at all, the rows last.
 
-    Messages are numbered as the rows first use them, whatever order the answers came in.
+    Messages are numbered as the rows first use them, whatever order the answers came in. What else was asked, outside
+    the data set and of the general set, has files of its own.
     """
     messages: dict[str, int] = {}
-    with (
-        whole(folder / "rows.jsonl") as rows,
-        whole(folder / "messages.jsonl") as table,
-        whole(folder / "cells.jsonl") as costs,
-    ):
+    names = dict.fromkeys(part.name for cell in plan.cells() for part in plan.parts(cell) if part.items)
+    with ExitStack() as stack:
+        rows = {"test": stack.enter_context(whole(folder / "rows.jsonl"))}
+        rows |= {name: stack.enter_context(whole(folder / FILES[name])) for name in names if name in FILES}
+        table = stack.enter_context(whole(folder / "messages.jsonl"))
+        costs = stack.enter_context(whole(folder / "cells.jsonl"))
         for cell in plan.cells():
             lines, _ = whole_lines(folder / "cells" / cell.file_name)
             said = {line["message"]["id"]: line["message"] for line in lines if "message" in line}
             answers = {line["item"]["item"]: line["item"] for line in lines if "item" in line}
-            for example, cluster in zip(plan.task.test, plan.test_clusters, strict=True):
-                answer = answers[example.id]
-                for key in answer["prompt"]:
-                    if key not in messages:
-                        messages[key] = len(messages)
-                        table.write(as_line({"role": said[key]["role"], "content": said[key]["content"]}))
-                prompt = [messages[key] for key in answer["prompt"]]
-                rows.write(as_line({**judged(plan.task, cell, example, cluster, answer), "prompt": prompt}))
+            for part in plan.parts(cell):
+                task = plan.general if part.name in ("before", "after") and plan.general else plan.task
+                for example, cluster in zip(part.items, plan.clusters_of(part), strict=True):
+                    answer = answers[example.id]
+                    for key in answer["prompt"]:
+                        if key not in messages:
+                            messages[key] = len(messages)
+                            table.write(as_line({"role": said[key]["role"], "content": said[key]["content"]}))
+                    prompt = [messages[key] for key in answer["prompt"]]
+                    judged_row = judged(task, cell, example, cluster, answer)
+                    item = example.id.partition(":")[2] if task is plan.general else example.id
+                    rows[part.name].write(as_line({**judged_row, "item": item, "prompt": prompt}))
             done = next(line["done"] for line in lines if "done" in line)
             costs.write(as_line({**cell._asdict(), **done}))
 

@@ -34,6 +34,7 @@ from promptlab.compare.comparisons import (
     with_holm,
 )
 from promptlab.compare.crossover import Crossover
+from promptlab.compare.elsewhere import Forgotten, Outside, forgotten, outside
 from promptlab.compare.hypotheses import not_worse
 from promptlab.compare.overtaking import crossovers
 from promptlab.compare.statistics import Interval
@@ -141,6 +142,8 @@ class Results:
     crossing: Crossing
     crossovers: tuple[Crossover, ...]
     choice: Choice
+    outside: tuple[Outside, ...] = ()
+    forgotten: tuple[Forgotten, ...] = ()
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -238,6 +241,8 @@ def measure(
         crossing=_crossing(differences),
         crossovers=crossovers(choosable, family, sure),
         choice=_choice(choosable, [p for p in points if p.family in FAMILIES], sure_of(choosable), margin),
+        outside=outside(run_dir, items.classes, draws, confidence),
+        forgotten=forgotten(run_dir, draws, confidence),
     )
 
 

@@ -43,7 +43,6 @@ def fill_on_ray(
         packed = ray.put(packed_for_ray(ray, plan))
         task = ray.remote(num_cpus=1, max_retries=TRIES - 1)(fill_there)
         path, here = list(sys.path), folder.resolve()
-        asked = len(plan.task.test)
         waiting: dict[Any, tuple[Cell, int]] = {}
         for cell in sorted(cells, key=lambda cell: -cell.labels):  # those that take longest first
             ref = task.options(name=str(cell)).remote(packed, cell, str(here), plan.digest(), path)
@@ -62,7 +61,7 @@ def fill_on_ray(
                     continue
                 if error is not None:
                     raise error
-                on_answers(asked - before)
+                on_answers(plan.n_asked(cell) - before)
         except BaseException:
             for ref in waiting:
                 with suppress(Exception):

@@ -37,6 +37,13 @@ class Cell(NamedTuple):
         return f"{self.arm} with {self.labels} labels, seed {self.seed}"
 
 
+class Part(NamedTuple):
+    """Some of what a cell is asked: "test", "outside", or the general set "before" or "after" tuning."""
+
+    name: str
+    items: tuple[Example, ...]
+
+
 @dataclass(frozen=True)
 class Plan:
     """A study, fully determined: who learns from what, and what all are asked."""
@@ -45,6 +52,8 @@ class Plan:
     arms: Mapping[str, Learner]
     ks: tuple[int, ...]
     seeds: tuple[int, ...]
+    outside: tuple[Example, ...] = ()  # a test from outside the data set, asked of the same solvers
+    general: Task | None = None  # whose test is asked of a model before and after it is tuned
 
     def __post_init__(self) -> None:
         for wrong, why in self._problems():
@@ -63,7 +72,8 @@ class Plan:
         names, ks, seeds = list(self.arms), list(self.ks), list(self.seeds)
         odd = [n for n in names if not n.isprintable() or "%2F" in n or not 0 < len(n.encode()) <= LONGEST_NAME]
         odd += [n for n, learner in self.arms.items() if "/" in n and not isinstance(learner, OfAnotherModel)]
-        ids = [e.id for e in self.task.test]
+        ids = [e.id for e in (*self.task.test, *self.outside)]
+        strange = sorted({str(e.target) for e in self.outside} - {*self.task.labels}) if self.task.labels else []
         twice = next((i for i in ids if ids.count(i) > 1), "") if len(set(ids)) < len(ids) else ""
         targets = [e.target for e in (*self.task.train, *self.task.test)]
         unlike = next((f"a {type(t).__name__}: {t!r}" for t in targets if not isinstance(t, str | int | float)), "")
@@ -80,6 +90,7 @@ class Plan:
         yield len(set(seeds)) < len(seeds), f"seeds must differ, got {seeds}"
         yield bool(seeds) and not 0 <= min(seeds) <= max(seeds) < 2**32, f"seeds lie in 0 … 2³² - 1, got {seeds}"
         yield bool(unlike), f"targets are text, numbers, True or False, got {unlike}"
+        yield bool(strange), f"its test from outside has labels that the data do not have: {', '.join(strange)}"
         yield bool(twice), f"two test items have the id {twice!r}"
 
     def cells(self) -> list[Cell]:
@@ -117,12 +128,29 @@ class Plan:
         """The number of the cluster of every test item: items that share a text or a group are in one."""
         return clusters(self.task.test)
 
+    def parts(self, cell: Cell) -> list[Part]:
+        """All that a cell is asked, in order: the test, the one from outside, the general set before and after."""
+        found = [Part("test", self.task.test), Part("outside", self.outside)]
+        if self.general is not None and getattr(self.arms[cell.arm], "stays_general", False):
+            for when in ("before", "after"):
+                items = (replace(e, id=f"{when}:{e.id}") for e in self.general.test)
+                found.append(Part(when, tuple(items)))
+        return found
+
+    def clusters_of(self, part: Part) -> list[int]:
+        return self.test_clusters if part.name == "test" else clusters(part.items)
+
+    def n_asked(self, cell: Cell) -> int:
+        return sum(len(part.items) for part in self.parts(cell))
+
     def told(self) -> dict[str, str]:
         """The data by their hashes, as run.json has them before anything is asked: both sides, and what is drawn."""
         drawn = [[seed, data_sha256(self.examples(self.ks[-1], seed))] for seed in self.seeds]
         return {
             "train_sha256": data_sha256(self.task.train),
             "test_sha256": data_sha256(self.task.test),
+            **({"outside_sha256": data_sha256(self.outside)} if self.outside else {}),
+            **({"general_sha256": data_sha256(self.general.test)} if self.general else {}),
             "drawn_sha256": hashlib.sha256(json.dumps(drawn).encode()).hexdigest(),
         }
 
@@ -142,6 +170,10 @@ class Plan:
             "ks": list(self.ks),
             "seeds": list(self.seeds),
         }
+        if self.outside:
+            said["outside"] = data_sha256(self.outside)
+        if self.general is not None:
+            said["general"] = [self.general.prompt.instruction, data_sha256(self.general.test)]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -152,14 +184,24 @@ def data_sha256(examples: Iterable[Example]) -> str:
 
 
 def planned(
-    task: Task, arms: Mapping[str, Learner], ks: Iterable[SupportsIndex], seeds: Iterable[SupportsIndex] | SupportsIndex
+    task: Task,
+    arms: Mapping[str, Learner],
+    ks: Iterable[SupportsIndex],
+    seeds: Iterable[SupportsIndex] | SupportsIndex,
+    outside: Iterable[Example] = (),
+    general: Task | None = None,
 ) -> Plan:
     """A plan from what a caller gives. A number of seeds means 0, 1, …; test items without an id get one."""
     if not isinstance(arms, Mapping):
         raise SetupError(f'Arms are a mapping of names to learners, {{"few-shot": in_context(model)}}, got {arms!r}.')
     test = tuple(e if e.id else replace(e, id=f"test:{at + 1}") for at, e in enumerate(task.test))
     chosen = range(index(seeds)) if isinstance(seeds, SupportsIndex) else whole_numbers(seeds, "Seeds")
-    return Plan(replace(task, test=test), dict(arms), tuple(sorted(whole_numbers(ks, "Label budgets"))), tuple(chosen))
+    beyond = tuple(replace(e, id=f"outside:{e.id or at + 1}") for at, e in enumerate(outside))
+    if general is not None:
+        numbered = tuple(replace(e, id=f"general:{at + 1}") for at, e in enumerate(general.test))
+        general = replace(general, test=numbered)
+    budgets = tuple(sorted(whole_numbers(ks, "Label budgets")))
+    return Plan(replace(task, test=test), dict(arms), budgets, tuple(chosen), beyond, general)
 
 
 def whole_numbers(given: Iterable[SupportsIndex], what: str) -> tuple[int, ...]:

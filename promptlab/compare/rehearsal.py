@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from promptlab.backends import unasked
 from promptlab.backends.wrappers.worst import most_read, most_usd, most_written, usd_of
 from promptlab.compare.plan import planned
-from promptlab.compare.study import Arguments, study_arms, task_of, with_labels
+from promptlab.compare.study import Arguments, elsewhere, study_arms, task_of, with_labels
 from promptlab.errors import ModelError, SetupError
 from promptlab.learners import Learner, OfAnotherModel, arms_named, arms_of_another_model
 from promptlab.learners.baselines import Majority
@@ -127,27 +127,28 @@ def rehearse(given: Arguments) -> Estimate:
     For a hosted model every test item is gone through, for an engine in this process the first of every cell. What a
     search asks depends on what it is answered, so all the calls are counted that it may make.
     """
-    task, _, _ = task_of(given)
+    task, _, files = task_of(given)
+    outside, _ = elsewhere(given, task, files)
     given, _ = with_labels(given, task)
     asking = arms_that_ask(given, task.labels[0])
     if not asking:
         return Estimate()
     arms = {name: learner for name, (learner, _) in asking.items()}
-    plan = planned(
-        task, {"majority": Majority(), **arms}, given.labels or [], range(given.seed, given.seed + given.seeds)
-    )
+    seeds = range(given.seed, given.seed + given.seeds)
+    plan = planned(task, {"majority": Majority(), **arms}, given.labels or [], seeds, outside)
+    asked = (*plan.task.test, *plan.outside)
     total = Estimate()
     for cell in plan.cells():
         if cell.arm not in asking:
             continue
         learner, stand_in = asking[cell.arm]
-        items = plan.task.test[:ITEMS] if stand_in.backend.batched else plan.task.test
+        items = asked[:ITEMS] if stand_in.backend.batched else asked
         stand_in.seen = Estimate()
         solver = learner(plan.shown(cell.labels, cell.seed), plan.examples(cell.labels, cell.seed), cell.seed)
         total += searching(learner, cell.labels, stand_in.seen)
         stand_in.seen = Estimate()
         run([attempt(solver.program(item.input)) for item in items], solver.backend)
-        total += stand_in.seen.times(len(plan.task.test) / len(items))
+        total += stand_in.seen.times(len(asked) / len(items))
     return total
 
 

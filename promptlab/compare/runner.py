@@ -26,6 +26,7 @@ from promptlab.compare.statistics import smallest_detectable_difference
 from promptlab.errors import SetupError
 from promptlab.learners.solver import Learner, about
 from promptlab.task import Task
+from promptlab.types import Example
 
 Progress = Callable[[int, int], None]  # items answered so far, of how many
 
@@ -36,6 +37,8 @@ def compare(
     ks: Iterable[SupportsIndex] = (0, 8, 32, 128),
     seeds: Iterable[SupportsIndex] | SupportsIndex = 5,
     *,
+    outside: Iterable[Example] = (),
+    general: Task | None = None,
     out: Path | str | None = None,
     jobs: int = 1,
     ray: str | None = None,
@@ -51,6 +54,8 @@ def compare(
     (a row an item answered), and run.json. Answers are on the disk before more are asked for: with `resume` an
     interrupted run goes on from there, and a finished one gets a new report; what a model was not available for is
     asked again.
+    Items from `outside` the data set are asked of the same solvers, and the test of the `general` task of each model
+    before and after it is tuned: what both say is told beside the decision, which rests on the task's own test.
     The rows are the same, but for their seconds, whatever `jobs` is (0: one a core), and on a Ray cluster: at the
     address `ray`, or one of so many jobs started here where that is "local". A request that fails, a learner or
     a program that raises: these are rows with a reason and no answer. Raises SetupError where the study cannot be run,
@@ -58,7 +63,7 @@ def compare(
     """
     if jobs < 0:
         raise SetupError(f"jobs is 1 or more, or 0 for one a core; got {jobs}.")
-    plan = planned(task, arms, ks, seeds)
+    plan = planned(task, arms, ks, seeds, outside, general)
     folder = Path("runs") / file_name(task.name) if out is None else Path(out)
     with locked(folder):
         start_or_resume(plan, folder, resume, about_run or {})
@@ -66,7 +71,7 @@ def compare(
         if resume:
             for cell in cells:
                 reopen(folder / "cells" / cell.file_name)
-        total = len(cells) * len(task.test)
+        total = sum(map(plan.n_asked, cells))
         answered = sum(answers_in(folder / "cells" / cell.file_name) for cell in cells)
 
         def on_answers(n: int) -> None:

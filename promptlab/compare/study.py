@@ -47,6 +47,8 @@ class Arguments:
 
     file: str
     test: str | None = None
+    ood: str | None = None
+    general: str | None = None
     text: str = "text"
     label: str = "label"
     group: str | None = None
@@ -116,6 +118,21 @@ def task_of(given: Arguments) -> tuple[Task, list[str], dict[str, str]]:
     return Task.classification(Path(given.file).stem, train, test, given.instruction), warnings, files
 
 
+def elsewhere(given: Arguments, task: Task, files: dict[str, str]) -> tuple[tuple[Example, ...], Task | None]:
+    """The items of --ood, and the task of --general; the hashes of both are added to those of the files."""
+    outside: tuple[Example, ...] = ()
+    general = None
+    if given.ood is not None:
+        source = read_source(given, given.ood, for_test=True)
+        outside = source.examples
+        files[f"ood: {source.file}"] = source.sha256
+    if given.general is not None:
+        source = read_source(given, given.general, for_test=True)
+        general = Task.classification(Path(given.general).stem, source.examples, source.examples)
+        files[f"general: {source.file}"] = source.sha256
+    return outside, general
+
+
 def with_labels(given: Arguments, task: Task) -> tuple[Arguments, list[str]]:
     """With the label budgets that there are examples for, if none are named, and a word on those there are not."""
     if given.labels is not None:
@@ -175,6 +192,7 @@ def run_study(
     task, warnings, files = task_of(given)
     given, fewer = with_labels(given, task)
     warnings += fewer
+    outside, general = elsewhere(given, task, files)
     base = base_model(given, folder)
     learners, left_out = study_arms(given, base, lambda name: base_model(replace(given, model=name), folder))
     warnings += left_out
@@ -195,6 +213,8 @@ def run_study(
             task,
             given.labels or [],
             range(given.seed, given.seed + given.seeds),
+            outside=outside,
+            general=general,
             out=folder,
             jobs=jobs,
             ray=ray,
@@ -215,13 +235,15 @@ def replay_study(folder: Path, jobs: int = 0) -> tuple[int, int]:
     """
     given = Arguments.of_run(folder)
     task, _, files = task_of(given)
+    outside, general = elsewhere(given, task, files)
     if changed := files_changed(read_run(folder), {"files": files}):
         raise SetupError(f"{changed} since {folder} was begun: put back what was, to replay it.")
     base = recorded_model(given, folder)
     learners, _ = study_arms(given, base, lambda name: recorded_model(replace(given, model=name), folder))
     with TemporaryDirectory() as again:
-        seeds = range(given.seed, given.seed + given.seeds)
-        compare(learners, task, given.labels or [], seeds, out=Path(again) / "run", jobs=jobs)
+        seeds, there = range(given.seed, given.seed + given.seeds), Path(again) / "run"
+        also = {"outside": outside, "general": general}
+        compare(learners, task, given.labels or [], seeds, out=there, jobs=jobs, **also)  # type: ignore[arg-type]
         pairs = list(zip_longest(untimed(folder), untimed(Path(again) / "run")))
     return sum(a == b for a, b in pairs), len(pairs)
 

@@ -59,6 +59,11 @@ class FineTuned:
     def description(self) -> str:
         return METHODS[self.method]
 
+    @property
+    def stays_general(self) -> bool:
+        """Whether the tuned model can still be asked anything: one with a head knows its labels only."""
+        return self.method != "head"
+
     def __call__(self, task: Task, examples: Sequence[Example], seed: int) -> Solver:
         if not examples:
             raise ValueError(f"{self.method} needs at least one labelled example")

@@ -21,6 +21,7 @@ class TunedAndPrompted:
     tuning: FineTuned
     family: ClassVar[Family] = "fine-tuning"
     needs_labels: ClassVar[bool] = True
+    stays_general: ClassVar[bool] = True
 
     @property
     def base(self) -> Backend:
