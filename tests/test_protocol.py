@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from studies import ARMS, Asked, a_task, always, rows_of, says_yes
 
-from promptlab import Example, ModelError, Reply, Task, compare, in_context
+from promptlab import Answer, Example, ModelError, Reply, Task, compare, in_context
 from promptlab.compare.calibration import calibration, probabilities
 from promptlab.compare.plan import data_sha256
+from promptlab.learners.solver import Silent, Solver
 from promptlab.testing import Script
 
 
@@ -120,3 +121,60 @@ def test_calibration_is_that_of_the_labels_probabilities(task, tmp_path):
 def test_an_arm_that_does_not_score_has_no_calibration(task, tmp_path):
     results = compare({"few-shot": in_context(Script(lambda r: ModelError("no")))}, task, (4,), 1, out=tmp_path)
     assert (results["points"][0]["brier"], results["points"][0]["ece"]) == (None, None)
+
+
+# ---- what failed
+
+
+class Fails:
+    """An arm that fails whole, or on the first items that it is asked."""
+
+    family = "fine-tuning"
+
+    def __init__(self, first: int | None):
+        self.first = first
+
+    def __call__(self, task, examples, seed):
+        if self.first is None:
+            raise FloatingPointError("training diverged: the weights are not finite numbers")
+        lost = {e.input for e in task.test[: self.first]}
+
+        async def program(question):
+            if question in lost:
+                raise ModelError("refused by the provider")
+            return Answer(knows(question), knows(question))
+
+        return Solver(program, Silent())
+
+
+def knows(question):
+    return "yes" if {"apple", "pear", "plum", "fig"} & {*question.split()} else "no"
+
+
+def test_an_arm_that_failed_whole_is_left_out_of_the_line_on_what_failures_change(tmp_path):
+    results = compare({**ARMS, "tuned": Fails(None)}, a_task(16, 12), (4,), 2, out=tmp_path)
+    said = results["decision"]["without_failures"]
+    assert said.startswith("If failures were left out (tuned with 4 labels), the verdict would be")
+    assert said in results["decision"]["not_established"]
+    page = (tmp_path / "report.html").read_text()
+    assert "If failures were left out" in page
+    assert [p["failed"] for p in results["points"] if p["arm"] == "tuned"] == [1.0]
+
+
+def test_failures_that_tip_the_verdict_are_told(tmp_path):
+    """Right on all that it answered, and behind, since a third of its requests failed."""
+    task = a_task(8, 60)
+    results = compare({"yes": says_yes, "tuned": Fails(40)}, task, (4,), 2, out=tmp_path)
+    said = results["decision"]["without_failures"]
+    assert "(40 test items that failed somewhere), the verdict would be another" in said
+    assert "fine-tune" in said.lower()
+    assert "n = 20 test items" in said
+    assert "answered" not in results
+
+
+def test_where_nothing_failed_there_is_no_such_line(task, tmp_path):
+    results = compare(ARMS, task, (4,), 1, out=tmp_path / "a")
+    assert results["decision"]["without_failures"] is None
+    results = compare({"tuned": Fails(None)}, task, (4,), 1, out=tmp_path / "b")
+    assert results["decision"]["without_failures"] is None  # nothing else is left to tell of
+    assert "nothing was answered" in results["decision"]["sentence"].lower()

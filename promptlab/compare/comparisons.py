@@ -132,6 +132,12 @@ class Sure:
         return replace(interval, method=method, n_clusters=(self.voters or self.items).n_clusters)
 
 
+def sure_on(items: Items, draws: int, confidence: float) -> Sure:
+    """Intervals over these items: no more clusters are resampled than need be, every one of them votes."""
+    pooled = items.pooled()
+    return Sure(pooled, statistics.resample(pooled.n_clusters, draws), confidence, voters=items)
+
+
 class Side(NamedTuple):
     """One side of a comparison: who, and its right answers (seeds, items)."""
 

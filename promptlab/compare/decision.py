@@ -62,6 +62,7 @@ class Decision:
     crossover: str | None
     per_budget: tuple[Verdict, ...]
     not_established: tuple[str, ...]
+    without_failures: str | None = None
 
 
 def decide(results: Results) -> Decision:
@@ -75,7 +76,21 @@ def decide(results: Results) -> Decision:
     overtakes = None if found is None else sentence_of(told(found))
     established = f" {overtakes}" if found is not None and found.established else ""
     sentence = f"{sentence_of(said)}{established} Accuracy with {results.confidence:.0%} intervals, {basis}."
-    return Decision(sentence, clauses, overtakes, verdicts, tuple(doubts(results)))
+    without = sensitivity(results, clauses)
+    open_ = (*doubts(results), without) if without else tuple(doubts(results))
+    return Decision(sentence, clauses, overtakes, verdicts, open_, without)
+
+
+def sensitivity(results: Results, clauses: Sequence[Clause]) -> str | None:
+    """What the verdict would be if failures were left out, in place of counting as wrong; None where nothing failed."""
+    if results.answered is None:
+        return None
+    there = decide(results.answered.results)
+    n, cells = results.answered.items, results.answered.cells
+    left_out = [*cells, *([f"{n} test item{'s' if n > 1 else ''} that failed somewhere"] if n else [])]
+    same = [clause.said for clause in there.clauses] == [clause.said for clause in clauses]
+    verdict = f"the verdict would be {'the same' if same else 'another'}: {there.sentence}"
+    return f"If failures were left out ({', '.join(left_out)}), {verdict}"
 
 
 def _ran(results: Results) -> str:

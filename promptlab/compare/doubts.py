@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from promptlab.compare.comparisons import BASELINE, FAMILIES, RUNNER_UP, Difference, Option
+from promptlab.compare.comparisons import ANOTHER_MODEL, BASELINE, FAMILIES, RUNNER_UP, Difference, Option
 from promptlab.compare.elsewhere import told_forgotten, told_outside
 from promptlab.compare.measures import Point, Results
 from promptlab.compare.overtaking import doubted
@@ -27,7 +27,9 @@ def doubts(results: Results) -> Iterator[str]:
     yield from _opened(results)
     yield from told_outside(results.outside, {Option(p.arm, p.labels): p.accuracy for p in results.points})
     yield from told_forgotten(results.forgotten)
-    yield "One task and one model were tried; another of either may order the arms differently."
+    others = any(arm.family == ANOTHER_MODEL for arm in results.arms)
+    tried = "One task was tried, and one model in both families" if others else "One task and one model were tried"
+    yield f"{tried}; another of either may order the arms differently."
 
 
 def _opened(results: Results) -> Iterator[str]:

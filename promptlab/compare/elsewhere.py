@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from promptlab.compare import statistics
 from promptlab.compare.cells import Cell, read_cells
-from promptlab.compare.comparisons import Option, Sure
+from promptlab.compare.comparisons import Option, sure_on
 from promptlab.compare.joining import AFTER, BEFORE, OUTSIDE
 from promptlab.compare.statistics import Interval
 from promptlab.compare.wording import number, shown
@@ -39,7 +38,7 @@ def outside(run_dir: Path, classes: tuple[str, ...], draws: int, confidence: flo
     if not (run_dir / OUTSIDE).exists():
         return ()
     items, cells = read_cells(run_dir, classes, OUTSIDE)
-    sure = Sure(items, statistics.resample(items.n_clusters, draws), confidence)
+    sure = sure_on(items, draws, confidence)
     return tuple(Outside(cell.arm, cell.labels, sure.accuracy(cell.correct)) for cell in cells)
 
 
@@ -49,7 +48,7 @@ def forgotten(run_dir: Path, draws: int, confidence: float) -> tuple[Forgotten, 
         return ()
     items, before = read_cells(run_dir, (), BEFORE)
     _, after = read_cells(run_dir, (), AFTER)
-    sure = Sure(items, statistics.resample(items.n_clusters, draws), confidence)
+    sure = sure_on(items, draws, confidence)
     at: Mapping[Option, Cell] = {Option(cell.arm, cell.labels): cell for cell in before}
     return tuple(
         Forgotten(

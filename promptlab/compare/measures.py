@@ -31,12 +31,14 @@ from promptlab.compare.comparisons import (
     aligned,
     compare_at,
     cross_fitted,
+    sure_on,
     with_holm,
 )
 from promptlab.compare.crossover import Crossover
 from promptlab.compare.elsewhere import Forgotten, Outside, forgotten, outside
 from promptlab.compare.hypotheses import not_worse
 from promptlab.compare.overtaking import crossovers
+from promptlab.compare.sensitivity import without_failures
 from promptlab.compare.statistics import Interval
 from promptlab.errors import DataError
 
@@ -116,11 +118,21 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """The results without what failed, and what was left out for that: whole cells, and items."""
+
+    results: Results
+    cells: tuple[str, ...]
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
     """All that was measured. `arms` are in the run's order, points by number of labels and then in that order.
 
     `above` are the options whose accuracy is above the share of the test's commonest class (above 0 where there are no
-    classes): by an interval of their own, at a level corrected for how many options there are (Bonferroni).
+    classes): by an interval of their own, at a level corrected for how many options there are (Bonferroni). `answered`
+    are the results as they would be without what failed; None where nothing did, or nothing else is there.
     """
 
     run: Json
@@ -144,6 +156,7 @@ class Results:
     choice: Choice
     outside: tuple[Outside, ...] = ()
     forgotten: tuple[Forgotten, ...] = ()
+    answered: Answered | None = None
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -205,10 +218,34 @@ def measure(
     if strange := sorted({cell.arm for cell in cells} - set(order)):
         raise DataError(f"rows.jsonl has the arms {strange}, but run.json lists {order}. Add them to its arms.")
     cells.sort(key=lambda cell: (cell.labels, order.index(cell.arm)))
-    budgets = tuple(sorted({cell.labels for cell in cells}))
-    pooled = items.pooled()
-    sure = Sure(pooled, statistics.resample(pooled.n_clusters, draws), confidence, voters=items)
     costs = _costs(run_dir)
+    results = measured(run, arms, items, cells, costs, draws, margin, confidence)
+    rest = without_failures(items, cells)
+    if rest is not None and {family[cell.arm] for cell in rest.cells} & {*FAMILIES}:
+        again = measured(run, arms, rest.items, rest.cells, costs, draws, margin, confidence)
+        answered = Answered(again, rest.cells_left_out, rest.items_left_out)
+        results = replace(results, answered=answered)
+    return replace(
+        results,
+        outside=outside(run_dir, items.classes, draws, confidence),
+        forgotten=forgotten(run_dir, draws, confidence),
+    )
+
+
+def measured(
+    run: Json,
+    arms: tuple[Arm, ...],
+    items: Items,
+    cells: Sequence[Cell],
+    costs: Mapping[Option, Sequence[Json]],
+    draws: int,
+    margin: float,
+    confidence: float,
+) -> Results:
+    """What cells say, in the order of the points."""
+    family = {arm.name: arm.family for arm in arms}
+    budgets = tuple(sorted({cell.labels for cell in cells}))
+    sure = sure_on(items, draws, confidence)
 
     def sure_of(some: Sequence[Cell]) -> Sure:
         return replace(sure, drawn=any(drawn(cell, arms) for cell in some))
@@ -241,8 +278,6 @@ def measure(
         crossing=_crossing(differences),
         crossovers=crossovers(choosable, family, sure),
         choice=_choice(choosable, [p for p in points if p.family in FAMILIES], sure_of(choosable), margin),
-        outside=outside(run_dir, items.classes, draws, confidence),
-        forgotten=forgotten(run_dir, draws, confidence),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from promptlab.compare.comparisons import OUTSIDE
 from promptlab.compare.measures import Results
 from promptlab.compare.statistics import MOST_CLUSTERS
 
@@ -41,6 +42,16 @@ def methods(results: Results) -> Iterator[str]:
         "fewest trained parameters, then the fewest tokens an answer; equal ones go by their order in the run. Seconds "
         "are shown but decide nothing, as they change with the machine and its load."
     )
+    if any(arm.family in OUTSIDE for arm in results.arms):
+        yield (
+            "Controls, and arms of another model than the one that is also fine-tuned, are compared with the best arm "
+            "and are never it: the families differ in how the same weights are used, and in nothing else."
+        )
+    if any(point.learn_calls for point in results.points):
+        yield (
+            "A search for a prompt is paid for from the same labels, and may make 20 calls for each of them (2,000 at "
+            "most) where its arm names no number; all that it asked is counted, trials that came to nothing too."
+        )
     yield (
         "An answer that failed (its request, or the training of its arm), and one that could not be read, count as "
         "wrong and stay in the denominator."

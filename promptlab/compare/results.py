@@ -8,7 +8,7 @@ rows.jsonl ── cells ── measures ── decision ── results.json ─�
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from promptlab.compare.cellfile import whole
@@ -28,7 +28,8 @@ def write_results(results: Results, run_dir: Path) -> None:
 
 def as_json(results: Results) -> Json:
     """Everything the report shows, as JSON values."""
-    found = {"decision": asdict(decide(results))} | asdict(results)
+    found = {"decision": asdict(decide(results))} | asdict(replace(results, answered=None))
+    del found["answered"]
     for best, plain in zip(results.best, found["best"], strict=True):
         plain["name"] = best.name
     for crossover, plain in zip(results.crossovers, found["crossovers"], strict=True):
