@@ -47,11 +47,11 @@ def results_of(folder: Path) -> dict:
 def test_two_workers_write_the_tables_of_one_process(task, random_tiny, tmp_path):
     arms = {**ARMS, "few-shot": in_context(random_tiny), "sft": finetuned(random_tiny), "hosted": in_context(Asked())}
     told = []
-    compare(arms, task, (0, 8), 1, out=tmp_path / "here")
-    compare(arms, task, (0, 8), 1, out=tmp_path / "ray", ray="local", on_progress=lambda *at: told.append(at))
-    assert untimed(tmp_path / "ray") == untimed(tmp_path / "here")
-    assert results_of(tmp_path / "ray") == results_of(tmp_path / "here")
-    total = len(rows_of(tmp_path / "ray"))
+    compare(arms, task, (0, 8), 1, out=tmp_path / "here" / "run")
+    compare(arms, task, (0, 8), 1, out=tmp_path / "ray" / "run", ray="local", on_progress=lambda *at: told.append(at))
+    assert untimed(tmp_path / "ray" / "run") == untimed(tmp_path / "here" / "run")
+    assert results_of(tmp_path / "ray" / "run") == results_of(tmp_path / "here" / "run")
+    total = len(rows_of(tmp_path / "ray" / "run"))
     assert (told[0], told[-1]) == ((0, total), (total, total))
 
 
