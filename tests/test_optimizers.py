@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
+from typing import Any, Literal
 
 import pytest
 
 from promptlab import Example, Prompt, run
 from promptlab.errors import SetupError
-from promptlab.optimizers import ape
+from promptlab.optimizers import ape, pool
 from promptlab.testing import Script
 from promptlab.types import Request
 
@@ -51,3 +53,41 @@ def test_too_few_calls_or_examples_are_refused_with_the_smallest_that_is_enough(
         run(ape(Prompt("Give a word."), lists(120), calls=49), Script(obedient))
     with pytest.raises(SetupError, match="bring 25 or"):
         run(ape(Prompt("Give a word."), lists(24), calls=600), Script(obedient))
+    with pytest.raises(SetupError, match="4 groups or different texts"):
+        run(ape(Prompt("Give a word."), lists(10) * 6, calls=600), Script(obedient))
+
+
+def test_an_unknown_test_is_refused_before_anything_is_asked():
+    model = Script(obedient)
+    with pytest.raises(SetupError, match="exact, betting"):
+        run(ape(Prompt("Give a word."), lists(120), calls=600, test="t"), model)
+    assert not model.requests
+
+
+def accepted(examples: list[Example], says: Callable[[int, str], str], rivals: int, **options: Any) -> int:
+    """In how many of 40 runs a rival (1, 2, …) replaces prompt 0: each says what `says(which, input)` gives."""
+    task: Any = Prompt("prompt 0", Literal["a", "b"])
+    model = Script(lambda r: says(int(r.messages[0].content.split()[1]), r.messages[-1].content))
+    others = [f"prompt {i + 1}" for i in range(rivals)]
+    runs = (run(pool(task, examples, instructions=others, seed=seed, **options), model) for seed in range(40))
+    return sum(tuned.found.accepted for tuned in runs)
+
+
+@pytest.mark.parametrize("test", ["exact", "betting"])
+def test_a_prompt_that_suits_one_class_does_not_win_because_the_file_is_sorted_by_class(test):
+    examples = [Example(f"text {i}", "ab"[i // 200]) for i in range(400)]
+
+    def always_a_or_a_coin(which: int, text: str) -> str:
+        return "a" if which else Random(text).choice("ab")
+
+    assert accepted(examples, always_a_or_a_coin, 1, calls=160, test=test) <= 5
+
+
+@pytest.mark.parametrize("test", ["exact", "betting"])
+def test_what_is_alike_in_a_group_counts_once(test):
+    examples = [Example(f"g{k} text {i}", "a", group=f"g{k}") for k in range(40) for i in range(8)]
+
+    def right_on_whole_groups(which: int, text: str) -> str:
+        return Random(f"{which}/{text.split()[0]}").choice("ab")
+
+    assert accepted(examples, right_on_whole_groups, 8, calls=700, test=test) <= 5

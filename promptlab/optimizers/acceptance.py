@@ -1,6 +1,7 @@
 """When a challenger replaces what there is: only after a paired test on items that nothing was chosen by.
 
-A paired difference d is the challenger's score minus the incumbent's on one item, between -1 and 1.
+A paired difference d is the challenger's score minus the incumbent's on one item, or the mean over the items of one
+group, which are no independent evidence: between -1 and 1.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ FLIPS = 9_999  # random signs, where there are too many to go through
 
 
 class Verdict(NamedTuple):
-    """How the last two compare: items, those where one or the other scored more, and the evidence.
+    """How the last two compare: independent items (or groups of them), those where one or the other scored more, and
+    the evidence.
 
     `gain` is the mean difference; `p` that of a one-sided test, or 1 / (the largest wealth), which is valid whenever
     one looks (Ville 1939). `accepted` says whether p ≤ alpha.
@@ -33,7 +35,7 @@ class Verdict(NamedTuple):
 
 
 def verdict(differences: Sequence[float], alpha: float, test: Test = "exact") -> Verdict:
-    """What a test says to all of the differences, in the order the items were asked."""
+    """What a test says to all of the differences, in the order they were asked."""
     if test not in get_args(Test):
         raise SetupError(f"The test is one of {', '.join(get_args(Test))}, got {test!r}.")
     n, wins, losses = len(differences), sum(d > 0 for d in differences), sum(d < 0 for d in differences)

@@ -11,7 +11,7 @@ from promptlab.optimizers.acceptance import verdict
 from promptlab.optimizers.candidate import Candidate
 from promptlab.optimizers.proposing import Limits, Wish, meta
 from promptlab.optimizers.search import FEWEST_CONFIRMED, RESERVED, Event, Found, Over, Search
-from promptlab.optimizers.sections import Item
+from promptlab.optimizers.sections import Item, by_group
 from promptlab.optimizers.table import Outcome, Solve
 from promptlab.program import ask, attempt, gather
 from promptlab.prompt import Prompt, shown
@@ -223,7 +223,7 @@ class Ring:
         items = search.sections.confirm[: search.reserved // each]
         search.reserved = 0
         last = await self.duelled([(challenger, search.seed, item) for item in items])
-        found = verdict([float(duel.won) for duel in last], search.alpha)
+        found = verdict(by_group(items, [float(duel.won) for duel in last]), search.alpha)
         search.note("confirmed", candidate=challenger.key, items=[item.number for item in items], **found._asdict())
         told = f"{found.wins} duels won and {found.losses} lost of {found.n} on fresh inputs (p = {found.p:.3g})"
         bias = bias_of([*self.fought, *last])

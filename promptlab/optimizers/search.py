@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from promptlab.errors import BudgetExceeded, SetupError
-from promptlab.optimizers.acceptance import Test, Verdict, fewest, smallest_gain, verdict, wealth
+from promptlab.optimizers.acceptance import Test, Verdict, fewest, smallest_gain, verdict
 from promptlab.optimizers.candidate import Candidate, Prompts
 from promptlab.optimizers.proposing import Limits, Wish, proposed
-from promptlab.optimizers.sections import SHARES, Item, sections
+from promptlab.optimizers.sections import SHARES, Item, by_group, grouped, looks, sections
 from promptlab.optimizers.table import Outcome, Score, Solve, Table
-from promptlab.program import Prompted, attempt, gather
+from promptlab.program import Prompted, ask, attempt, gather
 from promptlab.prompt import Prompt
 from promptlab.strategies import zero_shot
 from promptlab.task import exact
@@ -117,6 +117,12 @@ class Search:
         self.table = Table(solve, score, repeats)
         self.calls, self.spent, self.proposals, self.each = calls, 0, 0, 1
         self.reserved = self._reserve(calls)
+        verdict((), alpha, test)  # an unknown test is refused before anything is asked
+        if (n := self._groups(self._confirmed())) < fewest(alpha):
+            raise SetupError(
+                f"The last comparison would be on {n} groups or different texts, and on fewer than {fewest(alpha)} "
+                f"nothing is shown at alpha={alpha:g}: bring more of them."
+            )
         self.known: dict[str, Candidate] = {self.seed.key: self.seed}
         self.rejected: dict[str, int] = {}
         self.events: list[Event] = []
@@ -154,7 +160,7 @@ class Search:
             "feed": len(self.feed),
             "race": len(self.sections.race),
             "confirm": confirmed,
-            "smallest_gain": smallest_gain(confirmed, self.alpha),
+            "smallest_gain": smallest_gain(self._groups(confirmed), self.alpha),
         }
 
     @contextmanager
@@ -211,7 +217,7 @@ class Search:
             [first, *_] = self.table.outcomes(self.seed, items[0])
             raise Over(f"none of the first {len(items)} requests was answered: {first.why}")
         mean = self.table.mean(self.seed, items)
-        if 1 - mean < min(0.5 / len(items), smallest_gain(self._confirmed(), self.alpha)):
+        if 1 - mean < min(0.5 / len(items), smallest_gain(self._groups(self._confirmed()), self.alpha)):
             raise Over(f"the task is saturated: the prompt is right on all of the first {len(items)} items")
 
     async def race(self, candidates: Iterable[Candidate], keep: int = 1, of: int = 1) -> list[Candidate]:
@@ -309,16 +315,17 @@ class Search:
             return self.as_it_is(self._nothing_better())
         items, pair = self.sections.confirm[: self._confirmed()], (self.seed, challenger)
         self.reserved = 0
-        looks = range(BLOCK, len(items) + BLOCK, BLOCK) if self.test == "betting" and items else [len(items)]
-        for end in looks:
+        for end in looks(items, BLOCK) if self.test == "betting" else [len(items)]:
             await self.score(pair, items[:end])
-            found = verdict(self.table.differences(challenger, self.seed, items[:end]), self.alpha, self.test)
+            differences = by_group(items[:end], self.table.differences(challenger, self.seed, items[:end]))
+            found = verdict(differences, self.alpha, self.test)
             if self.test == "betting" and found.accepted:
                 break
         asked = [item.number for item in items[:end]]
         self.note("confirmed", candidate=challenger.key, items=asked, **found._asdict())
         failed = max(self.table.failures(each, items) for each in pair)
-        told = f"{found.wins} items won and {found.losses} lost of {found.n} fresh ones (p = {found.p:.3g})"
+        what = "items" if found.n == len(asked) else "groups"
+        told = f"{found.wins} {what} won and {found.losses} lost of {found.n} fresh ones (p = {found.p:.3g})"
         if failed > TOO_MANY_FAILED:
             return self._found(self.seed, False, f"{failed:.0%} of the last comparison's requests failed", found)
         if not found.accepted:
@@ -376,6 +383,10 @@ class Search:
         """Items of the last comparison: as many as the reserve pays for."""
         return min(len(self.sections.confirm), self.reserved // (2 * self.each * self.table.repeats))
 
+    def _groups(self, confirmed: int) -> int:
+        """How many of the last comparison's items are independent: groups and repeated texts count once."""
+        return len(set(grouped(self.sections.confirm[:confirmed])))
+
     def _reserve(self, calls: int) -> int:
         reserved = min(2 * len(self.sections.confirm) * self.each * self.table.repeats, int(RESERVED * calls))
         least = 2 * FEWEST_CONFIRMED * self.each * self.table.repeats
@@ -412,13 +423,8 @@ def weight(field: int) -> float:
 
 
 async def ask_proposer(text: Prompted, limits: Limits, options: Mapping[str, Any]) -> Reply:
-    from promptlab.program import ask
-
     return await ask(text, to="proposer", max_tokens=limits.reply_tokens, **options)
 
 
 def round_(x: float) -> float:
     return round(x, 6)
-
-
-__all__ = ["Found", "Over", "Search", "Tuned", "TunedPrompts", "fewest", "wealth"]

@@ -6,12 +6,13 @@ The test is not here at all: an optimiser is never given it.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from promptlab.errors import DataError, SetupError
 from promptlab.prompt import Prompt, shown
-from promptlab.splits import split
+from promptlab.splits import clusters, split
 from promptlab.types import Example
 
 SHARES = (0.20, 0.40, 0.40)  # feed, race, confirm
@@ -30,7 +31,8 @@ class Sections:
     """Disjoint parts of the examples: no text or group of one is in another.
 
     `feed` is what proposers may read and demonstrations come from; `race` gives scores only, again and again;
-    `confirm` is touched once, by the last two.
+    `confirm` is touched once, by the last two, and stands in an order of lots, whole groups together: where the calls
+    pay for some of it only, those are a sample, though the file was sorted.
     """
 
     feed: tuple[Item, ...]
@@ -40,10 +42,7 @@ class Sections:
     def in_order(self, seed: int, lap: int) -> list[Item]:
         """The race's items as one lap goes through them: everyone in the same order, another one in another lap."""
 
-        def lot(item: Item) -> bytes:
-            return hashlib.sha256(f"{seed}/{lap}/{item.number}".encode()).digest()
-
-        return sorted(self.race, key=lot)
+        return sorted(self.race, key=lambda item: lot(seed, lap, item.number))
 
 
 def sections(
@@ -68,4 +67,36 @@ def sections(
             f"{len(examples)} examples cannot be divided into what proposers read, what prompts are raced on and what "
             f"the winner is confirmed on: {error}"
         ) from error
-    return Sections(*(tuple(Item(int(e.id), examples[int(e.id)]) for e in side) for side in (feed, race, confirm)))
+    sides = (tuple(Item(int(e.id), examples[int(e.id)]) for e in side) for side in (feed, race, confirm))
+    read, raced, last = sides
+    of = dict(zip(last, grouped(last), strict=True))
+    return Sections(read, raced, tuple(sorted(last, key=lambda item: (lot(seed, "confirm", of[item]), item.number))))
+
+
+def lot(*key: object) -> bytes:
+    """A place in an order that depends on nothing but these words."""
+    return hashlib.sha256("/".join(map(str, key)).encode()).digest()
+
+
+def grouped(items: Sequence[Item]) -> list[int]:
+    """For each item the first number of those that share its group or its text, in any chain."""
+    of = clusters([replace(item.example, input=shown(item.example.input)) for item in items])
+    first: dict[int, int] = {}
+    return [first.setdefault(cluster, item.number) for cluster, item in zip(of, items, strict=True)]
+
+
+def by_group(items: Sequence[Item], values: Sequence[float]) -> list[float]:
+    """The mean value of each group of items, in the order they come: what is alike in them counts once."""
+    of: dict[int, list[float]] = {}
+    for group, value in zip(grouped(items), values, strict=True):
+        of.setdefault(group, []).append(value)
+    return [math.fsum(each) / len(each) for each in of.values()]
+
+
+def looks(items: Sequence[Item], every: int) -> list[int]:
+    """After how many items one may look, at least `every` more each time and never in the middle of a group."""
+    of, ends = grouped(items), [0]
+    for i in range(1, len(items)):
+        if of[i] != of[i - 1] and i - ends[-1] >= every:
+            ends.append(i)
+    return [*ends[1:], len(items)]

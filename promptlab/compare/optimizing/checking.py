@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from promptlab.compare.cellfile import whole
-from promptlab.compare.optimizing.arguments import Arguments, Calls, same_text, source_of
+from promptlab.compare.optimizing.arguments import Arguments, Calls, divided, same_text, source_of
 from promptlab.compare.optimizing.fragility import Fragility, fragility
 from promptlab.compare.optimizing.models import models_of, solve_of
 from promptlab.compare.wording import number, share, shown
@@ -21,8 +21,8 @@ from promptlab.task import Task, exact
 def check(prompt_file: Path, file: Path, *, calls: int, out: Path | None = None, **given: Any) -> Fragility:
     """How the prompt's answers to a file's examples hang on what should not matter.
 
-    Other demonstrations are drawn from the first quarter of the examples, and the rest are asked. With `out` the
-    answers are kept there, so that the same command goes on where it was interrupted.
+    Other demonstrations are drawn from a quarter of the examples, split off by group and class, and the rest are asked.
+    With `out` the answers are kept there, so that the same command goes on where it was interrupted.
     """
     prompt = load_prompt(prompt_file)
     output = "classification" if prompt.labels else "text"
@@ -30,8 +30,9 @@ def check(prompt_file: Path, file: Path, *, calls: int, out: Path | None = None,
     examples = source_of(arguments, str(file), True).examples
     if prompt.labels and (odd := {str(e.target) for e in examples} - set(prompt.labels)):
         raise DataError(f"{file.name} has labels that the prompt does not know: {', '.join(sorted(odd)[:5])}.")
-    kept = len(examples) // 4 if prompt.shots else 0
-    pool, items = examples[:kept], examples[kept:]
+    pool, items = examples[:0], examples
+    if prompt.shots:
+        pool, items = divided(examples, not prompt.labels, test_share=0.75, seed=arguments.seed)
     task = Task(file.stem, prompt, examples, items, exact if prompt.labels else same_text)
     with TemporaryDirectory() as nowhere:
         folder = out or Path(nowhere)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,10 @@ async def asked(
 
 
 def affordable(task: Task, calls: int, each: float) -> tuple[Example, ...]:
-    """As many of the test items as both prompts can be asked, where an answer takes so many calls: the first ones."""
-    return task.test[: max(1, int(calls / (2 * max(each, 1.0))))]
+    """As many of the test items as both prompts can be asked, where an answer takes so many calls, drawn by lot."""
+    n = max(1, int(calls / (2 * max(each, 1.0))))
+    drawn = Random("test").sample(range(len(task.test)), min(n, len(task.test)))
+    return tuple(task.test[i] for i in sorted(drawn))
 
 
 def tested(
