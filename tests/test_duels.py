@@ -121,7 +121,7 @@ def test_what_cannot_be_judged_is_refused():
         run(duels(Prompt(), inputs(100)), Script(answers))
     with pytest.raises(SetupError, match="inputs without labels"):
         run(duels(Prompt("Give."), [Example("a", "b")] * 50), Script(answers))
-    with pytest.raises(SetupError, match="give 100 or more"):
+    with pytest.raises(SetupError, match="Give 100 or more"):
         run(duels(Prompt("Give."), inputs(100), calls=99), Script(answers))
 
 

@@ -63,7 +63,7 @@ def test_a_better_prompt_is_found_tested_once_and_written_down(promptlab):
     assert len(called(Path("calls"))) <= 500
     assert found["test"]["difference"]["low"] > 0
     assert found["spent"]["task"]["calls"] + found["spent"]["proposer"]["calls"] >= found["calls"]["searched"]
-    assert found["spent"]["proposer"]["calls"] == 6
+    assert found["spent"]["proposer"]["calls"] == found["calls"]["proposals"] > 0
     run = json.loads(Path("run/run.json").read_text())
     assert run["files"].keys() == {"lists.csv"}
     assert run["arguments"]["options"] == {"proposals": 6}
@@ -161,11 +161,18 @@ def test_an_instruction_and_options_may_stand_in_files(promptlab):
     [
         ("--method guess", "Unknown method 'guess'. Known: ape"),
         ("--output poem", "--output is classification or text, got 'poem'"),
-        ("--calls 60", "calls are too few for an honest comparison"),
+        ("--calls 60", "60 --calls are too few for an honest comparison and a test: give 69 or more"),
         ("--strategy guess", "Unknown strategy 'guess'"),
         ("--option proposals", "--option takes name=value"),
         ("--option colour=3", "ape has no option colour"),
         ("--option calls=3", "the command has its own option"),
+        ("--option proposals=many", "--option proposals takes a whole number, got 'many'"),
+        ("--option proposals=-3", "--option proposals takes a whole number, got -3"),
+        ("--option shares=[0.5,0.5]", "shares are those of feed, race and confirm"),
+        ("--option test=t", "one of exact, betting"),
+        ("--option limits={}", "in Python only"),
+        ("--method pool", "give --option instructions=…"),
+        ("--method pool --option instructions=one", "--option instructions takes a list"),
         ("--instruction @nowhere.txt", "nowhere.txt cannot be read"),
         ("--budget-usd 1", "the price of searches:Words is not known"),
         ("--text words", 'lists.csv has no text column "words"'),
@@ -180,6 +187,17 @@ def test_wrong_use_is_one_line_and_exit_code_2(promptlab, more, said):
     )
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert said in err
+
+
+def test_what_is_told_to_be_enough_is_enough(promptlab):
+    asked = "optimize lists.csv --output text --model searches:Words --dry-run --calls".split()
+    assert promptlab(*asked, "68")[0] == 2
+    assert promptlab(*asked, "69")[0] == 0
+    lines = Path("lists.csv").read_text().splitlines(keepends=True)
+    for n, code in ((34, 2), (35, 0)):
+        Path("few.csv").write_text("".join(lines[: n + 1]))
+        found, _, err = promptlab("optimize", "few.csv", "--output", "text", "--model", "searches:Words", "--dry-run")
+        assert (found, "that is 35 in all" in err) == (code, code == 2)
 
 
 def test_a_model_that_may_not_stay_here_is_refused(promptlab):

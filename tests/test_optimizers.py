@@ -51,10 +51,26 @@ def test_a_prompt_that_nothing_beats_stays_with_the_reason():
 def test_too_few_calls_or_examples_are_refused_with_the_smallest_that_is_enough():
     with pytest.raises(SetupError, match="Give 50 or more"):
         run(ape(Prompt("Give a word."), lists(120), calls=49), Script(obedient))
-    with pytest.raises(SetupError, match="bring 25 or"):
+    with pytest.raises(SetupError, match="Give 25 or more"):
         run(ape(Prompt("Give a word."), lists(24), calls=600), Script(obedient))
     with pytest.raises(SetupError, match="4 groups or different texts"):
         run(ape(Prompt("Give a word."), lists(10) * 6, calls=600), Script(obedient))
+
+
+def test_a_score_may_be_of_any_type_of_number_and_nothing_else():
+    import numpy as np
+
+    def found(score: Any) -> Any:
+        return run(ape(Prompt("Give a word."), lists(120), score, calls=600, proposals=6), Script(obedient)).found
+
+    plain = found(lambda value, target: value == target)
+    assert plain.accepted
+    assert found(lambda value, target: np.bool_(value == target)).verdict == plain.verdict
+    for wrong in (float("nan"), None, "1", 1.5):
+        with pytest.raises(SetupError, match="A score is a number from 0 to 1"):
+            found(lambda value, target, wrong=wrong: wrong)
+    with pytest.raises(SetupError, match="examples are Example"):
+        run(ape(Prompt("Give a word."), ["ice red sun"] * 60), Script(obedient))
 
 
 def test_an_unknown_test_is_refused_before_anything_is_asked():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import ceil
 from random import Random
 from typing import Any, Literal, NamedTuple
 
@@ -10,7 +11,7 @@ from promptlab.errors import BudgetExceeded, SetupError
 from promptlab.optimizers.acceptance import verdict
 from promptlab.optimizers.candidate import Candidate
 from promptlab.optimizers.proposing import Limits, Wish, meta
-from promptlab.optimizers.search import FEWEST_CONFIRMED, RESERVED, Event, Found, Over, Search
+from promptlab.optimizers.search import FEWEST_CONFIRMED, RESERVED, Event, Found, Over, Search, TooFew
 from promptlab.optimizers.sections import Item, by_group
 from promptlab.optimizers.table import Outcome, Solve
 from promptlab.program import ask, attempt, gather
@@ -77,6 +78,8 @@ async def duels(
         raise SetupError("duels takes inputs without labels, texts in a list; got a text or an Example.")
     if not (criterion or prompt.instruction):
         raise SetupError("A judge has to know what is wanted: give criterion=…, or a prompt with an instruction.")
+    if calls < (least := ceil(FEWEST_CONFIRMED * (2 + A_DUEL) / RESERVED)):
+        raise TooFew("calls", calls, least)
     examples = [Example(shown(each)) for each in inputs]
     terms: dict[str, Any] = {"solve": solve, "calls": calls, "seed": seed, "alpha": alpha, "shares": shares}
     terms |= {"temperature": temperature, "limits": limits, "observe": observe}
@@ -110,11 +113,7 @@ class Ring:
     def reserve(self) -> None:
         """What the last comparison takes is set aside: for each input two answers and two judgements."""
         each, calls = 2 * self.search.each + A_DUEL, self.search.calls
-        n = min(len(self.search.sections.confirm), int(RESERVED * calls) // each)
-        if n < FEWEST_CONFIRMED:
-            enough = int(FEWEST_CONFIRMED * each / RESERVED)
-            raise SetupError(f"{calls:,} calls are too few for an honest comparison: give {enough:,} or more.")
-        self.search.reserved = n * each
+        self.search.reserved = min(len(self.search.sections.confirm), int(RESERVED * calls) // each) * each
 
     def wish(self, i: int) -> Wish:
         search = self.search

@@ -53,6 +53,8 @@ def optimizer(method: Method) -> Optimizer:
         if unknown := options.keys() - {*TERMS, *(each.name for each in own)}:
             known = ", ".join(sorted({*TERMS, *(each.name for each in own)} - {"prompt", "examples", "score"}))
             raise SetupError(f"{method.__name__} has no option {', '.join(sorted(unknown))}. Its options: {known}.")
+        if missing := [each.name for each in own if each.default is each.empty and each.name not in options]:
+            raise SetupError(f"{method.__name__} takes {', '.join(missing)}: give {missing[0]}=….")
         return optimise(*args, **options)
 
     checked = wraps(method)(checked)

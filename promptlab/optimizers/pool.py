@@ -11,11 +11,13 @@ from promptlab.optimizers.search import Search
 
 
 @optimizer
-async def pool(search: Search, instructions: Iterable[str] = ()) -> Candidate:
+async def pool(search: Search, instructions: Iterable[str]) -> Candidate:
     """A race among given `instructions` and the prompt's own, and its winner against the latter; nothing is proposed.
 
     What any other optimiser comes down to once its candidates are there. Raises SetupError where there are none.
     """
+    if isinstance(instructions, str):
+        raise SetupError(f"instructions is a list of texts, got the text {instructions!r}. Put it in a list.")
     given = [search.seed.saying(text.strip(), "given") for text in instructions if text.strip()]
     if not given:
         raise SetupError("pool takes the instructions to choose from: instructions=[…], one text each.")

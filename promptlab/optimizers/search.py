@@ -12,7 +12,7 @@ from promptlab.errors import BudgetExceeded, SetupError
 from promptlab.optimizers.acceptance import Test, Verdict, fewest, smallest_gain, verdict
 from promptlab.optimizers.candidate import Candidate, Prompts
 from promptlab.optimizers.proposing import Limits, Wish, proposed
-from promptlab.optimizers.sections import SHARES, Item, by_group, grouped, looks, sections
+from promptlab.optimizers.sections import SHARES, Item, by_group, check_shares, grouped, looks, sections
 from promptlab.optimizers.table import Outcome, Score, Solve, Table
 from promptlab.program import Prompted, ask, attempt, gather
 from promptlab.prompt import Prompt
@@ -36,6 +36,17 @@ class Over(Exception):
 
 class Spent(Over):
     """What comes next is more than the calls that are left; what was found so far may still be confirmed."""
+
+
+class TooFew(SetupError):
+    """Fewer examples or calls than an honest comparison takes, which is `enough` of them."""
+
+    def __init__(self, what: str, given: int, enough: int) -> None:
+        super().__init__(
+            f"{given:,} {what} are too few to tell a better prompt from luck: the last comparison alone asks the old "
+            f"and the new prompt {FEWEST_CONFIRMED} fresh items each. Give {enough:,} or more."
+        )
+        self.what, self.enough = what, enough
 
 
 @dataclass(frozen=True)
@@ -107,12 +118,11 @@ class Search:
         if not 0 < alpha < 1 or repeats < 1:
             raise SetupError(f"alpha lies between 0 and 1 and repeats is 1 or more; got {alpha!r} and {repeats!r}.")
         first = self.seed.slot()
-        if len(examples) * shares[2] < FEWEST_CONFIRMED or len(examples) < 3:
-            least = math.ceil(FEWEST_CONFIRMED / shares[2])
-            raise SetupError(
-                f"{len(examples)} labelled examples are too few to tell a better prompt from luck: bring {least} or "
-                f"more, of which {FEWEST_CONFIRMED} are kept for the last comparison."
-            )
+        if strange := [each for each in examples if not isinstance(each, Example)]:
+            raise SetupError(f"examples are Example(input, target), got {strange[0]!r} among them.")
+        check_shares(shares)
+        if len(examples) * shares[2] < FEWEST_CONFIRMED:
+            raise TooFew("labelled examples", len(examples), math.ceil(FEWEST_CONFIRMED / shares[2]))
         self.sections = sections(examples, first, seed, shares)
         self.table = Table(solve, score, repeats)
         self.calls, self.spent, self.proposals, self.each = calls, 0, 0, 1
@@ -391,11 +401,7 @@ class Search:
         reserved = min(2 * len(self.sections.confirm) * self.each * self.table.repeats, int(RESERVED * calls))
         least = 2 * FEWEST_CONFIRMED * self.each * self.table.repeats
         if reserved < least:
-            enough = math.ceil(least / RESERVED)
-            raise SetupError(
-                f"{calls:,} calls are too few for an honest comparison: the last one alone asks the old and the new "
-                f"prompt {FEWEST_CONFIRMED} fresh items each. Give {enough:,} or more."
-            )
+            raise TooFew("calls", calls, math.ceil(least / RESERVED))
         return reserved
 
     def _afford(self) -> None:
@@ -405,7 +411,7 @@ class Search:
     def _too_few(self, n: int) -> str:
         return (
             f"the {self.left:,} calls left do not suffice to ask {n} candidates {LEAST} items each; give "
-            f"{self.calls - self.left + n * LEAST * self.each:,} calls or more, or ask for fewer candidates"
+            f"{n * LEAST * self.each * self.table.repeats - self.left:,} calls more, or ask for fewer candidates"
         )
 
 

@@ -50,10 +50,8 @@ def sections(
 ) -> Sections:
     """The examples in three, classes in proportion, by their texts and not by their order.
 
-    Raises SetupError for shares that do not make one, and for examples that cannot be told apart into three.
+    Raises DataError for examples that cannot be told apart into three.
     """
-    if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
-        raise SetupError(f"shares are those of feed, race and confirm, above 0 and 1 in all; got {shares!r}.")
     # Free answers are no classes, of which each side should have some.
     texts = [
         replace(e, id=str(i), input=shown(e.input), target=e.target if prompt.labels else "")
@@ -71,6 +69,12 @@ def sections(
     read, raced, last = sides
     of = dict(zip(last, grouped(last), strict=True))
     return Sections(read, raced, tuple(sorted(last, key=lambda item: (lot(seed, "confirm", of[item]), item.number))))
+
+
+def check_shares(shares: Sequence[float]) -> None:
+    """Raises SetupError for shares that do not make one."""
+    if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
+        raise SetupError(f"shares are those of feed, race and confirm, above 0 and 1 in all; got {shares!r}.")
 
 
 def lot(*key: object) -> bytes:

@@ -6,7 +6,7 @@ import math
 import types
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, SupportsFloat, TypeVar
 
 from promptlab.errors import BudgetExceeded, ModelError, SetupError
 from promptlab.optimizers.candidate import Candidate, as_text
@@ -120,7 +120,7 @@ class Table:
     def _scored(self, value: Any, item: Item) -> tuple[float, str]:
         given = self.score(value, item.example.target)
         score, feedback = given if isinstance(given, tuple) else (given, "")
-        if not (isinstance(score, int | float) and 0 <= score <= 1):
+        if not (isinstance(score, SupportsFloat) and 0 <= float(score) <= 1):
             raise SetupError(f"A score is a number from 0 to 1, or a pair of one and a text; got {given!r}.")
         return float(score), str(feedback)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +18,8 @@ from promptlab.equality import as_text
 from promptlab.errors import SetupError
 from promptlab.optimizers import OPTIMIZERS
 from promptlab.optimizers.optimizer import Optimizer
+from promptlab.optimizers.proposing import Limits
+from promptlab.optimizers.search import TooFew
 from promptlab.prompt import Prompt
 from promptlab.splits import split
 from promptlab.strategies import STRATEGIES
@@ -72,11 +77,18 @@ class Arguments:
 
     def _check_options(self) -> None:
         """Before a folder is made: are they the method's, and not the command's own?"""
-        known = set(signature(self.optimizer).parameters) - {"prompt", "examples", "score"} - OWN
+        parameters = signature(self.optimizer).parameters
+        known = set(parameters) - {"prompt", "examples", "score"} - OWN
         if own := sorted(self.options.keys() & OWN):
             raise SetupError(f"--option {own[0]}: the command has its own option for that.")
         if unknown := sorted(self.options.keys() - known):
             raise SetupError(f"{self.method} has no option {unknown[0]}. Its options: {', '.join(sorted(known))}.")
+        for name in sorted(known):
+            default = parameters[name].default
+            if name in self.options:
+                check_value(name, self.options[name], default)
+            elif default is Parameter.empty:
+                raise SetupError(f"{self.method} takes {name}: give --option {name}=…, or {name}=@FILE.")
 
     @classmethod
     def of_run(cls, folder: Path) -> Arguments:
@@ -92,6 +104,20 @@ class Arguments:
     @property
     def optimizer(self) -> Optimizer:
         return OPTIMIZERS[self.method]
+
+
+def check_value(name: str, value: Any, default: Any) -> None:
+    """Raises SetupError for a value that is of another kind than the default, a list where there is none."""
+    if isinstance(default, int) and not (type(value) is int and value >= 0):
+        raise SetupError(f"--option {name} takes a whole number, got {value!r}.")
+    if isinstance(default, float) and not (type(value) in (int, float) or (value is None and name == "temperature")):
+        raise SetupError(f"--option {name} takes a number, got {value!r}.")
+    if isinstance(default, str) and not isinstance(value, str):
+        raise SetupError(f"--option {name} takes a word, got {value!r}.")
+    if (isinstance(default, tuple) or default is Parameter.empty) and not isinstance(value, list):
+        raise SetupError(f'--option {name} takes a list, as {name}=["…"] or {name}=@FILE, got {value!r}.')
+    if isinstance(default, Limits):
+        raise SetupError(f"--option {name}: that can be given in Python only.")
 
 
 class Material(NamedTuple):
@@ -149,6 +175,24 @@ def divided(examples: tuple[Example, ...], free: bool, **how: Any) -> tuple[tupl
     numbered = [replace(e, id=str(i), target="" if free else e.target) for i, e in enumerate(examples)]
     train, test = (tuple(examples[int(e.id)] for e in side) for side in split(numbered, **how))
     return train, test
+
+
+@contextmanager
+def told_of_all(given: Arguments) -> Iterator[None]:
+    """In it, what is too few for a search is told as what the command takes in all, the test's part among it."""
+    try:
+        yield
+    except TooFew as few:
+        if few.what == "calls" and given.calls is not None:
+            left = (n - int(FOR_THE_TEST * n) // 2 * 2 - int(FOR_TRIES * n) for n in itertools.count())
+            enough = next(n for n, search in enumerate(left) if search >= few.enough)
+            said = f"{given.calls:,} --calls are too few for an honest comparison and a test: give {enough:,} or more."
+        elif few.what != "calls" and given.test is None:
+            enough = next(n for n in itertools.count() if n - round(n * given.test_share) >= few.enough)
+            said = f"{few} With those kept for the test that is {enough:,} in all."
+        else:
+            raise
+        raise SetupError(said) from few
 
 
 def divide(given: Arguments, n_test: int) -> Calls:

@@ -15,19 +15,22 @@ from promptlab.compare.optimizing.models import models_of, solve_of
 from promptlab.compare.wording import number, share, shown
 from promptlab.errors import DataError
 from promptlab.optimizers import load_prompt
+from promptlab.splits import text_key
 from promptlab.task import Task, exact
 
 
 def check(prompt_file: Path, file: Path, *, calls: int, out: Path | None = None, **given: Any) -> Fragility:
     """How the prompt's answers to a file's examples hang on what should not matter.
 
-    Other demonstrations are drawn from a quarter of the examples, split off by group and class, and the rest are asked.
-    With `out` the answers are kept there, so that the same command goes on where it was interrupted.
+    Other demonstrations are drawn from a quarter of the examples, split off by group and class, and the rest are asked,
+    but for those that the prompt itself shows. With `out` the answers are kept there, so that the same command goes on
+    where it was interrupted.
     """
     prompt = load_prompt(prompt_file)
     output = "classification" if prompt.labels else "text"
     arguments = Arguments(str(file), output=output, **given)
-    examples = source_of(arguments, str(file), True).examples
+    known = {text_key(shot.input) for shot in prompt.shots}
+    examples = tuple(e for e in source_of(arguments, str(file), True).examples if text_key(e.input) not in known)
     if prompt.labels and (odd := {str(e.target) for e in examples} - set(prompt.labels)):
         raise DataError(f"{file.name} has labels that the prompt does not know: {', '.join(sorted(odd)[:5])}.")
     pool, items = examples[:0], examples

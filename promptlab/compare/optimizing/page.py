@@ -132,9 +132,11 @@ def race_drawn(races: list[Json], width: int = 640, height: int = 190) -> str:
         return ""
     left, bottom, most = 38, 24, max(int(each["calls"]) for each in races)
     least = min(int(each["calls"]) for each in races)
+    if least == most:  # nobody had to be asked anything more
+        return ""
 
     def x(calls: float) -> float:
-        return left + (width - left - 8) * (calls - least) / max(float(most - least), 1.0)
+        return left + (width - left - 8) * (calls - least) / (most - least)
 
     def y(mean: float) -> float:
         return 8 + (height - bottom - 8) * (1 - mean)

@@ -143,7 +143,7 @@ def alarms(
         longer = f"{found.seed.length:,} to {found.best.length:,} characters"
         yield f"The prompt has grown from {longer}; every call pays for that."
     gains = {look["of"]: look["gain"] for look in looks}
-    if {"race", "test"} <= gains.keys() and gains["race"] - gains["test"] > 0.05:
+    if {"race", "test"} <= gains.keys() and gains["race"] - gains["test"] > max(0.05, gains["race"] / 3):
         said = f"{number(gains['race'], True)} in the race and {number(gains['test'], True)} on the test"
         yield f"Much of the gain was luck of the search: {said}."
     if "last comparison" in gains and gains.get("test", 1.0) <= 0 < gains["last comparison"]:

@@ -21,6 +21,7 @@ from promptlab.compare.optimizing.arguments import (
     Material,
     divide,
     material,
+    told_of_all,
 )
 from promptlab.compare.optimizing.fragility import Fragility, fragility
 from promptlab.compare.optimizing.models import Models, allowed, described, models_of, search_options, solve_of
@@ -57,7 +58,8 @@ def planned(given: Arguments) -> Planned:
     calls = divide(given, len(made.task.test))
     terms = {name: value for name, value in given.options.items() if name in TERMS}
     terms |= {"calls": calls.search, "seed": given.seed, "alpha": given.alpha}
-    search = Search(given.optimizer.__name__, made.task.prompt, made.task.train, made.task.score, **terms)
+    with told_of_all(given):
+        search = Search(given.optimizer.__name__, made.task.prompt, made.task.train, made.task.score, **terms)
     findings = lint(made.task.train, made.task.test)
     if given.output == "text":  # answers differ from row to row
         findings = [f for f in findings if not f.kind.startswith(("classes under", "labels only", "leak"))]
@@ -140,7 +142,8 @@ def searched(plan: Planned, models: Models, examples: Any, observe: Observe | No
         options["observe"] = observe
     program = given.optimizer(task.prompt, examples, task.score, **options)
     part = None if given.budget_usd is None else Budget(usd=(1 - FOR_THE_TEST) * given.budget_usd)
-    tuned: Any = models.run(program, part)
+    with told_of_all(given):  # an answer may take several calls, which is known only now
+        tuned: Any = models.run(program, part)
     plain = {name: getattr(tuned, name) for name in Prompt.__dataclass_fields__}
     return tuned.found, Prompt(**plain)
 
