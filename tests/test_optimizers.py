@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from random import Random
 from typing import Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from promptlab import Example, Prompt, run
-from promptlab.errors import SetupError
+from promptlab.errors import DataError, SetupError
 from promptlab.optimizers import ape, pool
+from promptlab.optimizers.sections import grouped, looks, sections
 from promptlab.testing import Script
 from promptlab.types import Request
 
@@ -78,6 +82,23 @@ def test_an_unknown_test_is_refused_before_anything_is_asked():
     with pytest.raises(SetupError, match="exact, betting"):
         run(ape(Prompt("Give a word."), lists(120), calls=600, test="t"), model)
     assert not model.requests
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 12) | st.none()), min_size=5, max_size=80), st.integers())
+def test_no_text_or_group_is_in_two_of_the_parts_and_one_may_look_between_groups_only(drawn, seed):
+    examples = [Example(f"Text {text}", "", group=None if g is None else f"g{g}") for text, g in drawn]
+    try:
+        parts = sections(examples, Prompt("Give a word."), seed)
+    except DataError:  # all are of one group
+        return
+    sides = (parts.feed, parts.race, parts.confirm)
+    assert sorted(item.number for side in sides for item in side) == list(range(len(examples)))
+    for name in ("input", "group"):
+        said = [{getattr(item.example, name) for item in side} - {None} for side in sides]
+        assert sum(map(len, said)) == len(set.union(*said))
+    of = grouped(parts.confirm)
+    assert sum(a != b for a, b in pairwise(of)) == len(set(of)) - 1  # groups stand together
+    assert all(of[end - 1] != of[end] for end in looks(parts.confirm, 2)[:-1])
 
 
 def accepted(examples: list[Example], says: Callable[[int, str], str], rivals: int, **options: Any) -> int:

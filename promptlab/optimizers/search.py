@@ -131,7 +131,7 @@ class Search:
         if (n := self._groups(self._confirmed())) < fewest(alpha):
             raise SetupError(
                 f"The last comparison would be on {n} groups or different texts, and on fewer than {fewest(alpha)} "
-                f"nothing is shown at alpha={alpha:g}: bring more of them."
+                f"nothing is shown at alpha={alpha:g}: bring more of them, or give more calls."
             )
         self.known: dict[str, Candidate] = {self.seed.key: self.seed}
         self.rejected: dict[str, int] = {}
@@ -296,7 +296,7 @@ class Search:
         self.note("asked", op=op, n=len(texts), failed=failed)
         for _ in failed:
             self.reject("the proposer did not answer")
-        return [reply.text if isinstance(reply, Reply) else None for reply in replies]
+        return [whole_text(reply.text) if isinstance(reply, Reply) else None for reply in replies]
 
     async def propose(self, wishes: Sequence[Wish]) -> list[Candidate]:
         """The new candidates that come of asking the proposer: read, checked and unlike any there is."""
@@ -350,7 +350,9 @@ class Search:
             return self.stopped
         if len(self.known) == 1:
             reasons = ", ".join(f"{why} ({n})" for why, n in self.rejected.items())
-            return f"nothing was proposed that could be tried: {reasons or 'there was nothing to learn from'}"
+            failed = [why for event in self.events if event["event"] == "asked" for why in event["failed"]]
+            said = f"; it failed with: {failed[0]}" if failed else ""
+            return f"nothing was proposed that could be tried: {reasons or 'there was nothing to learn from'}{said}"
         return f"none of {len(self.known) - 1} candidates did better in the race"
 
     def as_it_is(self, why: str) -> Any:
@@ -430,6 +432,11 @@ def weight(field: int) -> float:
 
 async def ask_proposer(text: Prompted, limits: Limits, options: Mapping[str, Any]) -> Reply:
     return await ask(text, to="proposer", max_tokens=limits.reply_tokens, **options)
+
+
+def whole_text(text: str) -> str:
+    """A text in which half a surrogate pair, which no tokenizer takes, is the sign for an unreadable character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def round_(x: float) -> float:

@@ -65,10 +65,9 @@ def sections(
             f"{len(examples)} examples cannot be divided into what proposers read, what prompts are raced on and what "
             f"the winner is confirmed on: {error}"
         ) from error
-    sides = (tuple(Item(int(e.id), examples[int(e.id)]) for e in side) for side in (feed, race, confirm))
-    read, raced, last = sides
-    of = dict(zip(last, grouped(last), strict=True))
-    return Sections(read, raced, tuple(sorted(last, key=lambda item: (lot(seed, "confirm", of[item]), item.number))))
+    read, raced, last = (tuple(Item(int(e.id), examples[int(e.id)]) for e in side) for side in (feed, race, confirm))
+    in_lots = sorted(zip(grouped(last), last, strict=True), key=lambda each: (lot(seed, "confirm", each[0]), each[0]))
+    return Sections(read, raced, tuple(item for _, item in in_lots))
 
 
 def check_shares(shares: Sequence[float]) -> None:

@@ -90,6 +90,7 @@ BAD_PROPOSERS = {
     "the training answers": verbatim,
     "JSON of something else": lambda r: '{"score": 3, "items": [1, 2]}',
     "its own prompt": lambda r: told(r),
+    "half a character": lambda r: "\ud83d\n<script>{{x}}",
     "errors": lambda r: ModelError("the proposer is ill"),
 }
 
@@ -151,6 +152,17 @@ def test_nothing_but_the_feed_is_shown_to_anyone(optimizer):
     assert not [text for text in asked for words in hidden if words in text]
     shots = [shot.input for each in found.candidates for shot in each.slot().shots]
     assert not {*shots} & {*hidden}
+
+
+@every_optimizer
+def test_items_of_the_last_comparison_are_asked_last_and_of_two_prompts_only(optimizer):
+    found = run(optimizer(SEED, lists(160), calls=1_500, seed=5), world()).found
+    fresh = {item.number for item in sections(lists(160), SEED, 5).confirm}
+    scored = [event for event in found.events if event["event"] == "scored"]
+    last = [event for event in scored if event["item"] in fresh]
+    assert scored[len(scored) - len(last) :] == last
+    assert len({event["candidate"] for event in last}) in (0, 2)
+    assert found.accepted == (found.verdict is not None and found.verdict.accepted)
 
 
 @every_optimizer
