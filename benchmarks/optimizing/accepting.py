@@ -34,6 +34,13 @@ def shuffled_labels(seed: int) -> World:
     return World(rng.random((PROMPTS, ITEMS + TESTED)) < 0.5, np.full(PROMPTS, 0.5))
 
 
+def by_group(seed: int) -> World:
+    """Equal prompts, each of which is right on whole groups of ten items or on none of them, group behind group."""
+    rng = np.random.default_rng([seed, 11])
+    right = (rng.random((PROMPTS, (ITEMS + TESTED) // 10)) < 0.5).repeat(10, axis=1)
+    return World(right, np.full(PROMPTS, 0.5), group_size=10)
+
+
 def planted(seed: int, items_sd: float, own_sd: float) -> World:
     """One prompt among 30 equal ones that is right on 10 more of 100 items."""
     accuracy = np.full(PROMPTS, 0.65)
@@ -97,7 +104,11 @@ def nothing_to_find(runs: int) -> Rows:
     """How often something is accepted although no prompt is better. Ours is asked to stay within alpha + 2 s.e."""
     bound = ALPHA + 2 * (ALPHA * (1 - ALPHA) / runs) ** 0.5
     rows = []
-    for name, make in (("all prompts equal", equal), ("labels shuffled", shuffled_labels)):
+    for name, make in (
+        ("all prompts equal", equal),
+        ("labels shuffled", shuffled_labels),
+        ("all equal, groups of ten alike", by_group),
+    ):
         worlds = [make(seed) for seed in range(runs)]
         for test in ("exact", "betting"):
             kept = [ours(made, seed, test)[1] for seed, made in enumerate(worlds)]

@@ -22,6 +22,7 @@ class World:
 
     right: Bools  # (prompts, items)
     truth: Floats  # (prompts,)
+    group_size: int = 1  # so many items, one behind the other, are of one group
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -29,7 +30,10 @@ class World:
 
     @property
     def items(self) -> list[Example]:
-        return [Example(f"item {j}", "right") for j in range(self.right.shape[1])]
+        items = range(self.right.shape[1])
+        if self.group_size == 1:
+            return [Example(f"item {j}", "right") for j in items]
+        return [Example(f"item {j}", "right", group=f"group {j // self.group_size}") for j in items]
 
     def model(self, batched: bool = True) -> Script:
         """A model that is right where the table says so."""

@@ -14,8 +14,10 @@ from promptlab.backends.wrappers.worst import usd_of
 from promptlab.errors import BudgetExceeded, DataError, ModelError, SetupError
 from promptlab.optimizers.acceptance import Test, fewest, verdict
 from promptlab.optimizers.candidate import ONLY, Candidate, Prompts, as_text
+from promptlab.optimizers.concluding import as_it_is, conclude
+from promptlab.optimizers.found import Over
 from promptlab.optimizers.proposing import Wish, wrong_with
-from promptlab.optimizers.search import Over, Search
+from promptlab.optimizers.search import Search
 from promptlab.optimizers.sections import Item
 from promptlab.optimizers.table import Outcome, Score, Solve, Table
 from promptlab.options import name_of
@@ -215,7 +217,7 @@ def optimize_with_gepa(
     try:
         run(search.opening(), backend)
     except (Over, BudgetExceeded) as over:
-        return search.as_it_is(str(over))
+        return as_it_is(search, str(over))
     adapter = Searching(search, backend)
     given.setdefault("reflection_minibatch_size", MINIBATCH if paired is None else max(MINIBATCH, fewest(paired)))
     if paired is not None:
@@ -230,11 +232,11 @@ def optimize_with_gepa(
         seed=seed,
         **{"logger": Quiet(), "display_progress_bar": False, **given},
     )
-    best: Program[Any] = search.conclude(saying(search.seed, result.best_candidate))
+    best: Program[Any] = conclude(search, saying(search.seed, result.best_candidate))
     try:
         return run(best, backend)
     except (Over, BudgetExceeded) as spent:
-        return search.as_it_is(f"the budget was spent before the search was done: {spent}")
+        return as_it_is(search, f"the budget was spent before the search was done: {spent}")
 
 
 class Quiet:

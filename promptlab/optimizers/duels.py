@@ -10,8 +10,10 @@ from typing import Any, Literal, NamedTuple
 from promptlab.errors import BudgetExceeded, SetupError
 from promptlab.optimizers.acceptance import verdict
 from promptlab.optimizers.candidate import Candidate
+from promptlab.optimizers.concluding import as_it_is, concluded
+from promptlab.optimizers.found import FEWEST_CONFIRMED, Event, Found, Over, TooFew
 from promptlab.optimizers.proposing import Limits, Wish, meta
-from promptlab.optimizers.search import FEWEST_CONFIRMED, RESERVED, Event, Found, Over, Search, TooFew
+from promptlab.optimizers.search import RESERVED, Search
 from promptlab.optimizers.sections import Item, by_group
 from promptlab.optimizers.table import Outcome, Solve
 from promptlab.program import ask, attempt, gather
@@ -93,9 +95,9 @@ async def duels(
             raise Over("there is no other prompt to fight with")
         return await ring.conclude(await ring.fight(pool))
     except Over as over:
-        return search.as_it_is(str(over))
+        return as_it_is(search, str(over))
     except BudgetExceeded as spent:
-        return search.as_it_is(f"the budget was spent before the search was done: {spent}")
+        return as_it_is(search, f"the budget was spent before the search was done: {spent}")
 
 
 def unscored(value: Any, target: Any) -> float:
@@ -217,7 +219,7 @@ class Ring:
         """The challenger, if it wins significantly more duels with the seed than it loses, on fresh inputs."""
         search = self.search
         if challenger.key == search.seed.key:
-            return search.as_it_is(f"none of {len(search.known) - 1} candidates won more duels")
+            return as_it_is(search, f"none of {len(search.known) - 1} candidates won more duels")
         each = 2 * search.each + A_DUEL
         items = search.sections.confirm[: search.reserved // each]
         search.reserved = 0
@@ -228,8 +230,8 @@ class Ring:
         bias = bias_of([*self.fought, *last])
         told += f"; the judge contradicted itself in {bias.contradicted} of {bias.judged} when answers were swapped"
         if not found.accepted:
-            return search.concluded(search.seed, f"the best candidate is not shown to be better: {told}", found)
-        return search.concluded(challenger, f"preferred on fresh inputs: {told}", found)
+            return concluded(search, search.seed, f"the best candidate is not shown to be better: {told}", found)
+        return concluded(search, challenger, f"preferred on fresh inputs: {told}", found)
 
 
 def settled(x: Outcome, y: Outcome) -> int | None:

@@ -11,9 +11,10 @@ import numpy as np
 from promptlab.optimizers.bootstrap import Shown, demo_sets, harvest
 from promptlab.optimizers.candidate import Candidate
 from promptlab.optimizers.factored import Combination, Factored
+from promptlab.optimizers.found import Over
 from promptlab.optimizers.optimizer import optimizer
 from promptlab.optimizers.proposing import Wish, meta, pairs
-from promptlab.optimizers.search import Over, Search
+from promptlab.optimizers.search import Search
 from promptlab.optimizers.templates import banked, data, tried
 from promptlab.prompt import Prompt
 from promptlab.types import Example

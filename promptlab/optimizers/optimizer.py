@@ -9,7 +9,9 @@ from typing import Any, TypeAlias
 
 from promptlab.errors import BudgetExceeded, SetupError
 from promptlab.optimizers.candidate import Candidate
-from promptlab.optimizers.search import Over, Search
+from promptlab.optimizers.concluding import as_it_is, conclude
+from promptlab.optimizers.found import Over
+from promptlab.optimizers.search import Search
 from promptlab.program import Program
 from promptlab.task import exact
 
@@ -43,11 +45,11 @@ def optimizer(method: Method) -> Optimizer:
         try:
             await search.opening()
             best = await method(search, **options)
-            return await search.conclude(best)
+            return await conclude(search, best)
         except Over as over:
-            return search.as_it_is(str(over))
+            return as_it_is(search, str(over))
         except BudgetExceeded as spent:
-            return search.as_it_is(f"the budget was spent before the search was done: {spent}")
+            return as_it_is(search, f"the budget was spent before the search was done: {spent}")
 
     def checked(*args: Any, **options: Any) -> Program[Any]:
         if unknown := options.keys() - {*TERMS, *(each.name for each in own)}:

@@ -5,85 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
 from typing import Any
 
 from promptlab.errors import BudgetExceeded, SetupError
-from promptlab.optimizers.acceptance import Test, Verdict, fewest, smallest_gain, verdict
+from promptlab.optimizers.acceptance import Test, fewest, smallest_gain, verdict
 from promptlab.optimizers.candidate import Candidate, Prompts
+from promptlab.optimizers.concluding import TOO_MANY_FAILED
+from promptlab.optimizers.found import FEWEST_CONFIRMED, Event, Over, Spent, TooFew
 from promptlab.optimizers.proposing import Limits, Wish, proposed
-from promptlab.optimizers.sections import SHARES, Item, by_group, check_shares, grouped, looks, sections
+from promptlab.optimizers.sections import SHARES, Item, check_shares, grouped, sections
 from promptlab.optimizers.table import Outcome, Score, Solve, Table
 from promptlab.program import Prompted, ask, attempt, gather
-from promptlab.prompt import Prompt
 from promptlab.strategies import zero_shot
 from promptlab.task import exact
 from promptlab.types import Example, Reply
 
-Event = dict[str, Any]
-FEWEST_CONFIRMED = 10  # items of the last comparison, below which a run is refused
 RESERVED = 0.4  # of the calls, at most, for the last comparison
 OPENING = 20  # items that the prompt is asked first: is there anything to win?
 TRIES = 8  # prompts that score nothing, before a task is called out of reach
 LEAST = 4  # items on which a race asks every candidate at least
-TOO_MANY_FAILED = 0.2  # of a candidate's requests: it is not scored then
-BLOCK = 10  # items between two looks, where one may stop early
-
-
-class Over(Exception):
-    """The search ends here, and the prompt stays as it is: the reason."""
-
-
-class Spent(Over):
-    """What comes next is more than the calls that are left; what was found so far may still be confirmed."""
-
-
-class TooFew(SetupError):
-    """Fewer examples or calls than an honest comparison takes, which is `enough` of them."""
-
-    def __init__(self, what: str, given: int, enough: int) -> None:
-        super().__init__(
-            f"{given:,} {what} are too few to tell a better prompt from luck: the last comparison alone asks the old "
-            f"and the new prompt {FEWEST_CONFIRMED} fresh items each. Give {enough:,} or more."
-        )
-        self.what, self.enough = what, enough
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a search found, and why that is to be believed.
-
-    `accepted` says whether `best` replaced the `seed`; `why` is the reason in words. `verdict` is that of the last
-    comparison (None: there was none), `raced` the winner's and the seed's mean scores in the race: chosen by, and so
-    flattered. `calls` are all calls, of which `proposals` were the proposer's; `rejected` counts proposals by the
-    reason they were not tried. `events` tell all of it in order.
-    """
-
-    method: str
-    seed: Candidate
-    best: Candidate
-    accepted: bool
-    why: str
-    verdict: Verdict | None
-    raced: tuple[float, float] | None
-    calls: int
-    proposals: int
-    candidates: tuple[Candidate, ...]
-    rejected: Mapping[str, int]
-    events: tuple[Event, ...]
-
-
-@dataclass(frozen=True)
-class Tuned(Prompt):
-    """A prompt, and how it was found: `found`."""
-
-    found: Found | None = field(default=None, compare=False, repr=False)
-
-
-class TunedPrompts(dict[str, Prompt]):
-    """The prompts of a program by their names, and how they were found: `found`."""
-
-    found: Found
 
 
 class Search:
@@ -128,7 +68,7 @@ class Search:
         self.calls, self.spent, self.proposals, self.each = calls, 0, 0, 1
         self.reserved = self._reserve(calls)
         verdict((), alpha, test)  # an unknown test is refused before anything is asked
-        if (n := self._groups(self._confirmed())) < fewest(alpha):
+        if (n := self._groups(self.confirmed())) < fewest(alpha):
             raise SetupError(
                 f"The last comparison would be on {n} groups or different texts, and on fewer than {fewest(alpha)} "
                 f"nothing is shown at alpha={alpha:g}: bring more of them, or give more calls."
@@ -164,7 +104,7 @@ class Search:
 
     def plan(self) -> dict[str, Any]:
         """What can be said before anything is asked."""
-        confirmed = self._confirmed()
+        confirmed = self.confirmed()
         return {
             "budget": self.calls,
             "feed": len(self.feed),
@@ -227,7 +167,7 @@ class Search:
             [first, *_] = self.table.outcomes(self.seed, items[0])
             raise Over(f"none of the first {len(items)} requests was answered: {first.why}")
         mean = self.table.mean(self.seed, items)
-        if 1 - mean < min(0.5 / len(items), smallest_gain(self._groups(self._confirmed()), self.alpha)):
+        if 1 - mean < min(0.5 / len(items), smallest_gain(self._groups(self.confirmed()), self.alpha)):
             raise Over(f"the task is saturated: the prompt is right on all of the first {len(items)} items")
 
     async def race(self, candidates: Iterable[Candidate], keep: int = 1, of: int = 1) -> list[Candidate]:
@@ -317,81 +257,9 @@ class Search:
     def reject(self, why: str) -> None:
         self.rejected[why] = self.rejected.get(why, 0) + 1
 
-    # The end
+    # Counting
 
-    async def conclude(self, challenger: Candidate) -> Any:
-        """The challenger, if it beats the seed on items that nothing was chosen by; else the seed."""
-        if challenger.key == self.seed.key or not any(outcome.score for outcome in self.table.rows.values()):
-            return self.as_it_is(self._nothing_better())
-        items, pair = self.sections.confirm[: self._confirmed()], (self.seed, challenger)
-        self.reserved = 0
-        for end in looks(items, BLOCK) if self.test == "betting" else [len(items)]:
-            await self.score(pair, items[:end])
-            differences = by_group(items[:end], self.table.differences(challenger, self.seed, items[:end]))
-            found = verdict(differences, self.alpha, self.test)
-            if self.test == "betting" and found.accepted:
-                break
-        asked = [item.number for item in items[:end]]
-        self.note("confirmed", candidate=challenger.key, items=asked, **found._asdict())
-        failed = max(self.table.failures(each, items) for each in pair)
-        what = "items" if found.n == len(asked) else "groups"
-        told = f"{found.wins} {what} won and {found.losses} lost of {found.n} fresh ones (p = {found.p:.3g})"
-        if failed > TOO_MANY_FAILED:
-            return self._found(self.seed, False, f"{failed:.0%} of the last comparison's requests failed", found)
-        if not found.accepted:
-            return self._found(self.seed, False, f"the best candidate is not shown to be better: {told}", found)
-        return self._found(challenger, True, f"better on fresh items: {told}", found)
-
-    def _nothing_better(self) -> str:
-        scores = [outcome.score for outcome in self.table.rows.values()]
-        if not any(scores):
-            return f"the task is out of reach: none of the prompts scored anything on {len(scores)} questions"
-        if self.stopped:
-            return self.stopped
-        if len(self.known) == 1:
-            reasons = ", ".join(f"{why} ({n})" for why, n in self.rejected.items())
-            failed = [why for event in self.events if event["event"] == "asked" for why in event["failed"]]
-            said = f"; it failed with: {failed[0]}" if failed else ""
-            return f"nothing was proposed that could be tried: {reasons or 'there was nothing to learn from'}{said}"
-        return f"none of {len(self.known) - 1} candidates did better in the race"
-
-    def as_it_is(self, why: str) -> Any:
-        """The prompt it began with, and why it stays."""
-        return self._found(self.seed, False, why, None)
-
-    def concluded(self, best: Candidate, why: str, confirmed: Verdict) -> Any:
-        """What a last comparison of the method's own came to."""
-        return self._found(best, best.key != self.seed.key, why, confirmed)
-
-    def _found(self, best: Candidate, accepted: bool, why: str, confirmed: Verdict | None) -> Any:
-        challenger = best if accepted else None
-        raced = None
-        if challenger is not None:
-            race = self.sections.race
-            common = [i for i in race if all(self.table.outcomes(each, i) for each in (challenger, self.seed))]
-            raced = (self.table.mean(challenger, common), self.table.mean(self.seed, common)) if common else None
-        self.note("ended", best=best.key, accepted=accepted, why=why)
-        found = Found(
-            self.method,
-            self.seed,
-            best,
-            accepted,
-            why,
-            confirmed,
-            raced,
-            self.spent,
-            self.proposals,
-            tuple(self.known.values()),
-            dict(self.rejected),
-            tuple(self.events),
-        )
-        if isinstance(best.prompts, Prompt):
-            return Tuned(**{each.name: getattr(best.prompts, each.name) for each in fields(Prompt)}, found=found)
-        tuned = TunedPrompts(best.prompts)
-        tuned.found = found
-        return tuned
-
-    def _confirmed(self) -> int:
+    def confirmed(self) -> int:
         """Items of the last comparison: as many as the reserve pays for."""
         return min(len(self.sections.confirm), self.reserved // (2 * self.each * self.table.repeats))
 

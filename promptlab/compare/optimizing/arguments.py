@@ -17,9 +17,9 @@ from promptlab.compare.study import Source, read_source
 from promptlab.equality import as_text
 from promptlab.errors import SetupError
 from promptlab.optimizers import OPTIMIZERS
+from promptlab.optimizers.found import TooFew
 from promptlab.optimizers.optimizer import Optimizer
 from promptlab.optimizers.proposing import Limits
-from promptlab.optimizers.search import TooFew
 from promptlab.prompt import Prompt
 from promptlab.splits import split
 from promptlab.strategies import STRATEGIES

@@ -14,8 +14,9 @@ from promptlab.compare.optimizing.scores import Look, Scores, candidates_of, fai
 from promptlab.compare.wording import number, shown
 from promptlab.optimizers.acceptance import smallest_gain
 from promptlab.optimizers.candidate import Candidate
+from promptlab.optimizers.concluding import TOO_MANY_FAILED
+from promptlab.optimizers.found import Found
 from promptlab.optimizers.proposing import copies
-from promptlab.optimizers.search import TOO_MANY_FAILED, Found
 from promptlab.optimizers.sections import SHARES, Sections, sections
 
 if TYPE_CHECKING:

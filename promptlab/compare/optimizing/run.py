@@ -35,8 +35,10 @@ from promptlab.compare.study import resumable
 from promptlab.compare.telling import progress_bar
 from promptlab.errors import SetupError
 from promptlab.optimizers import save_prompt
+from promptlab.optimizers.concluding import TOO_MANY_FAILED
+from promptlab.optimizers.found import Found
 from promptlab.optimizers.optimizer import TERMS
-from promptlab.optimizers.search import TOO_MANY_FAILED, Found, Search
+from promptlab.optimizers.search import Search
 from promptlab.prompt import Prompt
 
 Observe = Callable[[dict[str, Any]], None]

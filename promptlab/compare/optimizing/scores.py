@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from promptlab.optimizers.search import Found
+from promptlab.optimizers.found import Found
 
 Event = Mapping[str, Any]
 
