@@ -18,7 +18,7 @@ from harness import DATA, row, two_at_a_time
 from optimizing.proposer import lists, right, solve, tiny
 from promptlab import Example, Prompt, run
 from promptlab.compare.data.tables import examples_from, read_table
-from promptlab.optimizers import mipro, templates
+from promptlab.optimizers import demos, mipro, templates
 from promptlab.splits import split
 from promptlab.strategies import likeliest_label
 from promptlab.tiny.data.chat import distinct, nonsense
@@ -98,7 +98,7 @@ def field_reports() -> Asked:
 def outcomes(task: Asked, quick: bool) -> dict[str, list[bool]]:
     """Right answers to the test: asked plainly, after random demonstrations, and as it was found to be best.
 
-    What is found is what `templates` or `mipro` came to, whichever gained more in its last comparison.
+    What is found is what `templates`, `demos` or `mipro` came to, whichever gained most in its last comparison.
     """
     answered = likeliest_label if task.prompt.labels else solve
     test = task.test[:40] if quick else task.test
@@ -106,6 +106,7 @@ def outcomes(task: Asked, quick: bool) -> dict[str, list[bool]]:
     terms = {"solve": answered, "calls": 400 if quick else 3_000, "seed": 1}
     searches = [
         run(templates(task.prompt, task.given, **terms), tiny()),
+        run(demos(task.prompt, task.given, **terms), tiny()),
         run(mipro(task.prompt, task.given, proposals=0, bank=60, labelled=12, **terms), tiny()),
     ]
     found = max(searches, key=lambda each: each.found.verdict.gain if each.found.accepted else 0.0)
