@@ -30,19 +30,22 @@ NAMES = {
 
 
 def pool(name: str, items: int = ITEMS, most: int | None = None) -> World:
-    """All instructions of a pool, or the first so many, on the same items; what is true is the accuracy on these."""
+    """All instructions of a pool, or the first so many, on the same items.
+
+    What is true of a prompt is its accuracy on these and twice as many others, which nobody who picks one sees.
+    """
     lines = (DATA / name / FILES[name]).read_text(encoding="latin-1").split("\n")
     pairs = [line.split(" ", 1) for line in lines if " " in line]
-    drawn = Random(f"optimizers/pools/{name}").sample(pairs, items)
+    drawn = Random(f"optimizers/pools/{name}").sample(pairs, 3 * items)
     said = [line.strip() for file in ("prompts", "prompts_auto") for line in open_lines(name, file)][:most]
     labels = NAMES[name]
-    right = np.zeros((len(said), items), dtype=bool)
+    right = np.zeros((len(said), len(drawn)), dtype=bool)
     for i, instruction in enumerate(said):
         prompt = Prompt(instruction, Literal[tuple(labels.values())])
         answers = run([likeliest_label(text[:600], prompt) for _, text in drawn], tiny())
         for j, (answer, (label, _)) in enumerate(zip(answers, drawn, strict=True)):
             right[i, j] = getattr(answer, "value", None) == labels[label.split(":")[0]]
-    return World(right, right.mean(axis=1))
+    return World(right[:, :items], right.mean(axis=1))
 
 
 def open_lines(name: str, file: str) -> list[str]:
