@@ -29,15 +29,12 @@ def races(quick: bool) -> Rows:
     return rows
 
 
-def published(quick: bool) -> Rows:
-    """EvoPrompt's pools on the bundled model, one race for each seed."""
+def published(name: str, quick: bool) -> Rows:
+    """One of EvoPrompt's pools on the bundled model, one race for each seed."""
     if not pools.POOLS.exists():
-        return [row("EvoPrompt's pools", None, "of its calls", note="the pools are not at hand")]
-    found: Rows = []
-    for name in ("sst2",) if quick else ("sst2", "trec"):
-        table = pools.pool(name, *((220, 6) if quick else ()))
-        found += racing.rows(f"EvoPrompt's {len(table.truth)} prompts for {name}", [table] * (2 if quick else 100))
-    return found
+        return [row(f"EvoPrompt's prompts for {name}", None, "of its calls", note="the pools are not at hand")]
+    table = pools.pool(name, *((220, 6) if quick else ()))
+    return racing.rows(f"EvoPrompt's {len(table.truth)} prompts for {name}", [table] * (2 if quick else 100))
 
 
 def acceptance(quick: bool) -> Rows:
@@ -70,7 +67,8 @@ def killed(quick: bool) -> Rows:
 
 PARTS: dict[str, Callable[[bool], Rows]] = {
     "races": races,
-    "published": published,
+    "sst2": partial(published, "sst2"),
+    "trec": partial(published, "trec"),
     "acceptance": acceptance,
     "power": power,
     "proposer": proposer.measure,

@@ -32,11 +32,11 @@ NAMES = {
 def pool(name: str, items: int = ITEMS, most: int | None = None) -> World:
     """All instructions of a pool, or the first so many, on the same items.
 
-    What is true of a prompt is its accuracy on these and twice as many others, which nobody who picks one sees.
+    What is true of a prompt is its accuracy on these and as many others, which nobody who picks one sees.
     """
     lines = (DATA / name / FILES[name]).read_text(encoding="latin-1").split("\n")
     pairs = [line.split(" ", 1) for line in lines if " " in line]
-    drawn = Random(f"optimizers/pools/{name}").sample(pairs, 3 * items)
+    drawn = Random(f"optimizers/pools/{name}").sample(pairs, 2 * items)
     said = [line.strip() for file in ("prompts", "prompts_auto") for line in open_lines(name, file)][:most]
     labels = NAMES[name]
     right = np.zeros((len(said), len(drawn)), dtype=bool)
