@@ -208,17 +208,56 @@ async def traced(program: Program[T]) -> Traced[T]:
     An exception of the program is raised and its exchanges are lost with it; `traced(attempt(program))` keeps them.
     A request that was cancelled in flight has no exchange; one answered beyond the deciding results of an `until` has.
     """
-    exchanges: list[Exchange] = []
-    return Traced(await _noting(program, exchanges), exchanges)
+    noting = _Noting()
+    return Traced(await _passing_on(program, noting), noting.exchanges)
 
 
-async def _noting(program: Program[T], exchanges: list[Exchange]) -> T:
-    return await _passing_on(program, exchanges)
+async def metered(program: Program[T], take: Callable[[int], None]) -> T:
+    """A program's result; `take` is told how many requests are about to be sent, and may raise to end the program."""
+    return await _passing_on(program, _Metering(take))
+
+
+class _Watch:
+    """What is told of a program's effects as they pass, and watches its children."""
+
+    def asks(self, effect: Requests) -> None: ...
+    def hears(self, exchanges: list[Exchange]) -> None: ...
+    def child(self) -> _Watch:
+        return self
+
+    def ends(self, children: list[_Watch]) -> None: ...
+
+
+@dataclass(slots=True)
+class _Noting(_Watch):
+    exchanges: list[Exchange] = field(default_factory=list)
+
+    def hears(self, exchanges: list[Exchange]) -> None:
+        self.exchanges += exchanges
+
+    def child(self) -> _Noting:
+        return _Noting()
+
+    def ends(self, children: list[Any]) -> None:
+        for child in children:
+            self.exchanges += child.exchanges
+
+
+@dataclass(slots=True)
+class _Metering(_Watch):
+    take: Callable[[int], None]
+
+    def asks(self, effect: Requests) -> None:
+        self.take(len(effect.requests))
+
+
+async def _watched(program: Program[T], watch: _Watch) -> T:
+    return await _passing_on(program, watch)
 
 
 @types.coroutine
-def _passing_on(program: Program[T], exchanges: list[Exchange]) -> Generator[Any, Any, T]:
-    """Drives a program by passing its effects on to whoever drives this one, and notes what was answered."""
+def _passing_on(program: Program[T], watch: _Watch) -> Generator[Any, Any, T]:
+    """Drives a program by passing its effects on to whoever drives this one."""
     answer: Any = None
     error: BaseException | None = None
     while True:
@@ -228,19 +267,20 @@ def _passing_on(program: Program[T], exchanges: list[Exchange]) -> Generator[Any
             result: T = stop.value
             return result
         answer, error = None, None
-        children: list[list[Exchange]] = []
+        children: list[_Watch] = []
         if isinstance(effect, Gather):
-            children = [[] for _ in effect.programs]
+            children = [watch.child() for _ in effect.programs]
             inner = zip(effect.programs, children, strict=True)
-            effect = replace(effect, programs=tuple(_noting(child, noted) for child, noted in inner))
+            effect = replace(effect, programs=tuple(_watched(each, child) for each, child in inner))
         try:
+            if isinstance(effect, Requests):
+                watch.asks(effect)
             answer = yield effect
             if isinstance(effect, Requests):
-                exchanges += answer
+                watch.hears(answer)
         except BaseException as raised:  # cancellation and closing too are for the program to see
             error = raised
-        for noted in children:
-            exchanges += noted
+        watch.ends(children)
 
 
 def as_programs(programs: Any) -> tuple[Program[Any], ...]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-import types
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple, SupportsFloat, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, NamedTuple, SupportsFloat
 
 from promptlab.errors import BudgetExceeded, ModelError, SetupError
 from promptlab.optimizers.candidate import Candidate, as_text
 from promptlab.optimizers.sections import Item
-from promptlab.program import Exchange, Gather, Program, Requests, attempt, gather, traced
+from promptlab.program import Exchange, attempt, gather, metered, traced
 from promptlab.types import Answer, Usage
 
-T = TypeVar("T")
 Solve = Callable[[Any, Any], Awaitable[Any]]  # (question, prompt or prompts) -> Answer, or its plain value
 Score = Callable[[Any, Any], Any]  # (answer's value, target) -> float in [0, 1], or (float, what was good or bad)
 Take = Callable[[int], None]  # told of so many requests that are to go out; raises what ends it all
@@ -123,32 +120,6 @@ class Table:
         if not (isinstance(score, SupportsFloat) and 0 <= float(score) <= 1):
             raise SetupError(f"A score is a number from 0 to 1, or a pair of one and a text; got {given!r}.")
         return float(score), str(feedback)
-
-
-async def metered(program: Program[T], take: Take) -> T:
-    """A program's result; `take` is told of its requests before they are sent, and may raise to end it."""
-    return await _metered(program, take)
-
-
-@types.coroutine
-def _metered(program: Program[T], take: Take) -> Generator[Any, Any, T]:
-    answer: Any = None
-    error: BaseException | None = None
-    while True:
-        try:
-            effect = program.send(answer) if error is None else program.throw(error)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        answer, error = None, None
-        if isinstance(effect, Gather):
-            effect = replace(effect, programs=tuple(metered(child, take) for child in effect.programs))
-        try:
-            if isinstance(effect, Requests):
-                take(len(effect.requests))
-            answer = yield effect
-        except BaseException as raised:  # cancellation and closing too are for the program to see
-            error = raised
 
 
 def steps_of(candidate: Candidate, exchanges: Iterable[Exchange]) -> tuple[Step, ...]:
