@@ -11,7 +11,7 @@ from behaviours.figures import Rows
 from harness import row
 
 from optimizing.accepting import mixed
-from promptlab import Reply, Request, run
+from promptlab import Request, run
 from promptlab.optimizers import pool
 from promptlab.prompt import Prompt
 
@@ -27,11 +27,12 @@ class Hosted:
         self.answers = answers
 
     def generate(self, requests: Sequence[Request]) -> list[Any]:
-        raise NotImplementedError
+        time.sleep(LATENCY_S)
+        return list(self.answers.generate(requests))
 
     async def agenerate(self, requests: Sequence[Request]) -> list[Any]:
         await asyncio.sleep(LATENCY_S)
-        return [Reply(reply.text) for reply in self.answers.generate(requests)]
+        return list(self.answers.generate(requests))
 
 
 def measure(quick: bool) -> Rows:
