@@ -1,7 +1,7 @@
-"""Causal attention for training on a processor: query blocks against the keys before them, with its own gradient.
+"""Causal attention for training in bf16 on a processor: query blocks against the keys before them, with its own gradient.
 
 The masked half of the scores is mostly not computed, and the probabilities are kept for the backward pass instead of
-being made again. At 256 tokens in bf16 a forward and backward pass takes less than half as long as PyTorch's.
+being made again: on short rows a step of training takes up to a third less time than with PyTorch's (see `is_faster`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,16 @@ import torch
 from torch import Tensor
 
 BLOCK = 128
+LONGEST = 512  # tokens a row
+
+
+def is_faster(q: Tensor) -> bool:
+    """Whether this is faster than PyTorch's own, for q (B, H, T, D).
+
+    Tokens a second of the bundled model's training, one thread with AMX, beside PyTorch's: in bf16 1.55, 1.24, 1.16 and
+    .86 times at 64, 256, 512 and 1,024 tokens a row, in float32 .95, .97, .99 and .88 times.
+    """
+    return q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] <= LONGEST
 
 
 class CausalAttention(torch.autograd.Function):

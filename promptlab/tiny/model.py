@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from promptlab.tiny.causal import causal_attention
+from promptlab.tiny.causal import causal_attention, is_faster
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class Attention(nn.Module):
         q, k = rotate(qk, rope[0].to(qk.dtype), rope[1].to(qk.dtype)).chunk(2, dim=1)  # (B, H, T, D)
         if cache is not None:
             k, v = cache.append(layer, k, v)
-        if cache is None and causal and q.device.type == "cpu":
+        if cache is None and causal and is_faster(q):
             y = causal_attention(q, k, v)
         elif cache is None or cache.earlier is None:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
