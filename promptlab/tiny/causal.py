@@ -1,4 +1,4 @@
-"""Causal attention for training in bf16 on a processor: query blocks against the keys before them, with its own gradient.
+"""Causal attention for training in bf16 on a processor: blocks of queries and the keys before them, its own gradient.
 
 The masked half of the scores is mostly not computed, and the probabilities are kept for the backward pass instead of
 being made again: on short rows a step of training takes up to a third less time than with PyTorch's (see `is_faster`).
