@@ -1,0 +1,44 @@
+"""Six public-health sets with the bundled model, which never saw such English: prompted, fine-tuned, beside TF-IDF.
+
+    python benchmarks/health_study.py [--quick] [--only SET] [--runs FOLDER] [--project] [--json FILE]
+
+The sets are read from ../shared/data/labelled; one that is not there is skipped, which is said. Runs, which hold texts,
+stay in runs/health; the same command goes on with what was interrupted. Each set has a record of its own in
+results/health_study.json, so that they can be run one at a time. `--project` says how many minutes all would take.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator
+
+from promptlab.compare.study import Arguments
+from studying.health import SETS, at_hand
+from studying.running import Study, do, options
+
+ARMS = "majority,tfidf,few-shot,few-shot-nearest,few-shot-calibrated,head,sft,lora,sft+few-shot".split(",")
+LABELS, SEEDS, N_TEST = [0, 16, 64, 256], 3, 200
+BY_SET = {"symptom2disease": [0, 24, 96, 384], "caves": [0, 24, 96, 384]}  # of 24 and 12 classes
+
+
+def studies(given: Namespace) -> Iterator[Study]:
+    """The studies of the sets that are at hand; reduced for --quick."""
+    for name in given.only or SETS:
+        if not at_hand(name):
+            print(f"{name}: not measured, as the set is not at hand")
+            continue
+        labels, seeds, n_test = BY_SET.get(name, LABELS), SEEDS, N_TEST
+        if given.quick:
+            labels, seeds, n_test = labels[:2], 1, 10
+        made = SETS[name].made(given.runs.resolve() / "data" / name)
+        sizes = {"labels": labels, "seeds": seeds, "test_items": n_test}
+        yield Study(name, SETS[name].about, Arguments(**made, **sizes, arms=ARMS))
+
+
+def main() -> None:
+    given = options(__doc__, list(SETS), "runs/health")
+    do(studies(given), given, "health_study")
+
+
+if __name__ == "__main__":
+    main()
