@@ -11,14 +11,21 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Iterator
+from typing import Any
 
-from promptlab.compare.study import Arguments
 from studying.health import SETS, at_hand
 from studying.running import Study, do, options
 
-ARMS = "majority,tfidf,few-shot,few-shot-nearest,few-shot-calibrated,head,sft,lora,sft+few-shot".split(",")
+from promptlab.compare.study import Arguments
+
+ARMS = "majority,tfidf,few-shot,few-shot-nearest,head,sft,lora,sft+few-shot".split(",")
 LABELS, SEEDS, N_TEST = [0, 16, 64, 256], 3, 200
-BY_SET = {"symptom2disease": [0, 24, 96, 384], "caves": [0, 24, 96, 384]}  # of 24 and 12 classes
+MANY_CLASSES = [0, 24, 96, 384]
+BY_SET: dict[str, dict[str, Any]] = {
+    "symptom2disease": {"labels": MANY_CLASSES},  # 24
+    "caves": {"labels": MANY_CLASSES},  # 12
+    "pubmedqa": {"labels": LABELS[:3], "arms": ARMS[:6]},  # texts of 660 tokens, ten times those of the others
+}
 
 
 def studies(given: Namespace) -> Iterator[Study]:
@@ -27,12 +34,11 @@ def studies(given: Namespace) -> Iterator[Study]:
         if not at_hand(name):
             print(f"{name}: not measured, as the set is not at hand")
             continue
-        labels, seeds, n_test = BY_SET.get(name, LABELS), SEEDS, N_TEST
-        if given.quick:
-            labels, seeds, n_test = labels[:2], 1, 10
         made = SETS[name].made(given.runs.resolve() / "data" / name)
-        sizes = {"labels": labels, "seeds": seeds, "test_items": n_test}
-        yield Study(name, SETS[name].about, Arguments(**made, **sizes, arms=ARMS))
+        sizes = {"labels": LABELS, "arms": ARMS, "seeds": SEEDS, "test_items": N_TEST, **BY_SET.get(name, {})}
+        if given.quick:
+            sizes |= {"labels": sizes["labels"][:2], "seeds": 1, "test_items": 10}
+        yield Study(name, SETS[name].about, Arguments(**{**made, **sizes}))
 
 
 def main() -> None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Iterator
 
-from promptlab.compare.study import Arguments
 from studying.rules import RULES, write
 from studying.running import Study, do, options
+
+from promptlab.compare.study import Arguments
 
 PROMPTING = (
     "few-shot",
@@ -24,12 +25,12 @@ PROMPTING = (
     "few-shot-calibrated",
     "chain-of-thought",
     "self-consistency",
-    "demos",
-    "ape",
+    "demos:calls=500",
+    "ape:calls=500",
 )
 TUNING = ("head", "sft", "lora", "sft+few-shot")
 CONTROLS = ("majority", "tfidf", "few-shot-random-labels", "sft-shuffled-labels")
-LABELS, SEEDS, N_TEST = [0, 8, 32, 128, 512], 5, 120
+LABELS, SEEDS, N_TEST = [0, 8, 32, 128, 512], 5, 100
 SPARE = 88  # training rows beyond the largest budget, so that seeds differ there too
 
 

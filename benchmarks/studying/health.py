@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from harness import DATA
 
-A_HALF = 200  # sentences of each out-of-domain half: all 4,866 would take most of the time
+A_HALF = 100  # sentences of each out-of-domain half: all 4,866 would take most of the time
 Options = dict[str, Any]  # of `promptlab.compare.study.Arguments`
 
 

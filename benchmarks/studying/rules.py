@@ -1,7 +1,7 @@
 """Five rules that the bundled model was never taught, each as a table of texts and labels.
 
-What each is meant to tell apart is said in `RULES`. Where labels are words they are `HELD_OUT_LABELS`, which no document
-of its pretraining uses as labels, and letters otherwise, which there mean something else in every document.
+What each is meant to tell apart is said in `RULES`. Where labels are words they are `HELD_OUT_LABELS`, which no
+document of its pretraining uses as labels; letters mean something else in every document there.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """A study of `promptlab compare` as a benchmark: run or gone on with, then recorded in its place among others.
 
-    RUNS/NAME          the run itself, with the texts; never in the repo
-    results/FILE.json  a record a study: decision, crossovers, accuracies, what it took and on what
-    results/FILE/      the tables of each, as `promptlab report --markdown` writes them
+RUNS/NAME holds the run itself, with the texts, and is never in the repo; results/FILE.json a record a study: decision,
+crossovers, accuracies, what it took and on what; results/FILE/ the tables of each, as `promptlab report` writes them.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness import RESULTS, as_text, parser, row, run_watched
+
 from promptlab.compare.study import Arguments
 from studying.projecting import projected
 
@@ -128,6 +128,7 @@ def record_of(study: Study, folder: Path) -> Json:
     rows.append(row(f"{study.name}, whole study", minutes, "min", note=f"{len(sessions)} session(s)"))
     rows.append(row(f"{study.name}, peak memory of all processes", peak, "GB"))
     decision = found["decision"]
+    crossovers = {f"{c['b']} over {c['a']}": {name: c[name] for name in CROSSOVER_OF} for c in found["crossovers"]}
     return {
         "about": study.about,
         "command": shlex.join(["promptlab", *nameless(command(study.arguments, folder))]),
@@ -137,7 +138,7 @@ def record_of(study: Study, folder: Path) -> Json:
         "decision": decision["sentence"],
         "crossover": decision["crossover"],
         "not_established": decision["not_established"],
-        "crossovers": {f"{c['b']} over {c['a']}": {name: c[name] for name in CROSSOVER_OF} for c in found["crossovers"]},
+        "crossovers": crossovers,
         "rows": rows,
     }
 
@@ -156,11 +157,12 @@ def crossover_row(name: str, found: Json) -> Json:
 
 
 def accuracy_rows(name: str, found: Json) -> Iterator[Json]:
-    """A row for each arm and number of labels, here and outside, and for what tuning forgot."""
-    said = [(f"{name}, {p['arm']}, {p['labels']} labels", p["accuracy"], "accuracy") for p in found["points"]]
-    said += [(f"{name}, outside, {p['arm']}, {p['labels']} labels", p["accuracy"], "accuracy") for p in found["outside"]]
-    for what, span, unit in said:
-        yield row(what, span["value"], unit, low=span["low"], high=span["high"], n=span["n_items"])
+    """A row for each arm and number of labels, here and outside."""
+    for where, points in (("", found["points"]), ("outside, ", found["outside"])):
+        for point in points:
+            span = point["accuracy"]
+            what = f"{name}, {where}{point['arm']}, {point['labels']} labels"
+            yield row(what, span["value"], "accuracy", low=span["low"], high=span["high"], n=span["n_items"])
 
 
 def merge(record: Json, name: str, file: str) -> None:
