@@ -19,6 +19,7 @@ from studying.running import Study, do, options
 from promptlab.compare.study import Arguments
 
 ARMS = "majority,tfidf,few-shot,few-shot-nearest,head,sft,lora,sft+few-shot".split(",")
+QUICK_ARMS = ["majority", "tfidf", "few-shot", "sft"]
 LABELS, SEEDS, N_TEST = [0, 16, 64, 256], 3, 200
 MANY_CLASSES = [0, 24, 96, 384]
 BY_SET: dict[str, dict[str, Any]] = {
@@ -37,13 +38,13 @@ def studies(given: Namespace) -> Iterator[Study]:
         made = SETS[name].made(given.runs.resolve() / "data" / name)
         sizes = {"labels": LABELS, "arms": ARMS, "seeds": SEEDS, "test_items": N_TEST, **BY_SET.get(name, {})}
         if given.quick:
-            sizes |= {"labels": sizes["labels"][:2], "seeds": 1, "test_items": 10}
+            sizes |= {"labels": [0, 8], "arms": QUICK_ARMS, "seeds": 1, "test_items": 10}
         yield Study(name, SETS[name].about, Arguments(**{**made, **sizes}))
 
 
 def main() -> None:
     given = options(__doc__, list(SETS), "runs/health")
-    do(studies(given), given, "health_study")
+    do(studies(given), given, "health_study", most_minutes=120)
 
 
 if __name__ == "__main__":

@@ -21,12 +21,15 @@ from typing import Any, NamedTuple
 from harness import RESULTS, as_text, parser, row, run_watched
 
 from promptlab.compare.study import Arguments
+from studying.outside import by_part
 from studying.projecting import projected
 
 Json = dict[str, Any]
 RUN_OF = ("started", "finished", "plan_sha256", "data", "versions", "machine", "test_opened", "test_opened_elsewhere")
 CROSSOVER_OF = ("outcome", "n", "low", "high", "p_never", "p_always", "established")
 FAMILIES = ("prompting", "fine-tuning")
+ALL = "all"  # beside the studies' names
+MOST_GB = 2  # that any of them may hold
 
 
 class Study(NamedTuple):
@@ -46,8 +49,11 @@ def options(doc: str | None, names: Sequence[str], runs: str) -> Namespace:
     return made.parse_args()
 
 
-def do(studies: Iterator[Study], given: Namespace, file: str) -> None:
-    """Project or run the studies one after the other; each is recorded as soon as it is done."""
+def do(studies: Iterator[Study], given: Namespace, file: str, most_minutes: float) -> None:
+    """Project or run the studies one after the other; each is recorded as soon as it is done.
+
+    `most_minutes` is what all in the file may take together, on two cores.
+    """
     every: list[Json] = []
     total = 0.0
     for study in studies:
@@ -60,7 +66,7 @@ def do(studies: Iterator[Study], given: Namespace, file: str) -> None:
         print(f"{study.name}: {record['decision']}", flush=True)
         every += record["rows"]
         if not given.quick:
-            merge(record, study.name, file)
+            merge(record, study.name, file, most_minutes)
             tables(given.runs / "full" / study.name, RESULTS / file / f"{study.name}.md")
     if given.project:
         print(f"all of it: {total:.0f} min on two cores")
@@ -125,8 +131,12 @@ def record_of(study: Study, folder: Path) -> Json:
     peak = max(session["peak_gb"] for session in sessions)
     rows = [crossover_row(study.name, each) for each in found["crossovers"] if (each["a"], each["b"]) == FAMILIES]
     rows += accuracy_rows(study.name, found)
+    for each in by_part(folder, tuple(run["labels"])):
+        what = f"{study.name}, outside, {each.part}, {each.arm}, {each.labels} labels"
+        span = each.accuracy
+        rows.append(row(what, span.value, "accuracy", low=span.low, high=span.high, n=span.n_items))
     rows.append(row(f"{study.name}, whole study", minutes, "min", note=f"{len(sessions)} session(s)"))
-    rows.append(row(f"{study.name}, peak memory of all processes", peak, "GB"))
+    rows.append(row(f"{study.name}, peak memory of all processes", peak, "GB", target=MOST_GB, at_most=True))
     decision = found["decision"]
     crossovers = {f"{c['b']} over {c['a']}": {name: c[name] for name in CROSSOVER_OF} for c in found["crossovers"]}
     return {
@@ -165,11 +175,16 @@ def accuracy_rows(name: str, found: Json) -> Iterator[Json]:
             yield row(what, span["value"], "accuracy", low=span["low"], high=span["high"], n=span["n_items"])
 
 
-def merge(record: Json, name: str, file: str) -> None:
-    """Put a study's record in its place in results/FILE.json; those of others stay as they are."""
+def merge(record: Json, name: str, file: str, most_minutes: float) -> None:
+    """Put a study's record in its place in results/FILE.json, others as they are, and the minutes of all at its end."""
     path = RESULTS / f"{file}.json"
     there = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    path.write_text(json.dumps({**there, name: record}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    there = {**there, name: record}
+    there.pop(ALL, None)
+    rows = [each for study in there.values() for each in study["rows"] if each["unit"] == "min"]
+    minutes = sum(each["value"] for each in rows)
+    there[ALL] = {"rows": [row(f"{file}, {len(rows)} studies", minutes, "min", target=most_minutes, at_most=True)]}
+    path.write_text(json.dumps(there, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def tables(folder: Path, path: Path) -> None:
