@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -60,14 +61,17 @@ def do(studies: Iterator[Study], given: Namespace, file: str, most_minutes: floa
         if given.project:
             total += project(study)
             continue
-        record = recorded(study, given.runs / ("quick" if given.quick else "full") / study.name)
+        folder = given.runs / ("quick" if given.quick else "full") / study.name
+        if given.quick:
+            shutil.rmtree(folder, ignore_errors=True)
+        record = recorded(study, folder)
         for each in record["rows"]:
             print(as_text(each))
         print(f"{study.name}: {record['decision']}", flush=True)
         every += record["rows"]
         if not given.quick:
             merge(record, study.name, file, most_minutes)
-            tables(given.runs / "full" / study.name, RESULTS / file / f"{study.name}.md")
+            tables(folder, RESULTS / file / f"{study.name}.md")
     if given.project:
         print(f"all of it: {total:.0f} min on two cores")
     if given.json:
@@ -100,7 +104,7 @@ def recorded(study: Study, folder: Path) -> Json:
     there = folder / "run.json"
     if there.exists():
         begun = json.loads(there.read_text(encoding="utf-8"))["arguments"]
-        if {**begun, "labels": study.arguments.labels} != asdict(study.arguments):
+        if begun != asdict(study.arguments):
             sys.exit(f"{folder} holds a run with other arguments: remove it, or choose another --runs.")
     typed = ["compare", "--resume", str(folder)] if there.exists() else command(study.arguments, folder)
     if not (folder / "results.json").exists():
@@ -126,9 +130,10 @@ def record_of(study: Study, folder: Path) -> Json:
     """A finished run without its texts."""
     found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    sessions = [json.loads(line) for line in (folder / "sessions.jsonl").read_text(encoding="utf-8").splitlines()]
+    noted = folder / "sessions.jsonl"
+    sessions = [json.loads(line) for line in noted.read_text(encoding="utf-8").splitlines()] if noted.exists() else []
     minutes = sum(session["minutes"] for session in sessions)
-    peak = max(session["peak_gb"] for session in sessions)
+    peak = max((session["peak_gb"] for session in sessions), default=0.0)
     rows = [crossover_row(study.name, each) for each in found["crossovers"] if (each["a"], each["b"]) == FAMILIES]
     rows += accuracy_rows(study.name, found)
     for each in by_part(folder, tuple(run["labels"])):
