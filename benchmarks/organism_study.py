@@ -28,7 +28,7 @@ PROMPTING = (
     "demos:calls=500",
     "ape:calls=500",
 )
-TUNING = ("head", "sft", "lora", "rlhf", "sft+few-shot")
+TUNING = ("head", "sft", "lora", "sft+few-shot")
 CONTROLS = ("majority", "tfidf", "few-shot-random-labels", "sft-shuffled-labels")
 LABELS, SEEDS, N_TEST = [0, 8, 32, 128, 512], 5, 100
 SPARE = 88  # training rows beyond the largest budget, so that seeds differ there too
