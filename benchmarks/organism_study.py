@@ -31,7 +31,7 @@ PROMPTING = (
 TUNING = ("head", "sft", "lora", "sft+few-shot")
 CONTROLS = ("majority", "tfidf", "few-shot-random-labels", "sft-shuffled-labels")
 LABELS, SEEDS, N_TEST = [0, 8, 32, 128, 512], 5, 100
-SPARE = 88  # training rows beyond the largest budget, so that seeds differ there too
+POOL = 1_024  # training rows: twice the largest budget, so that seeds differ there too
 
 
 def studies(given: Namespace) -> Iterator[Study]:
@@ -39,7 +39,7 @@ def studies(given: Namespace) -> Iterator[Study]:
     labels, seeds, n_test = ([0, 8], 1, 12) if given.quick else (LABELS, SEEDS, N_TEST)
     for name in given.only or RULES:
         folder = given.runs.resolve() / "data" / ("quick" if given.quick else "full") / name
-        train, test = write(name, folder, max(LABELS) + SPARE, n_test)
+        train, test = write(name, folder, POOL, n_test)
         arms = [*CONTROLS[:2], *PROMPTING, *TUNING, *CONTROLS[2:]]
         files = {"file": str(train), "test": str(test)}
         yield Study(name, RULES[name].about, Arguments(**files, arms=arms, labels=labels, seeds=seeds))
