@@ -198,6 +198,12 @@ def test_training_that_diverges_is_an_error_not_an_answer(random_tiny, method):
         finetuned(Tiny.of(broken, random_tiny.tokenizer), method)(task, task.train[:2], 0)
 
 
+@pytest.fixture
+def few_iterations(monkeypatch):
+    monkeypatch.setattr("promptlab.learners.rewarded.ITERATIONS", 2)
+
+
+@pytest.mark.usefixtures("few_iterations")
 def test_reinforcement_goes_on_from_half_of_the_labels_with_the_other_half_as_reward(random_tiny):
     words = {"yes": "apple", "no": "bolt"}
     train, test = (
@@ -217,6 +223,7 @@ def test_reinforcement_goes_on_from_half_of_the_labels_with_the_other_half_as_re
         rewarded(Script())
 
 
+@pytest.mark.usefixtures("few_iterations")
 def test_reinforcement_changes_what_fine_tuning_on_the_same_half_left(random_tiny):
     task = a_task()
     reinforced, tuned = rewarded(random_tiny)(task, task.train, 0), finetuned(random_tiny, "sft")

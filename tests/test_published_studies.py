@@ -9,8 +9,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from synthetic import write_run
 
 from promptlab.compare.data.lint import lint
+from promptlab.compare.report import write_report
 from promptlab.compare.study import Arguments, task_of
 from promptlab.splits import text_key
 from promptlab.tiny.data.label_maps import HELD_OUT_LABELS, is_second
@@ -78,6 +80,21 @@ def test_sets_that_are_not_at_hand_are_told_and_skipped(tmp_path, monkeypatch, c
     monkeypatch.setattr(health, "DATA", tmp_path / "nowhere")
     assert list(health_study.studies(given(tmp_path))) == []
     assert capsys.readouterr().out.count("not measured, as the set is not at hand") == len(health.SETS)
+
+
+def test_a_record_has_the_crossover_the_decision_and_every_accuracy(tmp_path):
+    folder = write_run(tmp_path / "run", n_items=60, seeds=(0, 1), lint=[{"message": "a defect"}])
+    write_report(folder)
+    found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    record = running.record_of(running.Study("a", "about it", Arguments("/home/me/data/a/train.csv")), folder)
+    [families] = [c for c in found["crossovers"] if (c["a"], c["b"]) == running.FAMILIES]
+    [crossover] = [r for r in record["rows"] if r["name"] == "a, crossover"]
+    assert (crossover["value"], crossover["low"], crossover["high"]) == tuple(families[k] for k in ("n", "low", "high"))
+    assert f"P(never) = {families['p_never']:.2f}" in crossover["note"]
+    assert record["crossovers"]["fine-tuning over prompting"]["outcome"] == families["outcome"]
+    assert sum(r["unit"] == "accuracy" for r in record["rows"]) == len(found["points"])
+    assert (record["decision"], record["lint"]) == (found["decision"]["sentence"], ["a defect"])
+    assert record["command"] == f"promptlab compare …/a/train.csv --out …/{tmp_path.name}/run"
 
 
 def test_records_are_merged_and_their_minutes_summed(tmp_path, monkeypatch):

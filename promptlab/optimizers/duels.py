@@ -34,7 +34,7 @@ class Duel(NamedTuple):
     second: str
     item: int
     won: int
-    orders: tuple[int, ...] = ()
+    orders: tuple[int, int] | tuple[()] = ()
 
 
 async def duels(
