@@ -198,12 +198,6 @@ def test_training_that_diverges_is_an_error_not_an_answer(random_tiny, method):
         finetuned(Tiny.of(broken, random_tiny.tokenizer), method)(task, task.train[:2], 0)
 
 
-@pytest.fixture
-def few_iterations(monkeypatch):
-    monkeypatch.setattr("promptlab.learners.rewarded.ITERATIONS", 2)
-
-
-@pytest.mark.usefixtures("few_iterations")
 def test_reinforcement_goes_on_from_half_of_the_labels_with_the_other_half_as_reward(random_tiny):
     words = {"yes": "apple", "no": "bolt"}
     train, test = (
@@ -211,7 +205,7 @@ def test_reinforcement_goes_on_from_half_of_the_labels_with_the_other_half_as_re
     )
     task = Task.classification("t", train, test)
     before = copy.deepcopy(random_tiny.model.state_dict())
-    learner = rewarded(random_tiny)
+    learner = rewarded(random_tiny, iterations=2)
     solver = learner(task, task.train, 0)
     assert solver.notes == ("trained on 4 of the labels, rewarded for those of 4 others",)
     found = run([solver.program(e.input) for e in task.test], solver.backend)
@@ -223,10 +217,9 @@ def test_reinforcement_goes_on_from_half_of_the_labels_with_the_other_half_as_re
         rewarded(Script())
 
 
-@pytest.mark.usefixtures("few_iterations")
 def test_reinforcement_changes_what_fine_tuning_on_the_same_half_left(random_tiny):
     task = a_task()
-    reinforced, tuned = rewarded(random_tiny)(task, task.train, 0), finetuned(random_tiny, "sft")
+    reinforced, tuned = rewarded(random_tiny, 1)(task, task.train, 0), finetuned(random_tiny, "sft")
     plain = tuned(task, halves(task.train)[0], 0)
     pairs = zip(reinforced.backend.model.parameters(), plain.backend.model.parameters(), strict=True)
     assert any(not torch.equal(a, b) for a, b in pairs)

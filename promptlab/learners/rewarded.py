@@ -26,6 +26,7 @@ class Rewarded:
     """See `rewarded`."""
 
     tuning: FineTuned
+    iterations: int = ITERATIONS
     family: ClassVar[Family] = "fine-tuning"
     needs_labels: ClassVar[bool] = True
     stays_general: ClassVar[bool] = True
@@ -44,12 +45,12 @@ class Rewarded:
         tuned = tuned_to_reply(self.base, "sft", task, taught, seed)
         note = f"trained on {len(taught)} of the labels, rewarded for those of {len(asked)} others"
         if asked:
-            tuned = tuned._replace(backend=reinforced(tuned.backend, task, asked, seed))
+            tuned = tuned._replace(backend=reinforced(tuned.backend, task, asked, seed, self.iterations))
         solver = asked_bare(self.base, task, tuned)
         return replace(solver, notes=(*solver.notes, note))
 
 
-def reinforced(reference: Backend, task: Task, examples: Sequence[Example], seed: int) -> Tiny:
+def reinforced(reference: Backend, task: Task, examples: Sequence[Example], seed: int, iterations: int) -> Tiny:
     """A policy begun from the reference and held near it, whose replies are scored as those of the study are."""
     from promptlab.backends.tiny import Tiny
     from promptlab.tiny.rlhf import PPO, recipe_for, rlhf
@@ -64,7 +65,7 @@ def reinforced(reference: Backend, task: Task, examples: Sequence[Example], seed
         return task.score(prompt.parse(reply).value, target[said(chat)])
 
     ppo = PPO(max_tokens=reply_tokens(prompt) or PPO().max_tokens)
-    recipe = recipe_for(ppo, ITERATIONS)
+    recipe = recipe_for(ppo, iterations)
     trained = rlhf(reference.model, reference.tokenizer, prompts, reward, ppo=ppo, seed=seed, recipe=recipe)
     return Tiny.of(finite(trained), reference.tokenizer)
 
@@ -73,14 +74,15 @@ def said(chat: Sequence[Message]) -> tuple[str, ...]:
     return tuple(message.content for message in chat)
 
 
-def rewarded(base: Backend) -> Rewarded:
+def rewarded(base: Backend, iterations: int = ITERATIONS) -> Rewarded:
     """A learner that fine-tunes `base` on half of the examples it gets, and has PPO go on from there with the others.
 
-    The reward of a reply is the task's score of it, no model of anybody's taste. What was trained on earns nothing, as
-    the fine-tuned model knows those labels by heart and a reward that is always 1 teaches nothing; and no label is paid
-    for twice. Raises SetupError for what cannot be trained so: `tiny` can.
+    Each of the `iterations` writes 64 replies. The reward of a reply is the task's score of it, no model of anybody's
+    taste. What was trained on earns nothing, as the fine-tuned model knows those labels by heart and a reward that is
+    always 1 teaches nothing; and no label is paid for twice. Raises SetupError for what cannot be trained so: `tiny`
+    can.
     """
     tuning = finetuned(base, "sft")
     if not trainable(base, "head"):
         raise SetupError(f"{name_of(base)} cannot be trained by PPO here; tiny can.")
-    return Rewarded(tuning)
+    return Rewarded(tuning, iterations)
