@@ -43,7 +43,7 @@ class Study(NamedTuple):
 
 def options(doc: str | None, names: Sequence[str], runs: str) -> Namespace:
     """--quick and --json as everywhere, --only, --runs and --project."""
-    made: ArgumentParser = parser(doc)
+    made: ArgumentParser = parser(doc, "every part of it in minutes, on few items and labels; nothing is kept")
     made.add_argument("--only", action="append", choices=names, help="this one; may be repeated; else all")
     made.add_argument("--runs", type=Path, default=Path(runs), metavar="FOLDER", help=f"of the runs, kept; {runs}")
     made.add_argument("--project", action="store_true", help="measure a cell of each arm; print minutes; run nothing")
