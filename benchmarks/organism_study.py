@@ -1,4 +1,4 @@
-"""Five rules that the bundled model was never taught: prompted and fine-tuned in every way there is, and where it pays.
+"""Five rules that the bundled model was never taught, to seventeen arms: where fine-tuning overtakes prompting.
 
     python benchmarks/organism_study.py [--quick] [--only RULE] [--runs FOLDER] [--project] [--json FILE]
 
