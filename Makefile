@@ -38,7 +38,8 @@ bench: $(VENV)/ready $(VENV)-peers/ready $(VENV)-interop/ready  ## the committed
 	$(RUN)python benchmarks/lecture.py
 	$(RUN)python benchmarks/live.py
 	$(RUN)python benchmarks/study.py
-	$(RUN)python benchmarks/real_data.py
+	$(RUN)python benchmarks/organism_study.py
+	$(RUN)python benchmarks/health_study.py
 	$(RUN)python benchmarks/training_speed.py $(if $(NANOGPT),--nanogpt $(NANOGPT))  # a checkout of karpathy/nanoGPT
 
 $(VENV)/ready: pyproject.toml constraints.txt

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
@@ -91,6 +92,13 @@ def compare(
         tuple[str, Path],
         typer.Option(help="Of two logs: csv, markdown, lm-eval or inspect, and where to write it.", show_default=False),
     ] = ("", Path()),
+    judge: Annotated[
+        str, typer.Option(help="Of two logs: a model that reads both answers, both ways round, and says who wins.")
+    ] = "",
+    criterion: Annotated[str, typer.Option(help="What the judge goes by: what a good answer is.")] = "",
+    people: Annotated[
+        Path | None, typer.Option(help="A table of item and preferred (A, B, tie): is the judge of people's opinion?")
+    ] = None,
     text: Annotated[str, typer.Option(help="The column to read; several as a+b.")] = "text",
     label: Annotated[str, typer.Option(help="The column to predict.")] = "label",
     group: Annotated[str, typer.Option(help="A column whose equal values must not be split: patient, abstract.")] = "",
@@ -142,15 +150,25 @@ def compare(
 ) -> None:
     """Prompt or fine-tune? Both on the same labelled examples, with intervals and one sentence of advice.
 
-    With two logs instead of a file of data: which of them scores higher, item by item.
+    With two logs instead of a file of data: which of them scores higher, item by item; with --judge, whose answers a
+    model prefers.
     """
     if file is not None and other is not None:
-        refuse_options(ctx, OF_LOGS, "compares two logs, and runs nothing")
-        from promptlab.commands.logs import compare_two
+        refuse_options(ctx, OF_LOGS | (OF_JUDGES if judge else set()), "compares two logs, and runs nothing")
+        from promptlab.commands.logs import Judge, compare_two
+        from promptlab.compare.study import Arguments, base_model
 
-        compare_two(str(file), str(other), metric, id, group, export if typed(ctx, "export") else None, quiet)
+        judging = None
+        if judge:
+            if metric:
+                raise SetupError("--judge scores the answers itself: leave out --metric.")
+            asked = Arguments("", model=judge, local_only=local_only, budget_usd=budget_usd, calls=calls)
+            there = out or Path("runs") / f"{file.stem}-{other.stem}-judged"
+            judging = Judge(partial(base_model, asked), judge, criterion, people, there)
+        exported = export if typed(ctx, "export") else None
+        compare_two(str(file), str(other), metric, id, group, exported, quiet, judging)
         return
-    refuse_options(ctx, set(ctx.params) - {"metric", "id", "export"}, "with one file is a study; these are of two logs")
+    refuse_options(ctx, set(ctx.params) - ONLY_OF_LOGS, "with one file is a study; these are of two logs")
     from promptlab.compare.study import Arguments, run_study
 
     if (file is None) == (resume is None):
@@ -200,7 +218,9 @@ def compare(
         raise typer.Exit(1)
 
 
-OF_LOGS = {"file", "other", "metric", "id", "export", "group", "seed", "quiet"}
+OF_LOGS = {"file", "other", "metric", "id", "export", "group", "judge", "seed", "quiet"}
+OF_JUDGES = {"criterion", "people", "local_only", "budget_usd", "calls", "out"}
+ONLY_OF_LOGS = {"metric", "id", "export", "judge", "criterion", "people"}
 
 
 def refuse_options(ctx: typer.Context, known: set[str], why: str) -> None:

@@ -18,8 +18,9 @@ from promptlab.backends.wrappers.recorded import FILE, Recorded
 from promptlab.backends.wrappers.worst import usd_of
 from promptlab.backends.wrappers.wrapper import Inner, Replies, Wrapper
 from promptlab.compare.cells import read_lines
+from promptlab.compare.data.columns import telling
 from promptlab.compare.data.lint import lint
-from promptlab.compare.data.tables import examples_from, read_table
+from promptlab.compare.data.tables import examples_from, read_table, text_columns
 from promptlab.compare.failures import Failure, failures
 from promptlab.compare.on_ray import stays_here
 from promptlab.compare.runner import compare, files_changed, read_run
@@ -97,7 +98,8 @@ def read_source(given: Arguments, file: str, *, for_test: bool = False) -> Sourc
     """The examples of a file."""
     table = read_table(file, given.format, header=given.header)
     read = examples_from(table, given.text, given.label, given.group, for_test=for_test)
-    return Source(tuple(read.examples), (*table.warnings, *read.warnings), Path(file).name, table.sha256)
+    told = () if for_test else telling(table, text_columns(table, given.text), given.label, given.group)
+    return Source(tuple(read.examples), (*table.warnings, *read.warnings, *told), Path(file).name, table.sha256)
 
 
 def task_of(given: Arguments) -> tuple[Task, list[str], dict[str, str]]:
