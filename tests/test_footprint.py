@@ -59,7 +59,9 @@ def test_the_beginning_of_a_prompt_is_reused_by_all_items_but_the_first(tmp_path
     compare({"few-shot": in_context(model("tiny"))}, a_task(8, 6), (0, 4), 1, out=tmp_path)
     without, with_shots = ([r for r in rows_of(tmp_path) if r["labels"] == k] for k in (0, 4))
     reused = [row.get("reused_tokens", 0) for row in with_shots]
-    assert reused[0] == 0 and all(0 < n < row["input_tokens"] for n, row in zip(reused[1:], with_shots[1:], strict=True))
+    assert reused[0] == 0 and all(
+        0 < n < row["input_tokens"] for n, row in zip(reused[1:], with_shots[1:], strict=True)
+    )
     assert max(row.get("reused_tokens", 0) for row in without) < min(reused[1:])
 
 

@@ -91,7 +91,7 @@ def ece_interval(
     Resamples are less calibrated than what they are drawn from, by about as much as that is less than the truth. So
     their upper end is moved down by what they are too high on average, their lower end by twice that. Of a model that
     is calibrated all the error is noise, and resamples, which double its variance, have √2 times as much: where they
-    have a third more, the lower end is 0.
+    have a quarter more, the lower end is 0.
     """
     counted = ~np.isnan(sure)
     V, W = resamples.clusters, resamples.seeds(len(sure))
@@ -109,4 +109,4 @@ def ece_interval(
         counted_interval(value, draws - shift, counted, clusters, resamples, confidence, lowest=0.0)
         for shift in (bias, 2 * bias)
     )
-    return replace(upper, low=0.0 if bias > value / 3 else min(lower.low, value))
+    return replace(upper, low=0.0 if bias > value / 4 else min(lower.low, value))

@@ -130,6 +130,23 @@ def accuracy(correct: Matrix, clusters: Ints, resamples: Resamples, confidence: 
     return _interval(float(correct.mean()), draws, correct.shape, resamples, confidence, lowest=0.0)
 
 
+def variances(values: NDArray[Any], clusters: Ints, n_clusters: int) -> tuple[float, float]:
+    """The variance of the mean of a (seeds, items) matrix: what the seeds add to it, and that by clusters.
+
+    By analysis of variance (Cameron, Gelbach & Miller 2011, J. Bus. Econ. Stat. 29:238): that between seeds, less what
+    belongs to seed and cluster together, never below 0.
+    """
+    S, C = len(values), max(n_clusters, 2)
+    parts = by_cluster(values - values.mean(), clusters, n_clusters) / values.size  # (S, C), adding up to 0
+    by_item, by_seed = parts.sum(axis=0), parts.sum(axis=1)
+    items = C / (C - 1) * float(by_item @ by_item)
+    if S == 1:
+        return 0.0, items
+    seeds = S / (S - 1) * float(by_seed @ by_seed)
+    neither = S * C / ((S - 1) * (C - 1)) * float(((parts - by_seed[:, None] / C - by_item / S) ** 2).sum())
+    return max(seeds - neither, 0.0), items
+
+
 def counted_draws(values: NDArray[Any], counted: Matrix, clusters: Ints, resamples: Resamples) -> Floats:
     """The mean of those entries of a (seeds, items) matrix that count, in each resample, (B,): nan where none does."""
     V = resamples.clusters

@@ -23,6 +23,7 @@ from promptlab.compare.data.tables import examples_from, read_table
 from promptlab.compare.failures import Failure, failures
 from promptlab.compare.on_ray import stays_here
 from promptlab.compare.runner import compare, files_changed, read_run
+from promptlab.compare.spending import Terms
 from promptlab.compare.statistics import smallest_detectable_difference
 from promptlab.compare.telling import progress_bar, tell_afterwards, tell_beforehand
 from promptlab.errors import PromptlabError, SetupError
@@ -52,6 +53,7 @@ class Arguments:
     text: str = "text"
     label: str = "label"
     group: str | None = None
+    subgroup: str | None = None
     test_share: float = 0.3
     test_items: int = 0
     format: str | None = None
@@ -96,7 +98,8 @@ class Source:
 def read_source(given: Arguments, file: str, *, for_test: bool = False) -> Source:
     """The examples of a file."""
     table = read_table(file, given.format, header=given.header)
-    read = examples_from(table, given.text, given.label, given.group, for_test=for_test)
+    subgroup = given.subgroup if for_test or given.test is None else None  # it is the test that is cut by it
+    read = examples_from(table, given.text, given.label, given.group, subgroup, for_test=for_test)
     return Source(tuple(read.examples), (*table.warnings, *read.warnings), Path(file).name, table.sha256)
 
 
@@ -122,6 +125,7 @@ def elsewhere(given: Arguments, task: Task, files: dict[str, str]) -> tuple[tupl
     """The items of --ood, and the task of --general; the hashes of both are added to those of the files."""
     outside: tuple[Example, ...] = ()
     general = None
+    given = replace(given, subgroup=None)
     if given.ood is not None:
         source = read_source(given, given.ood, for_test=True)
         outside = source.examples
@@ -182,6 +186,7 @@ def run_study(
     resume: bool = False,
     quiet: bool = False,
     command: str = "",
+    terms: Terms | None = None,
 ) -> list[Failure]:
     """Do the study of `given` into `folder`, or go on with it, telling the person at the terminal what happens.
 
@@ -220,6 +225,7 @@ def run_study(
             ray=ray,
             resume=resume,
             about_run=about_run,
+            terms=terms,
             on_progress=on_progress,
         )
     failed = list(failures(folder))
