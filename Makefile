@@ -19,7 +19,7 @@ test-vllm: $(VENV)-vllm/ready  ## the bundled weights through the real vLLM, in 
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0 $(VENV)-vllm/bin/python -m pytest tests/real_vllm \
 	    -W default $(if $(TABLE),--table $(TABLE))
 
-test-interop: $(VENV)-interop/ready  ## the real dspy, gepa and textgrad on our backends
+test-interop: $(VENV)-interop/ready  ## the real dspy, gepa and textgrad on our backends, and a study in the real MLflow
 	OMP_NUM_THREADS=1 $(VENV)-interop/bin/python -m pytest tests/interop -W default
 
 lint: $(VENV)/ready
@@ -59,7 +59,7 @@ $(VENV)-interop/ready: pyproject.toml constraints.txt tests/interop/constraints.
 	$(PYTHON) -m venv $(VENV)-interop
 	$(VENV)-interop/bin/python -m pip install --quiet uv -c constraints.txt
 	$(VENV)-interop/bin/uv pip install --quiet --python $(VENV)-interop/bin/python -c constraints.txt \
-	    -c tests/interop/constraints.txt -e '.[dspy,gepa,openai,tiny]' textgrad optuna pytest hypothesis
+	    -c tests/interop/constraints.txt -e '.[dspy,gepa,mlflow,openai,tiny]' textgrad optuna pytest hypothesis
 	touch $@
 
 $(VENV)-peers/ready: pyproject.toml benchmarks/peers.txt

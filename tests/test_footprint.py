@@ -37,11 +37,14 @@ def test_tokens_that_a_training_reads_are_counted(tmp_path):
     tiny = model("tiny")
     compare({"sft": finetuned(tiny, "sft"), "few-shot": in_context(tiny)}, a_task(4, 4), (2,), 1, out=tmp_path)
     sft, prompt = cells_of(tmp_path)
-    assert sft["trainings"] == 1 and sft["parameters"] == prompt["parameters"] > 1e6
+    assert sft["trainings"] == 1
+    assert sft["parameters"] == prompt["parameters"] > 1e6
     assert (sft["layers"], sft["width"]) == (tiny.model.config.n_layers, tiny.model.config.d_model)
-    assert sft["tokens"] > 60 * 2 * 5 and sft["attended"] > 5 * sft["tokens"]
+    assert sft["tokens"] > 60 * 2 * 5
+    assert sft["attended"] > 5 * sft["tokens"]
     assert prompt["trainings"] == prompt["tokens"] == 0
-    assert sft["local"] and sft["price"] is None
+    assert sft["local"]
+    assert sft["price"] is None
 
 
 def test_only_what_is_trained_in_its_own_context_counts():
@@ -59,9 +62,8 @@ def test_the_beginning_of_a_prompt_is_reused_by_all_items_but_the_first(tmp_path
     compare({"few-shot": in_context(model("tiny"))}, a_task(8, 6), (0, 4), 1, out=tmp_path)
     without, with_shots = ([r for r in rows_of(tmp_path) if r["labels"] == k] for k in (0, 4))
     reused = [row.get("reused_tokens", 0) for row in with_shots]
-    assert reused[0] == 0 and all(
-        0 < n < row["input_tokens"] for n, row in zip(reused[1:], with_shots[1:], strict=True)
-    )
+    assert reused[0] == 0
+    assert all(0 < n < row["input_tokens"] for n, row in zip(reused[1:], with_shots[1:], strict=True))
     assert max(row.get("reused_tokens", 0) for row in without) < min(reused[1:])
 
 

@@ -247,7 +247,7 @@ def share_of(prefix: Sequence[Message], messages: Sequence[Message]) -> float:
 
 
 def latency(exchanges: Sequence[Exchange]) -> float | None:
-    """Seconds of the calls on the longest way through a program: rounds follow each other, what one round asks does not.
+    """Seconds of the calls on the longest way through a program: rounds follow each other, what one asks goes together.
 
     None where any of them was not timed: an engine's, or one that a cache answered.
     """

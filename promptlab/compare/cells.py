@@ -38,8 +38,8 @@ class Block(NamedTuple):
 class Items:
     """The test items in the order of the rows. Clusters are numbered from 0; targets are class numbers or -1.
 
-    `labels` are the targets as written, `groups` and `subgroups` as told; `asked` is the message that asks for an item in the first arm
-    that has a prompt, or -1. `others` are the answers that are no class: see `answer_text`.
+    `labels` are the targets as written, `groups` and `subgroups` as told; `asked` is the message that asks for an item
+    in the first arm that has a prompt, or -1. `others` are the answers that are no class: see `answer_text`.
     """
 
     ids: tuple[str, ...]

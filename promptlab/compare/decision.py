@@ -50,8 +50,8 @@ class Clause:
 class Decision:
     """The decision sentence and its parts, the verdict at each number of labels, and what was not established.
 
-    `headline` is what to do in one line, with its probability `p`, the lowest of the verdicts that name a family; `rule`
-    is how it came about; `next` the cheapest measurement that is likely to settle what is open.
+    `headline` is what to do in one line, with its probability `p`, the lowest of the verdicts that name a family;
+    `rule` is how it came about; `next` the cheapest measurement that is likely to settle what is open.
 
     `crossover` says where the best fine-tuning overtakes the best prompt, with its interval or its probability; None
     where one of them was not run. In the sentence it stands only where it is established.

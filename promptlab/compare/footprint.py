@@ -19,7 +19,7 @@ def model_told(backend: Any) -> dict[str, Any]:
     """
     model = getattr(backend, "model", None) or getattr(backend, "classifier", None)
     config = getattr(model, "config", None) or getattr(getattr(model, "body", None), "config", None)
-    weights = list(model.parameters()) if hasattr(model, "parameters") else []
+    weights = list(model.parameters()) if model is not None and hasattr(model, "parameters") else []
     price = getattr(backend, "price", None)
     return {
         "parameters": sum(int(p.numel()) for p in weights) or None,

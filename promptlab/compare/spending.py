@@ -154,8 +154,8 @@ def _flops(cell: Cell, told: Sequence[Json]) -> dict[str, Expense]:
     calls, kept = np.maximum(column["calls"], 1), column["reused_tokens"]
     attended = n**2 / calls / 2
     rows = [(shape, n[i], attended[i], kept[i], calls[i]) for i, shape in enumerate(shapes)]
-    full = np.array([shape.answering(tokens, seen) for shape, tokens, seen, _, _ in rows])  # type: ignore[arg-type]
-    saved = np.array([shape.answering(k, k**2 / c / 2) for shape, _, _, k, c in rows])  # type: ignore[arg-type]
+    full = np.array([shape.answering(tokens, seen) for shape, tokens, seen, _, _ in rows])
+    saved = np.array([shape.answering(k, k**2 / c / 2) for shape, _, _, k, c in rows])
     first = np.array([shape.answering(k.max(), k.max() ** 2 / 2) for shape, _, _, k, _ in rows])
     return {FLOPS: Expense(once, full), FLOPS_KEPT: Expense(once + first, full - saved)}
 

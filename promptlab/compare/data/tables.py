@@ -92,7 +92,8 @@ def examples_from(
     """The table's rows as examples, text and label stripped of outer whitespace, labels kept as the strings they are.
 
     `text` may name several columns ("question+context", or a sequence): their texts are joined by a newline, empty
-    ones left out; so may `subgroup` ("sex+clinic"), joined by a comma. Row r (from 1) gets the id "NAME:r", NAME being the file's name without a known extension.
+    ones left out; so may `subgroup` ("sex+clinic"), joined by a comma. Row r (from 1) gets the id "NAME:r", NAME being
+    the file's name without a known extension.
     `for_test` allows what only a training set may not be: a single row, a single class, labels nearly all different.
 
     Raises DataError: a column that is not there, or rows from which nothing can be learned.

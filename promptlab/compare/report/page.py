@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 def write_report(run_dir: Path, draws: int = 2_000, margin: float = 0.02, terms: Terms | None = None) -> Path:
     """Write results.json and report.html into a run's directory, each whole or not at all; give the page's path.
 
-    The page needs no network and no other file. `terms` None are those of the run. Raises DataError for a directory that holds no finished run.
+    The page needs no network and no other file. `terms` None are those of the run. Raises DataError for a directory
+    that holds no finished run.
     """
     rows = read_cells(run_dir, read_json(run_dir / "run.json").get("labels") or ())
     results = measure(run_dir, draws, margin, rows=rows, terms=terms)

@@ -72,9 +72,8 @@ def _span(told: Json | None) -> str:
 def _classes(results: Json) -> Iterator[str]:
     """Each class's recall."""
     if names := list(results["points"][0]["recall"]):
-        rows = [
-            (f"{p['labels']:,}", p["arm"], *(_span(p["recall"][name]) for name in names)) for p in results["points"]
-        ]
+        points = results["points"]
+        rows = [(f"{p['labels']:,}", p["arm"], *(_span(p["recall"][name]) for name in names)) for p in points]
         yield f"Of each class, the share that is found:\n\n{table(('labels', 'arm', *names), rows)}"
 
 
@@ -85,11 +84,9 @@ def _subgroups(results: Json) -> Iterator[str]:
     names = [f"{group['name']}{' (small)' if group['small'] else ''}, n = {group['n_items']:,}" for group in groups]
     rows = []
     for found in results["subgroups"]:
-        gap = (
-            f"{shown(Interval(**found['gap']), sign=True)}, {found['best']} and {found['worst']}"
-            if found["gap"]
-            else "–"
-        )
+        gap = "–"
+        if found["gap"]:
+            gap = f"{shown(Interval(**found['gap']), sign=True)}, {found['best']} and {found['worst']}"
         rows.append((f"{found['labels']:,}", found["arm"], *(_span(g["accuracy"]) for g in found["groups"]), gap))
     yield f"By subgroup:\n\n{table(('labels', 'arm', *names, 'largest gap'), rows)}"
 
@@ -142,11 +139,10 @@ def as_csv(results: Json) -> str:
 def _columns(point: Json, spent: Json, results: Json) -> Iterator[tuple[str, Any]]:
     yield from ((name, point[name]) for name in ("arm", "family", "labels"))
     yield from ((name, point["accuracy"][name]) for name in ("n_items", "n_clusters", "n_seeds"))
-    same = {(one["arm"], one["labels"]): one for one in results["subgroups"]}.get((point["arm"], point["labels"]))
+    same = next((one for one in results["subgroups"] if _of(one) == _of(point)), None)
     spans = {name: point[name] for name in SPANS}
-    spans |= (
-        {"outside": o["accuracy"] for o in results["outside"] if _of(o) == _of(point)} if results["outside"] else {}
-    )
+    if results["outside"]:
+        spans["outside"] = next((o["accuracy"] for o in results["outside"] if _of(o) == _of(point)), None)
     spans |= {f"recall {name}": found for name, found in point["recall"].items()}
     spans |= {f"accuracy {group['name']}": group["accuracy"] for group in same["groups"]} if same else {}
     for name, interval in spans.items():
