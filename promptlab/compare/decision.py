@@ -104,14 +104,13 @@ def headline(results: Results, verdicts: Sequence[Verdict], p: float | None) -> 
     found = families(results.crossovers)
     budgets = [verdict.budget for verdict in verdicts]
     named = {v.budget: _best_at(v, results) for v in verdicts}
-    sides = [v.verdict for v in verdicts if v.verdict != UNDECIDED]
+    sides = [v.verdict for v in verdicts if v.verdict not in (UNDECIDED, NOTHING)]
     crosses = found is not None and found.outcome == CROSSES and found.established and found.n is not None
     if found is not None and crosses and list(dict.fromkeys(sides)) == [PROMPTING, FINE_TUNING]:
-        last = max(v.budget for v in verdicts if v.verdict == PROMPTING)
-        said = (
-            f"Prompt ({named[last]}) up to {labels(round(found.n or 0))} {ends(found)}; "
-            f"above that fine-tune ({named[budgets[-1]]})"
-        )
+        prompts = [v.budget for v in verdicts if v.verdict == PROMPTING]
+        start = "Prompt" if prompts[0] == budgets[0] else f"From {labels(prompts[0])} prompt"
+        until = f"up to {labels(round(found.n or 0))} {ends(found)}"
+        said = f"{start} ({named[prompts[-1]]}) {until}; above that fine-tune ({named[budgets[-1]]})"
     else:
         parts = []
         for _, group in groupby(verdicts, key=spoken):

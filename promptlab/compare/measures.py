@@ -241,7 +241,9 @@ def measured(
                 {b.family: b for b in found.best}, found.correct, expenses, ordered, terms.in_all, margin, sure, budget
             )
         ),
-        subgroups=tuple(subgroups_of(cell, sure_of([cell])) for cell in cells) if items.subgroups else (),
+        subgroups=tuple(subgroups_of(cell, family[cell.arm], sure_of([cell])) for cell in cells)
+        if items.subgroups
+        else (),
     )
 
 

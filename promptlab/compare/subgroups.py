@@ -34,6 +34,7 @@ class Subgroups:
     """
 
     arm: str
+    family: str
     labels: int
     groups: tuple[Subgroup, ...]
     best: str | None
@@ -42,7 +43,7 @@ class Subgroups:
     n_pairs: int
 
 
-def subgroups_of(cell: Cell, sure: Sure) -> Subgroups:
+def subgroups_of(cell: Cell, family: str, sure: Sure) -> Subgroups:
     """One arm's at one number of labels; items without a subgroup are in none."""
     of = np.array([name or "" for name in sure.items.subgroups])
     there = {name: of == name for name in sorted(set(of)) if name}
@@ -53,10 +54,10 @@ def subgroups_of(cell: Cell, sure: Sure) -> Subgroups:
     large = [group for group in groups if not group.small]
     pairs = list(combinations(sorted(large, key=lambda group: -group.accuracy.value), 2))
     if not pairs:
-        return Subgroups(cell.arm, cell.labels, groups, None, None, None, 0)
+        return Subgroups(cell.arm, family, cell.labels, groups, None, None, None, 0)
     best, worst = max(pairs, key=lambda pair: pair[0].accuracy.value - pair[1].accuracy.value)
     gap = _gap(cell, there[best.name], there[worst.name], replace(sure, confidence=corrected(sure.confidence, pairs)))
-    return Subgroups(cell.arm, cell.labels, groups, best.name, worst.name, gap, len(pairs))
+    return Subgroups(cell.arm, family, cell.labels, groups, best.name, worst.name, gap, len(pairs))
 
 
 def corrected(confidence: float, pairs: Sequence[object]) -> float:

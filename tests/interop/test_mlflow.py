@@ -10,18 +10,21 @@ pytest.importorskip("mlflow")
 pytest.importorskip("sqlalchemy")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from synthetic import ARMS, write_run
+from synthetic import write_run
 
 from promptlab.cli import main
 from promptlab.compare.report import write_report
 from promptlab.compare.report.mlflow import log_run
 from promptlab.errors import SetupError
 
+FEW = {"few-shot": ("prompting", "", (0.6, 0.7)), "head": ("fine-tuning", "", (0.5, 0.8))}
+
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where MLflow puts artifacts
-    folder = write_run(tmp_path / "run", n_items=40, task="sentences", plan_sha256="ab" * 32)
+    size = {"n_items": 40, "seeds": (0, 1), "arms": FEW, "budgets": (8, 32)}
+    folder = write_run(tmp_path / "run", **size, task="sentences", plan_sha256="ab" * 32)
     write_report(folder, 100)
     return folder
 
@@ -58,7 +61,7 @@ def test_every_arm_and_number_of_labels_is_a_run_below_the_studys(run, tmp_path)
             accuracy[k] for k in ("value", "low", "high")
         ]
         assert metrics["recall advice"] == point["recall"]["advice"]["value"]
-    assert ARMS.keys() == {arm for arm, _ in told}
+    assert FEW.keys() == {arm for arm, _ in told}
 
 
 def test_a_study_that_is_logged_again_takes_the_place_of_the_first(run, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from promptlab.compare.cells import Json
@@ -119,7 +119,7 @@ def pairs(results: Json) -> Iterator[tuple[Json, Json]]:
 PAYBACK_HEADS = ("Labels", "In", "Instead of", "use", "Once", "A query", "Pays from, queries", "interval", "P(never)")
 
 
-def payback_rows(results: Json) -> Iterator[Sequence[str]]:
+def payback_rows(results: Json) -> Iterator[tuple[str, ...]]:
     """Break-even between the best prompt and the best fine-tuning, in each unit known of both."""
     for found in results["paybacks"]:
         show = usd if found["unit"].startswith("dollars") else large
