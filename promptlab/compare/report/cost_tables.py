@@ -42,7 +42,7 @@ def large(x: float) -> str:
 
 
 def usd(x: float) -> str:
-    return "$0" if x == 0 else f"${x:,.2f}" if x >= 0.1 else f"${x:.2g}" if x >= 1e-4 else f"${x:.1e}"
+    return "$0" if x == 0 else f"${x:,.2f}" if x >= 0.1 else f"${x:.2g}" if x >= 1e-4 else f"${large(x)}"
 
 
 def _some(x: float | None, show: Callable[[float], str] = count) -> Shown:
