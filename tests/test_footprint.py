@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from studies import a_task, rows_of
 
-from promptlab import Reply, Usage, compare, finetuned, gather, in_context, model
+from promptlab import Reply, Usage, compare, finetuned, gather, in_context, model, run
 from promptlab.compare.answering import latency, longest_way
 from promptlab.compare.footprint import Peak, model_told
 from promptlab.effort import counted, trained_on, training_begins
 from promptlab.learners import Solver
-from promptlab.program import Exchange, ask
+from promptlab.program import Exchange, ask, traced
+from promptlab.testing import FakeServer
 from promptlab.types import Answer, Request
 
 
@@ -118,3 +119,14 @@ def test_the_most_memory_since_is_that_of_what_was_held_meanwhile():
 
 def test_a_model_behind_a_network_has_no_parameters_here():
     assert model_told(Hosted()) == {"parameters": None, "layers": None, "width": None, "local": False, "price": None}
+
+
+def test_a_call_over_the_network_is_timed_and_the_same_from_a_cache_is_not(tmp_path):
+    with FakeServer(["hi"] * 4) as server:
+        asking = model(f"openai:m@{server.url}", cache=tmp_path / "cache.db")
+        [(_, first)] = run(traced(ask("a")), asking)[1]
+        [(_, again)] = run(traced(ask("a")), asking)[1]
+        [(_, later)] = run(traced(ask("a")), model(f"openai:m@{server.url}", cache=tmp_path / "cache.db"))[1]
+    assert first.seconds > 0
+    assert (again.seconds, later.seconds) == (None, None)
+    assert first == again == later

@@ -278,7 +278,7 @@ def recorded_model(given: Arguments, folder: Path) -> Backend:
 def untimed(folder: Path) -> Iterator[dict[str, Any]]:
     """A run's rows without what differs from one run to the next."""
     for row in read_lines(folder / "rows.jsonl"):
-        yield {name: value for name, value in row.items() if name != "seconds"}
+        yield {name: value for name, value in row.items() if name not in ("seconds", "latency")}
 
 
 def smallest_difference(task: Task) -> float:
