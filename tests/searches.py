@@ -83,6 +83,15 @@ class Down(Words):
         return [ModelError("the server is down") for _ in requests]
 
 
+class Mute(Words):
+    """Answers, but to a request for an instruction."""
+
+    async def agenerate(self, requests):
+        asked = [request.messages[-1].content for request in requests]
+        replies = await super().agenerate(requests)
+        return [ModelError("no credit") if "instruction" in a else r for a, r in zip(asked, replies, strict=True)]
+
+
 def said(request: Request) -> str:
     """What a model of this kind says: nothing that a clock or another request could change."""
     asked = request.messages[-1].content

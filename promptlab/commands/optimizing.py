@@ -15,7 +15,9 @@ from promptlab.errors import SetupError, reason
 
 Proposer = Annotated[str, typer.Option(help="The model that writes proposals; the same as --model if left out.")]
 Strategy = Annotated[str, typer.Option(help="How prompts are answered; the cheapest way there is if left out.")]
-Instruction = Annotated[str, typer.Option(help="What the prompt says now; @FILE reads it from a file.")]
+Instruction = Annotated[
+    str, typer.Option(help="What the prompt says now; @FILE reads a file. A {{ text }} in it is the input's place.")
+]
 Output = Annotated[str, typer.Option(help="classification, or text: free answers, right where their words are equal.")]
 Text = Annotated[str, typer.Option(help="The column to read; several as a+b.")]
 Label = Annotated[str, typer.Option(help="The column that holds the right answer.")]

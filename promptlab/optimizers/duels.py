@@ -205,10 +205,10 @@ class Ring:
         """For each question +1 for A, -1 for B, 0 for neither; what cannot be read, or was not answered, is neither."""
         search = self.search
         replies = await gather(attempt(ask(text, to="judge", max_tokens=SAYS_LITTLE)) for text in texts)
-        search.spent += len(texts)
-        for reply in replies:
-            if isinstance(reply, BudgetExceeded):
-                raise reply
+        refused = [reply for reply in replies if isinstance(reply, BudgetExceeded)]
+        search.spent += len(texts) - len(refused)
+        if refused:
+            raise refused[0]
         read = [JUDGE.parse(reply.text).value if isinstance(reply, Reply) else None for reply in replies]
         unread = sum(value is None for value in read)
         if unread:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -158,10 +159,27 @@ def material(given: Arguments) -> Material:
         _, asked = divided(test, free, test_size=most, at_most=True, seed=given.seed)
         warnings.append(f"{len(asked)} of {len(test)} test items are asked, drawn by class and whole groups.")
         test = asked
-    name = plain_name(Path(given.file)).stem
+    name, (instruction, frame) = plain_name(Path(given.file)).stem, placed(given.instruction, given.text)
     if free:
-        return Material(Task(name, Prompt(given.instruction, str), train, test, same_text), warnings, files)
-    return Material(Task.classification(name, train, test, given.instruction), warnings, files)
+        return Material(Task(name, Prompt(instruction, str, frame=frame), train, test, same_text), warnings, files)
+    task = Task.classification(name, train, test, instruction)
+    return Material(replace(task, prompt=replace(task.prompt, frame=frame)), warnings, files)
+
+
+def placed(template: str, column: str) -> tuple[str, tuple[str, str]]:
+    """An instruction, and what stands around an input, of a text with {{ text }} or {{ column }} in the input's place.
+
+    What comes before the line of that place is the instruction; a text without such a place is nothing else. Raises
+    SetupError for several.
+    """
+    places = re.findall(rf"\{{\{{\s*(?:text|{re.escape(column)})\s*\}}\}}", template)
+    if not places:
+        return template, ("", "")
+    if len(places) > 1:
+        raise SetupError(f"An instruction has one place for the input, got {len(places)}: {', '.join(places)}.")
+    before, after = template.split(places[0])
+    instruction, _, line = before.rpartition("\n")
+    return instruction.strip(), (line, after.rstrip())
 
 
 def source_of(given: Arguments, file: str, for_test: bool) -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from promptlab.compare.optimizing.difference import difference
@@ -17,7 +18,7 @@ from promptlab.optimizers.candidate import Candidate
 from promptlab.optimizers.concluding import TOO_MANY_FAILED
 from promptlab.optimizers.found import Found
 from promptlab.optimizers.proposing import copies
-from promptlab.optimizers.sections import SHARES, Sections, sections
+from promptlab.optimizers.sections import Sections, sections
 
 if TYPE_CHECKING:
     from promptlab.compare.optimizing.run import Planned
@@ -77,7 +78,8 @@ def results_of(
 
 
 def shares_of(plan: Planned) -> tuple[float, float, float]:
-    feed, race, confirm = plan.given.options.get("shares", SHARES)
+    usual = signature(plan.given.optimizer).parameters["shares"].default
+    feed, race, confirm = plan.given.options.get("shares", usual)
     return feed, race, confirm
 
 
