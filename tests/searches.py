@@ -84,12 +84,12 @@ class Down(Words):
 
 
 class Mute(Words):
-    """Answers, but to a request for an instruction."""
+    """Answers what has an instruction, and not a request for one."""
 
     async def agenerate(self, requests):
-        asked = [request.messages[-1].content for request in requests]
         replies = await super().agenerate(requests)
-        return [ModelError("no credit") if "instruction" in a else r for a, r in zip(asked, replies, strict=True)]
+        alone = [len(request.messages) == 1 for request in requests]
+        return [ModelError("no credit") if a else reply for a, reply in zip(alone, replies, strict=True)]
 
 
 def said(request: Request) -> str:

@@ -234,7 +234,8 @@ def test_a_server_that_answers_nothing_is_a_failed_run_with_its_reason(promptlab
 
 
 def test_a_proposer_that_never_answers_is_a_failed_run_with_its_reason(promptlab):
-    code, said, _ = promptlab(LISTS, "--model", "searches:Mute", "--out", "run", "--quiet")
+    told = ["--instruction", "Give a word.", "--model", "searches:Mute"]
+    code, said, _ = promptlab(LISTS, *told, "--out", "run", "--quiet")
     assert code == 1
     assert re.search(r"Keep the prompt you have: nothing was proposed .*the proposer did not answer .*no credit", said)
 
