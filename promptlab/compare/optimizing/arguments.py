@@ -106,6 +106,12 @@ class Arguments:
     def optimizer(self) -> Optimizer:
         return OPTIMIZERS[self.method]
 
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Of the examples: those that proposers read, of the races, and of the last comparison."""
+        feed, race, confirm = self.options.get("shares", signature(self.optimizer).parameters["shares"].default)
+        return feed, race, confirm
+
 
 def check_value(name: str, value: Any, default: Any) -> None:
     """Raises SetupError for a value that is of another kind than the default, a list where there is none."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from promptlab.compare.optimizing.difference import difference
@@ -71,16 +70,10 @@ def results_of(
         "fragility": fragility.told() if isinstance(fragility, Fragility) else None,
         "run": {key: value for key, value in run.items() if key != "finished"},
     }
-    parts = sections(plan.material.task.train, found.seed.slot(), plan.given.seed, shares_of(plan))
+    parts = sections(plan.material.task.train, found.seed.slot(), plan.given.seed, plan.given.shares)
     results["alarms"] = list(alarms(found, parts, looks, control, run))
     results["alarms"] += [fragility] if isinstance(fragility, str) else []
     return {"sentence": sentence(found, test), **results}
-
-
-def shares_of(plan: Planned) -> tuple[float, float, float]:
-    usual = signature(plan.given.optimizer).parameters["shares"].default
-    feed, race, confirm = plan.given.options.get("shares", usual)
-    return feed, race, confirm
 
 
 def sentence(found: Found, test: Tested) -> str:

@@ -59,7 +59,7 @@ def planned(given: Arguments) -> Planned:
     made = material(given)
     calls = divide(given, len(made.task.test))
     terms = {name: value for name, value in given.options.items() if name in TERMS}
-    terms |= {"calls": calls.search, "seed": given.seed, "alpha": given.alpha}
+    terms |= {"calls": calls.search, "seed": given.seed, "alpha": given.alpha, "shares": given.shares}
     with told_of_all(given):
         search = Search(given.optimizer.__name__, made.task.prompt, made.task.train, made.task.score, **terms)
     findings = lint(made.task.train, made.task.test)
