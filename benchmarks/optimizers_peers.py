@@ -5,7 +5,7 @@
 
 Two parts. `simulated`: the task model and the proposer are simulated (optimizing/simulated.py), in as many worlds as
 there are. `bundled`: both are the bundled model, on the field reports and on label maps (optimizing/tasks.py). Everyone
-gets the same 200 labelled examples and at most 1,500 calls, of both models together: a Budget, which sends no 1,501st.
+gets the same 200 labelled examples (185 of two labels) and at most 1,500 calls, of both models together: a Budget, which sends no 1,501st.
 DSPy asks in promptlab's words (PromptAdapter), so a prompt means the same whoever found it. DSPy's settings are the
 largest that its own arithmetic fits into the budget. What each found answers the same fresh items, outside the budget.
 Rows: accuracy there (mean over worlds or tasks, a t interval over them), calls, and ours less theirs, paired.
@@ -85,7 +85,7 @@ def in_a_world(number: int) -> Contest:
 def on_a_task(number: int) -> Contest:
     """The first is the field reports, the others maps of two, three and four labels, each of words of its own."""
     n_labels, draw = 2 + (number - 1) % 3, (number - 1) // 3
-    asked = label_map(n_labels, draw=f"/{draw}" if draw else "") if number else field_reports()
+    asked = label_map(n_labels, words=12, draw=f"/{draw}") if number else field_reports()
     tiny = Tiny()
     return Contest(asked.prompt, asked.given[:EXAMPLES], asked.test, tiny, tiny)
 
@@ -151,7 +151,8 @@ def of_dspy(name: str, contest: Contest) -> Run:
         **told,
     )
     failed = sum(found.failed.values())
-    return Run(tested(contest, found.prompt), budget.spent.calls, f"{failed} failed" if failed else "")
+    notes = [found.why] * found.why.startswith("as it was given") + [f"{failed} failed"] * bool(failed)
+    return Run(tested(contest, found.prompt), budget.spent.calls, "; ".join(notes))
 
 
 def of_gepa(contest: Contest) -> Run:
