@@ -5,9 +5,10 @@
 
 Two parts. `simulated`: the task model and the proposer are simulated (optimizing/simulated.py), in as many worlds as
 there are. `bundled`: both are the bundled model, on the field reports and on label maps (optimizing/tasks.py). Everyone
-gets the same 200 labelled examples (185 of two labels) and at most 1,500 calls, of both models together: a Budget, which sends no 1,501st.
-DSPy asks in promptlab's words (PromptAdapter), so a prompt means the same whoever found it. DSPy's settings are the
-largest that its own arithmetic fits into the budget. What each found answers the same fresh items, outside the budget.
+gets the same 200 labelled examples (185 of two labels) and at most 1,500 calls, of both models together: a Budget,
+which sends no 1,501st. DSPy asks in promptlab's words (PromptAdapter), so a prompt means the same whoever found it.
+DSPy's settings are the largest that its own arithmetic fits into the budget. What each found answers the same fresh
+items, outside the budget.
 Rows: accuracy there (mean over worlds or tasks, a t interval over them), calls, and ours less theirs, paired.
 """
 

@@ -21,6 +21,7 @@ from promptlab.optimizers import OPTIMIZERS
 from promptlab.optimizers.found import TooFew
 from promptlab.optimizers.optimizer import Optimizer
 from promptlab.optimizers.proposing import Limits
+from promptlab.optimizers.sections import check_shares
 from promptlab.prompt import Prompt
 from promptlab.splits import split
 from promptlab.strategies import STRATEGIES
@@ -109,7 +110,9 @@ class Arguments:
     @property
     def shares(self) -> tuple[float, float, float]:
         """Of the examples: those that proposers read, of the races, and of the last comparison."""
-        feed, race, confirm = self.options.get("shares", signature(self.optimizer).parameters["shares"].default)
+        shares = self.options.get("shares", signature(self.optimizer).parameters["shares"].default)
+        check_shares(shares)
+        feed, race, confirm = shares
         return feed, race, confirm
 
 
