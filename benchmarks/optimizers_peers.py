@@ -1,13 +1,15 @@
 """DSPy's optimisers, GEPA's engine and ours: the same examples, score and model, and the same metered budget.
 
     make .venv-interop/ready     # the others in an environment of their own
-    .venv-interop/bin/python benchmarks/optimizers_peers.py [--quick] [--json FILE] [--worlds N]
+    .venv-interop/bin/python benchmarks/optimizers_peers.py [--quick] [--json FILE] [--worlds N] [--only PART]
 
-The task model and the proposer are simulated (optimizing/simulated.py), in as many worlds as there are. Everyone gets
-the same 200 labelled examples and at most 1,500 calls, of both models together: a Budget, which sends no 1,501st. DSPy
-asks in promptlab's words (PromptAdapter), so a prompt means the same whoever found it. DSPy's settings are the largest
-that its own arithmetic fits into the budget. What each found answers the same 1,000 fresh items, outside the budget.
-Rows: accuracy there (mean over the worlds, a t interval over them), calls, and ours less theirs, paired by world.
+Two parts. `simulated`: the task model and the proposer are simulated (optimizing/simulated.py), in as many worlds as
+there are. `bundled`: both are the bundled model, on the field reports and on label maps (optimizing/tasks.py). Everyone
+gets the same 200 labelled examples (185 of two labels) and at most 1,500 calls, of both models together: a Budget,
+which sends no 1,501st. DSPy asks in promptlab's words (PromptAdapter), so a prompt means the same whoever found it.
+DSPy's settings are the largest that its own arithmetic fits into the budget. What each found answers the same fresh
+items, outside the budget.
+Rows: accuracy there (mean over worlds or tasks, a t interval over them), calls, and ours less theirs, paired.
 """
 
 from __future__ import annotations
@@ -19,22 +21,27 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 from harness import finish, parser, row
-from optimizing.simulated import SEED, World
+from optimizing import simulated
+from optimizing.tasks import field_reports, label_map
 from scipy import stats
 
-from promptlab import run
+from promptlab import Answer, run
 from promptlab.backends.routed import Routed
+from promptlab.backends.tiny import Tiny
 from promptlab.backends.wrappers import Budget, Budgeted
 from promptlab.errors import SetupError
+from promptlab.learners.in_context import reply_tokens
 from promptlab.optimizers import OPTIMIZERS
+from promptlab.program import Program
 from promptlab.prompt import Prompt
 from promptlab.strategies import zero_shot
 from promptlab.testing import Script
-from promptlab.types import Example
+from promptlab.types import Backend, Example
 
 EXAMPLES, CALLS, TEST = 200, 1_500, 1_000
 SEEDED = "the prompt as it was"
@@ -53,6 +60,46 @@ class Run(NamedTuple):
     accuracy: float
     calls: int
     note: str = ""
+
+
+class Contest(NamedTuple):
+    """What everybody begins with, and is tested on."""
+
+    prompt: Prompt
+    examples: Sequence[Example]
+    test: Sequence[Example]
+    task: Backend
+    proposer: Backend
+
+    def models(self) -> tuple[Backend, Backend, Budget]:
+        """The task model and the proposer, and the budget that they share."""
+        budget = Budget(calls=CALLS)
+        return Budgeted(self.task, budget), Budgeted(self.proposer, budget), budget
+
+
+def in_a_world(number: int) -> Contest:
+    world = simulated.World(number)
+    items = world.examples(EXAMPLES), world.examples(TEST, first=1_000_000)
+    return Contest(simulated.SEED, *items, Script(world.task), Script(world.proposer))
+
+
+def on_a_task(number: int) -> Contest:
+    """The first is the field reports, the others maps of two, three and four labels, each of words of its own."""
+    n_labels, draw = 2 + (number - 1) % 3, (number - 1) // 3
+    asked = label_map(n_labels, words=12, draw=f"/{draw}") if number else field_reports()
+    tiny = Tiny()
+    return Contest(asked.prompt, asked.given[:EXAMPLES], asked.test, tiny, tiny)
+
+
+PARTS: dict[str, tuple[Callable[[int], Contest], int, int]] = {  # and how many of them, quick and not
+    "simulated": (in_a_world, 2, 20),
+    "bundled": (on_a_task, 1, 10),
+}
+
+
+def answered(question: Any, prompt: Prompt) -> Program[Answer]:
+    """As DSPy asks through PromptAdapter: no more tokens than a label takes."""
+    return zero_shot(question, prompt, max_tokens=reply_tokens(prompt))
 
 
 def dspys() -> Mapping[str, tuple[Callable[..., Any], dict[str, Any]]]:
@@ -85,59 +132,60 @@ def dspys() -> Mapping[str, tuple[Callable[..., Any], dict[str, Any]]]:
     }
 
 
-def models(world: World) -> tuple[Any, Any, Budget]:
-    """The task model and the proposer, and the budget that they share."""
-    budget = Budget(calls=CALLS)
-    return Budgeted(Script(world.task), budget), Budgeted(Script(world.proposer), budget), budget
-
-
-def of_dspy(name: str, world: World) -> Run:
+def of_dspy(name: str, contest: Contest) -> Run:
     from promptlab.interop.dspy import PromptAdapter, optimize_with_dspy
 
     make, told = dspys()[name]
-    task, proposer, budget = models(world)
-    examples = world.examples(EXAMPLES)
+    task, proposer, budget = contest.models()
+    prompt, examples = contest.prompt, contest.examples
     validation: Sequence[Example] = ()
     if half := told.pop("validation", None):
         examples, validation = examples[:half], examples[half:]
     found = optimize_with_dspy(
-        make, SEED, examples, model=task, proposer=proposer, adapter=PromptAdapter(SEED), validation=validation, **told
+        make,
+        prompt,
+        examples,
+        model=task,
+        proposer=proposer,
+        adapter=PromptAdapter(prompt),
+        validation=validation,
+        **told,
     )
     failed = sum(found.failed.values())
-    return Run(tested(world, found.prompt), budget.spent.calls, f"{failed} failed" if failed else "")
+    notes = [found.why] * found.why.startswith("as it was given") + [f"{failed} failed"] * bool(failed)
+    return Run(tested(contest, found.prompt), budget.spent.calls, "; ".join(notes))
 
 
-def of_gepa(world: World) -> Run:
+def of_gepa(contest: Contest) -> Run:
     from promptlab.interop.gepa import optimize_with_gepa
 
-    task, proposer, budget = models(world)
-    found = optimize_with_gepa(SEED, world.examples(EXAMPLES), model=task, proposer=proposer, calls=CALLS)
-    return Run(tested(world, found), budget.spent.calls)
+    task, proposer, budget = contest.models()
+    found = optimize_with_gepa(contest.prompt, contest.examples, model=task, proposer=proposer, calls=CALLS)
+    return Run(tested(contest, found), budget.spent.calls)
 
 
-def of_ours(name: str, world: World) -> Run:
-    task, proposer, budget = models(world)
-    search = OPTIMIZERS[name](SEED, world.examples(EXAMPLES), calls=CALLS)
+def of_ours(name: str, contest: Contest) -> Run:
+    task, proposer, budget = contest.models()
+    search = OPTIMIZERS[name](contest.prompt, contest.examples, calls=CALLS, solve=answered)
     found = run(search, Routed(task, proposer=proposer))
-    return Run(tested(world, found), budget.spent.calls, "" if found.found.accepted else "as it was")
+    return Run(tested(contest, found), budget.spent.calls, "" if found.found.accepted else "as it was")
 
 
-def tested(world: World, prompt: Prompt) -> float:
+def tested(contest: Contest, prompt: Prompt) -> float:
     """The share of fresh items that a prompt's answers are right on."""
-    items = world.examples(TEST, first=1_000_000)
-    answers = run([zero_shot(item.input, prompt) for item in items], Script(world.task))
-    return statistics.fmean(answer.value == item.target for answer, item in zip(answers, items, strict=True))
+    answers = run([answered(item.input, prompt) for item in contest.test], contest.task)
+    return statistics.fmean(answer.value == item.target for answer, item in zip(answers, contest.test, strict=True))
 
 
-def in_world(number: int) -> dict[str, Run | str]:
-    """What every method comes to in a world; for one that cannot be run, why."""
+def compared(part: str, number: int) -> dict[str, Run | str]:
+    """What every method comes to in a world or task; for one that cannot be run, why."""
     logging.disable(logging.CRITICAL)
     os.environ |= {"DSPY_CACHEDIR": tempfile.mkdtemp(prefix="dspy-"), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    world = World(number)
-    methods: dict[str, Callable[[], Run]] = {SEEDED: lambda: Run(tested(world, SEED), 0)}
-    methods |= {f"DSPy's {name}": lambda name=name: of_dspy(name, world) for name in dspys()}
-    methods["gepa's engine, our last comparison"] = lambda: of_gepa(world)
-    methods |= {f"our {name}": lambda name=name: of_ours(name, world) for name in OURS if name in OPTIMIZERS}
+    contest = PARTS[part][0](number)
+    methods: dict[str, Callable[[], Run]] = {SEEDED: lambda: Run(tested(contest, contest.prompt), 0)}
+    methods |= {f"DSPy's {name}": partial(of_dspy, name, contest) for name in dspys()}
+    methods["gepa's engine, our last comparison"] = partial(of_gepa, contest)
+    methods |= {f"our {name}": partial(of_ours, name, contest) for name in OURS if name in OPTIMIZERS}
     found: dict[str, Run | str] = {}
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):  # DSPy prints
         for name, method in methods.items():
@@ -183,17 +231,25 @@ def interval(values: Sequence[float]) -> tuple[float, float | None, float | None
     return mean, mean - half, mean + half
 
 
-def rows(worlds: int) -> list[dict[str, Any]]:
-    """The table, from so many worlds, two at a time."""
+def rows(part: str, n: int) -> list[dict[str, Any]]:
+    """The table of a part, from so many worlds or tasks, two at a time."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as two:
-        return rows_of(list(two.map(in_world, range(worlds))))
+        found = rows_of(list(two.map(partial(compared, part), range(n))))
+    return found if part == "simulated" else [{**each, "name": f"{part}: {each['name']}"} for each in found]
 
 
 def main() -> None:
     made = parser(__doc__)
-    made.add_argument("--worlds", type=int, metavar="N", help="so many worlds (quick 2, else 20)")
+    made.add_argument(
+        "--worlds", type=int, metavar="N", help="so many worlds (quick 2, else 20), or tasks (1, else 10)"
+    )
+    made.add_argument("--only", choices=[*PARTS], help="of the parts, only this")
     given = made.parse_args()
-    finish(rows(given.worlds or (2 if given.quick else 20)), given, packages=("dspy", "gepa", "optuna"))
+    found = []
+    for part, (_, quick, full) in PARTS.items():
+        if given.only in (None, part):
+            found += rows(part, given.worlds or (quick if given.quick else full))
+    finish(found, given, packages=("dspy", "gepa", "optuna"))
 
 
 if __name__ == "__main__":

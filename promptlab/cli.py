@@ -23,11 +23,20 @@ from promptlab.commands.mcp import app as mcp_app
 from promptlab.commands.optimizing import add_to as add_optimizing
 from promptlab.commands.options import (
     Format,
+    Group,
+    Header,
+    Label,
+    LocalOnly,
     ModelName,
     Months,
+    Out,
     Queries,
     Quiet,
+    Resume,
     Seed,
+    TestFile,
+    TestShare,
+    Text,
     UsdPerHour,
     UsdPerLabel,
     Watts,
@@ -110,23 +119,21 @@ def compare(
     people: Annotated[
         Path | None, typer.Option(help="A table of item and preferred (A, B, tie): is the judge of people's opinion?")
     ] = None,
-    text: Annotated[str, typer.Option(help="The column to read; several as a+b.")] = "text",
-    label: Annotated[str, typer.Option(help="The column to predict.")] = "label",
-    group: Annotated[str, typer.Option(help="A column whose equal values must not be split: patient, abstract.")] = "",
+    text: Text = "text",
+    label: Label = "label",
+    group: Group = "",
     subgroup: Annotated[str, typer.Option(help="A column whose values get scores of their own: sex, clinic.")] = "",
-    test: Annotated[
-        Path | None, typer.Option(help="A file of its own for the test; else a share is held back.")
-    ] = None,
+    test: TestFile = None,
     ood: Annotated[
         Path | None, typer.Option(help="A test from elsewhere, asked too; the decision does not rest on it.")
     ] = None,
     general: Annotated[
         Path | None, typer.Option(help="A general labelled file, asked before and after a model is tuned.")
     ] = None,
-    test_share: Annotated[float, typer.Option(min=0.01, max=0.9, help="The share held back.")] = 0.3,
+    test_share: TestShare = 0.3,
     test_items: Annotated[int, typer.Option(min=0, help="Ask at most so many test items (0: all).")] = 0,
     format: Format = "",
-    header: Annotated[bool, typer.Option(help="Whether the first row names the columns.")] = True,
+    header: Header = True,
     instruction: Annotated[str, typer.Option(help="What prompts say of the task.")] = "",
     model: ModelName = "tiny",
     arms: Annotated[
@@ -150,13 +157,13 @@ def compare(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say how many calls, tokens and dollars it would take; ask nothing.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="The folder of the run.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    out: Out = None,
+    resume: Resume = None,
     jobs: Annotated[int, typer.Option(min=0, help="Processes at a time (0: one a core).")] = 0,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Do the cells on a Ray cluster; `local` starts one here.")
     ] = None,
-    local_only: Annotated[bool, typer.Option("--local-only", help="Refuse models outside this machine.")] = False,
+    local_only: LocalOnly = False,
     queries: Queries = None,
     months: Months = 12.0,
     usd_per_hour: UsdPerHour = None,
@@ -349,7 +356,7 @@ def lint(
     group: Annotated[str, typer.Option(help="A column whose equal values belong together.")] = "",
     test: Annotated[Path | None, typer.Option(help="The test's own file.")] = None,
     format: Format = "",
-    header: Annotated[bool, typer.Option(help="Whether the first row names the columns.")] = True,
+    header: Header = True,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:

@@ -83,6 +83,15 @@ class Down(Words):
         return [ModelError("the server is down") for _ in requests]
 
 
+class Mute(Words):
+    """Answers what has an instruction, and not a request for one."""
+
+    async def agenerate(self, requests):
+        replies = await super().agenerate(requests)
+        alone = [len(request.messages) == 1 for request in requests]
+        return [ModelError("no credit") if a else reply for a, reply in zip(alone, replies, strict=True)]
+
+
 def said(request: Request) -> str:
     """What a model of this kind says: nothing that a clock or another request could change."""
     asked = request.messages[-1].content

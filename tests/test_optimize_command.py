@@ -13,6 +13,7 @@ from studies import write_csv
 
 from promptlab import Example, Prompt
 from promptlab.cli import main
+from promptlab.compare.optimizing.arguments import placed
 from promptlab.compare.optimizing.difference import difference, words
 from promptlab.optimizers import load_prompt, save_prompt
 
@@ -230,6 +231,27 @@ def test_a_server_that_answers_nothing_is_a_failed_run_with_its_reason(promptlab
     assert code == 1
     assert "none of the first 20 requests was answered" in said
     assert results()["test"]["failed"]["seed"] == 36
+
+
+def test_a_proposer_that_never_answers_is_a_failed_run_with_its_reason(promptlab):
+    told = ["--instruction", "Give a word.", "--model", "searches:Mute"]
+    code, said, _ = promptlab(LISTS, *told, "--out", "run", "--quiet")
+    assert code == 1
+    assert re.search(r"Keep the prompt you have: nothing was proposed .*the proposer did not answer .*no credit", said)
+
+
+def test_the_place_of_the_input_in_an_instruction_is_filled(promptlab):
+    template = "Give a word.\n\n# Now\nText: {{ text }}\nWord:\n"
+    Path("now.txt").write_text(template)
+    code, _, _ = promptlab(LISTS, "--instruction", "@now.txt", "--model", "searches:Words", "--out", "run", "--quiet")
+    assert code == 0
+    [seed] = results()["prompts"]["seed"].values()
+    assert (seed["instruction"], seed["frame"]) == ("Give a word.\n\n# Now", ["Text: ", "\nWord:"])
+    assert placed("{{note}}: which?", "note") == ("", ("", ": which?"))
+    assert placed('{"a": "{{b}}"}', "text") == ('{"a": "{{b}}"}', ("", ""))
+    code, _, err = promptlab(LISTS, "--instruction", "{{ text }} or {{text}}?", "--out", "other")
+    assert code == 2
+    assert "one place for the input, got 2" in err
 
 
 def test_a_run_goes_on_only_as_it_was_begun(promptlab):

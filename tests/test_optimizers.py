@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptlab import Example, Prompt, run
+from promptlab.backends.wrappers import Budget, Budgeted
 from promptlab.errors import DataError, SetupError
 from promptlab.optimizers import ape, pool
 from promptlab.optimizers.sections import grouped, looks, sections
+from promptlab.strategies import zero_shot
 from promptlab.testing import Script
 from promptlab.types import Request
 
@@ -128,3 +130,36 @@ def test_what_is_alike_in_a_group_counts_once(test):
         return Random(f"{which}/{text.split()[0]}").choice("ab")
 
     assert accepted(examples, right_on_whole_groups, 8, calls=700, test=test) <= 5
+
+
+@pytest.mark.parametrize("allowed", [30, 70, 199])
+def test_a_budget_of_somebody_else_that_runs_out_leaves_what_was_paid_for_and_the_right_count(allowed):
+    model = Script(obedient)
+    found = run(ape(Prompt("Give a word."), lists(120), calls=600, proposals=6), Budgeted(model, Budget(calls=allowed)))
+    assert found.found.calls == len(model.requests) == allowed
+    assert "budget was spent" in found.found.why
+    answered = [request for request in model.requests if request.to != "proposer"]
+    assert sum(event["event"] == "scored" for event in found.found.events) == len(answered)
+
+
+class Cold(Script):
+    """A model that takes no temperature."""
+
+    can = frozenset({"stop"})
+
+
+def test_a_proposer_that_takes_no_temperature_is_asked_without_one():
+    found = run(ape(Prompt("Give a word."), lists(120), calls=600, proposals=6), Cold(obedient)).found
+    assert found.accepted
+
+
+def test_ape_works_on_each_of_several_prompts():
+    async def solve(question, prompts):
+        first = await zero_shot(question, prompts["first"])
+        return await zero_shot(question if first.value else "", prompts["second"])
+
+    prompts = {"first": Prompt("Say something."), "second": Prompt("Give a word.")}
+    found = run(ape(prompts, lists(120), calls=1_200, proposals=6, solve=solve), Script(obedient)).found
+    for slot, prompt in prompts.items():
+        changed = {each.slot(slot).instruction for each in found.candidates} - {prompt.instruction}
+        assert changed, slot

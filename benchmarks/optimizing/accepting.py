@@ -10,6 +10,7 @@ import numpy as np
 from behaviours.figures import Rows
 from harness import row
 
+from optimizing import limit
 from optimizing.worlds import World, logit, world
 from promptlab import run
 from promptlab.compare.statistics import paired_difference, resample, wilson
@@ -133,6 +134,9 @@ def something_to_find(runs: int) -> Rows:
         note = f"of 30, .65 to .75, {CALLS:,} calls, {ITEMS} examples; prompts correlate by {correlation}"
         name = f"a planted prompt, 10 points better, correlation {correlation}: found"
         rows.append(shares(name, found, 0.80, at_most=False, note=note))
+        most = limit.found(max(runs, 50), items_sd, own_sd, CALLS, PROMPTS - 1, ITEMS, ALPHA)
+        told = "beside it: by one who is told the gain and how easy each item is"
+        rows.append(shares(f"{told}, correlation {correlation}", most.tolist(), None, at_most=False))
     return rows
 
 

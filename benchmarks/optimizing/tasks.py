@@ -72,9 +72,9 @@ def own_tasks() -> list[Asked]:
     return [*tasks, *(label_map(n_labels) for n_labels in (2, 3, 4)), field_reports()]
 
 
-def label_map(n_labels: int, words: int = 8) -> Asked:
+def label_map(n_labels: int, words: int = 8, draw: str = "") -> Asked:
     """Pairs of words, of which each label has so many: what they are called can be told from demonstrations alone."""
-    rng = Random(f"optimizers/map/{n_labels}")
+    rng = Random(f"optimizers/map/{n_labels}{draw}")
     labels = rng.sample(HELD_OUT_LABELS, n_labels)
     pool = distinct(rng, lambda: nonsense(rng, 2), words * n_labels)
     examples = [

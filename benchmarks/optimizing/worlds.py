@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -55,12 +56,13 @@ def world(seed: int, abilities: Floats, n: int, items_sd: float = 2.2, own_sd: f
     EvoPrompt's prompts for sst2 on the bundled model). The less they do, the less is won by asking all the same items.
     """
     rng = np.random.default_rng(seed)
-    shifted = np.array([shift(a, float(np.hypot(items_sd, own_sd))) for a in abilities])
+    shifted = np.array([shift(float(a), float(np.hypot(items_sd, own_sd))) for a in abilities])
     ease = rng.normal(0, items_sd, n)
     p = sigmoid(shifted[:, None] + ease[None, :] + rng.normal(0, own_sd, (len(abilities), n)))
     return World(rng.random(p.shape) < p, sigmoid(abilities))
 
 
+@cache
 def shift(ability: float, sd: float) -> float:
     """The mean of a normal with this sd whose sigmoid is sigmoid(ability) on average, by bisection."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(41)

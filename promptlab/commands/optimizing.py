@@ -10,16 +10,29 @@ from typing import Annotated, Any
 
 import typer
 
-from promptlab.commands.options import Format, ModelName, Quiet, Seed
+from promptlab.commands.options import (
+    Format,
+    Group,
+    Header,
+    Label,
+    LocalOnly,
+    ModelName,
+    Out,
+    Quiet,
+    Resume,
+    Seed,
+    TestFile,
+    TestShare,
+    Text,
+)
 from promptlab.errors import SetupError, reason
 
 Proposer = Annotated[str, typer.Option(help="The model that writes proposals; the same as --model if left out.")]
 Strategy = Annotated[str, typer.Option(help="How prompts are answered; the cheapest way there is if left out.")]
-Instruction = Annotated[str, typer.Option(help="What the prompt says now; @FILE reads it from a file.")]
+Instruction = Annotated[
+    str, typer.Option(help="What the prompt says now; @FILE reads a file. A {{ text }} in it is the input's place.")
+]
 Output = Annotated[str, typer.Option(help="classification, or text: free answers, right where their words are equal.")]
-Text = Annotated[str, typer.Option(help="The column to read; several as a+b.")]
-Label = Annotated[str, typer.Option(help="The column that holds the right answer.")]
-LocalOnly = Annotated[bool, typer.Option("--local-only", help="Refuse models outside this machine.")]
 FREE = {"resume", "quiet", "local_only", "budget_usd", "dry_run", "export_sft", "export_dpo", "workers"}
 
 
@@ -28,12 +41,12 @@ def optimize(
     file: Annotated[Path | None, typer.Argument(help="CSV, TSV, JSON, JSONL (also .gz) or label-first text.")] = None,
     text: Text = "text",
     label: Label = "label",
-    group: Annotated[str, typer.Option(help="A column whose equal values must not be split: patient, abstract.")] = "",
-    test: Annotated[Path | None, typer.Option(help="A file of its own for the test; else a share is kept.")] = None,
-    test_share: Annotated[float, typer.Option(min=0.01, max=0.9, help="The share kept for the test.")] = 0.3,
+    group: Group = "",
+    test: TestFile = None,
+    test_share: TestShare = 0.3,
     test_items: Annotated[int, typer.Option(min=0, help="Ask at most so many test items (0: what calls allow).")] = 0,
     format: Format = "",
-    header: Annotated[bool, typer.Option(help="Whether the first row names the columns.")] = True,
+    header: Header = True,
     output: Output = "classification",
     instruction: Instruction = "",
     method: Annotated[str, typer.Option(help="How to search; `promptlab models` lists the methods.")] = "ape",
@@ -51,8 +64,8 @@ def optimize(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what there is to win and to spend; ask nothing.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="The folder of the run.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    out: Out = None,
+    resume: Resume = None,
     export_sft: Annotated[
         Path | None, typer.Option(help="Write the right answers met in a run (--resume) as JSONL for `train sft`.")
     ] = None,
@@ -126,7 +139,7 @@ def fragility(
     text: Text = "text",
     label: Label = "label",
     format: Format = "",
-    header: Annotated[bool, typer.Option(help="Whether the first row names the columns.")] = True,
+    header: Header = True,
     model: ModelName = "tiny",
     proposer: Proposer = "",
     strategy: Strategy = "",

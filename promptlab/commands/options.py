@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,22 @@ Format = Annotated[
     str, typer.Option(help="csv, tsv, json, jsonl, sections or label-first; read off the name if left out")
 ]
 
+# Of labelled data, and what of it is held back.
+Text = Annotated[str, typer.Option("--text", help="The column to read; several as a+b.")]
+Label = Annotated[str, typer.Option("--label", help="The column that holds the right answer.")]
+Group = Annotated[
+    str, typer.Option("--group", help="A column whose equal values must not be split: patient, abstract.")
+]
+Header = Annotated[bool, typer.Option("--header/--no-header", help="Whether the first row names the columns.")]
+TestFile = Annotated[Path | None, typer.Option("--test", help="A file of its own for the test; else a share is kept.")]
+TestShare = Annotated[float, typer.Option("--test-share", min=0.01, max=0.9, help="The share kept for the test.")]
+
+# Of a run in a folder.
+Out = Annotated[Path | None, typer.Option("--out", help="The folder of the run.")]
+Resume = Annotated[Path | None, typer.Option("--resume", help="Go on with the run in this folder.")]
+LocalOnly = Annotated[bool, typer.Option("--local-only", help="Refuse models outside this machine.")]
+
+# Of what its answers will be used for.
 Queries = Annotated[
     float | None, typer.Option(min=0, help="How many queries a month there will be: then costs decide among equals.")
 ]

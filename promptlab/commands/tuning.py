@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 from promptlab.commands.files import empty_folder, read_labelled, read_pairs, read_prompts, reward_function, without
-from promptlab.commands.options import Quiet, Seed
+from promptlab.commands.options import Label, Quiet, Seed, Text
 from promptlab.errors import SetupError
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 Labelled = Annotated[Path, typer.Argument(help="CSV, TSV, JSON or JSONL, as `promptlab compare` reads it.")]
 Preferences = Annotated[Path, typer.Argument(help="JSONL or CSV with prompt, chosen and rejected.")]
 Out = Annotated[Path, typer.Option(help="The folder that the trained model goes to.")]
-Text = Annotated[str, typer.Option(help="The column to read; several as a+b.")]
-Label = Annotated[str, typer.Option(help="The column to predict.")]
 Instruction = Annotated[str, typer.Option(help="What prompts say of the task.")]
 Free = Annotated[bool, typer.Option("--free", help="The labels are free answers, each maybe another, not classes.")]
 Model = Annotated[str, typer.Option("--model", help="tiny, tiny:FOLDER, or hf:NAME (by TRL and PEFT)")]

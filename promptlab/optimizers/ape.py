@@ -8,6 +8,7 @@ from promptlab.optimizers.candidate import Candidate
 from promptlab.optimizers.optimizer import optimizer
 from promptlab.optimizers.proposing import Wish, meta, pairs
 from promptlab.optimizers.search import Search
+from promptlab.optimizers.tries import said
 
 
 @optimizer
@@ -17,18 +18,22 @@ async def ape(search: Search, proposals: int = 60, demos: int = 5, rounds: int =
     `proposals` instructions, or as many as the calls suffice to race, are inferred, each from `demos` examples of its
     own draw; the best are kept by a race. A further round (section 3.3) asks for variations of the `keep` best, in all
     as many again. Differs: candidates are raced on common items (theirs are scored on different random subsamples),
-    and the winner has to beat the prompt it began with. Of several prompts the first is worked on.
+    and the winner has to beat the prompt it began with. Of several prompts each is worked on in turn.
     """
-    wishes = []
+    slots, wishes = search.seed.slots, []
     for i in range(min(proposals, search.room(of=rounds))):
         drawn = Random(search.rng_key("induce", i)).sample(search.feed, min(demos, len(search.feed)))
         text = meta("induce", n=len(drawn), pairs=pairs(drawn))
-        wishes.append(Wish(text, search.seed, "induced", changes=False))
+        wishes.append(Wish(text, search.seed, "induced", slots[i % len(slots)], changes=False))
     pool = [search.seed, *await search.propose(wishes)]
     for round in range(rounds - 1):
         best = await search.race(pool, keep=keep, of=rounds - round)
         each = -(-len(wishes) // (rounds * len(best)))
-        texts = [(meta("vary", instruction=b.slot().instruction), b) for b in best for _ in range(each)]
-        pool = [*best, *await search.propose([Wish(text, b, "varied") for text, b in texts])]
+        varied = [
+            Wish(meta("vary", instruction=said(b, slots[i % len(slots)])), b, "varied", slots[i % len(slots)])
+            for b in best
+            for i in range(each)
+        ]
+        pool = [*best, *await search.propose(varied)]
     [winner] = await search.race([*pool, search.seed])
     return winner

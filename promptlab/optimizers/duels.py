@@ -7,7 +7,7 @@ from math import ceil
 from random import Random
 from typing import Any, NamedTuple
 
-from promptlab.errors import BudgetExceeded, SetupError
+from promptlab.errors import BudgetExceeded, ModelError, SetupError
 from promptlab.optimizers.acceptance import verdict
 from promptlab.optimizers.candidate import Candidate
 from promptlab.optimizers.concluding import as_it_is, concluded
@@ -17,6 +17,7 @@ from promptlab.optimizers.proposing import Limits, Wish, meta
 from promptlab.optimizers.search import RESERVED, Search
 from promptlab.optimizers.sections import Item, by_group
 from promptlab.optimizers.table import Outcome, Solve
+from promptlab.program import attempt, traced
 from promptlab.prompt import Prompt, shown
 from promptlab.strategies import zero_shot
 from promptlab.types import Example
@@ -185,8 +186,10 @@ class Ring:
 
     async def judged(self, contests: Sequence[Contest]) -> list[Judged]:
         """The judge's verdicts, its calls counted; what could not be read of them is noted."""
-        self.search.spent += BOTH_WAYS * len(contests)
-        found = await judge(contests, self.criterion)
+        found, asked = await traced(attempt(judge(contests, self.criterion)))
+        self.search.spent += sum(not isinstance(exchange.reply, BudgetExceeded) for exchange in asked)
+        if isinstance(found, ModelError):
+            raise found
         if unread := sum(each.unread for each in found):
             self.search.note("unjudged", n=unread)
         return found

@@ -92,7 +92,7 @@ class Parts:
 
 @optimizer
 async def mipro(
-    search: Search, proposals: int = 8, bank: int = 24, sets: int = 8, most: int = 4, labelled: int = 4, keep: int = 6
+    search: Search, proposals: int = 8, bank: int = 24, sets: int = 8, most: int = 8, labelled: int = 16, keep: int = 6
 ) -> Candidate:
     """A joint search as in MIPRO (Opsahl-Ong et al. 2024, arXiv 2406.11695): instructions grounded in a summary of the
     data and a tip, and bootstrapped demonstrations, then the best combination.

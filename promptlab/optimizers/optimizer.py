@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
 from inspect import Parameter, signature
 from typing import Any, TypeAlias
@@ -20,8 +20,9 @@ Optimizer: TypeAlias = Callable[..., Program[Any]]
 TERMS = {name: each for name, each in signature(Search).parameters.items() if name != "method"}
 
 
-def optimizer(method: Method) -> Optimizer:
-    """An optimiser of a method that proposes and races candidates and returns the best.
+def optimizer(method: Method, **defaults: Any) -> Optimizer:
+    """An optimiser of a method that proposes and races candidates and returns the best; `defaults` are its own, of the
+    options that all have.
 
     The optimiser is `optimiser(prompt, examples, score=exact, **options)`: a program whose result is the prompt that
     was found (a Tuned, with `found`), or the one given, with the reason, where none was shown to be better on fresh
@@ -31,7 +32,8 @@ def optimizer(method: Method) -> Optimizer:
     `solve(question, prompt)` is the program that answers (a strategy). `calls` is the most calls of all, the
     proposer's among them; proposals are asked with `to="proposer"`, for `promptlab.backends.routed.Routed` to send to
     another model. `alpha` is how often a prompt that is no better may replace the one there is, by the `test` "exact"
-    (one look at all fresh items) or "betting" (a look every ten, ending early). `shares` are those of the examples that
+    (one look at all fresh items; graded scores are bet on then, too) or "betting" (a look every ten, ending early).
+    `shares` are those of the examples that
     proposers read, that races are run on, and that the last comparison is made on. `repeats` asks each item so often,
     where answers are sampled. `temperature` is the proposer's, `limits` what an instruction may be; `observe` is told
     of every event as it happens. Raises SetupError for examples or calls that are too few for an honest comparison.
@@ -40,7 +42,7 @@ def optimizer(method: Method) -> Optimizer:
 
     @wraps(method)
     async def optimise(prompt: Any, examples: Sequence[Any], score: Any = exact, **options: Any) -> Any:
-        terms = {name: options.pop(name) for name in TERMS if name in options}
+        terms = defaults | {name: options.pop(name) for name in TERMS if name in options}
         search = Search(method.__name__, prompt, examples, score, **terms)
         try:
             await search.opening()
@@ -62,8 +64,8 @@ def optimizer(method: Method) -> Optimizer:
     checked = wraps(method)(checked)
     del checked.__wrapped__  # or its signature would be taken for this one's
     keywords = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in own]
-    given: Mapping[str, Parameter] = TERMS
+    given = {name: each.replace(default=defaults.get(name, each.default)) for name, each in TERMS.items()}
     checked.__signature__ = signature(Search).replace(  # type: ignore[attr-defined]
-        parameters=[*(each for name, each in given.items()), *keywords]
+        parameters=[*given.values(), *keywords]
     )
     return checked

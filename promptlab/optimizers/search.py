@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from promptlab.errors import BudgetExceeded, SetupError
+from promptlab.errors import BudgetExceeded, ModelError, SetupError, Unsupported
 from promptlab.optimizers.acceptance import Test, fewest, smallest_gain, verdict
 from promptlab.optimizers.candidate import Candidate, Prompts
 from promptlab.optimizers.concluding import TOO_MANY_FAILED
@@ -23,6 +23,7 @@ from promptlab.types import Example, Reply
 RESERVED = 0.4  # of the calls, at most, for the last comparison
 OPENING = 20  # items that the prompt is asked first: is there anything to win?
 TRIES = 8  # prompts that score nothing, before a task is called out of reach
+UNANSWERED = "the proposer did not answer"
 LEAST = 4  # items on which a race asks every candidate at least
 
 
@@ -147,10 +148,16 @@ class Search:
     async def _fill(self, wanted: Sequence[tuple[Candidate, Item, int]]) -> None:
         fed = {item.number for item in self.feed}
         outcomes = await self.table.fill(wanted, self._take, any(item.number in fed for _, item, _ in wanted))
-        self.each = max([self.each, *(outcome.calls for outcome in outcomes)])
+        refused = None
         for (candidate, item, j), outcome in zip(wanted, outcomes, strict=True):
+            if isinstance(outcome, BudgetExceeded):
+                refused = refused or outcome
+                continue
+            self.each = max(self.each, outcome.calls)
             told = {"candidate": candidate.key, "item": item.number, "repeat": j, "score": outcome.score}
             self.note("scored", **told, said=outcome.said, asked=outcome.calls, failed=outcome.failed, why=outcome.why)
+        if refused is not None:  # what was paid for is kept
+            raise refused
 
     def _take(self, calls: int) -> None:
         if calls > self.left:  # a program asks more than it ever did
@@ -225,18 +232,28 @@ class Search:
         """What the proposer says to each text or chat, all asked in one wave; None where it did not answer."""
         if len(texts) > self.left:
             raise Spent(f"the budget of {self.calls:,} calls was used up before the search was done")
-        options = {} if self.temperature is None else {"temperature": self.temperature}
-        replies = await gather(attempt(ask_proposer(text, self.limits, options)) for text in texts)
-        self.spent += len(texts)
-        self.proposals += len(texts)
-        for reply in replies:
-            if isinstance(reply, BudgetExceeded):
-                raise reply
+        replies = await self._proposer(texts)
+        refused = [reply for reply in replies if isinstance(reply, BudgetExceeded)]
+        self.spent += len(texts) - len(refused)
+        self.proposals += len(texts) - len(refused)
+        if refused:
+            raise refused[0]
         failed = [str(reply) for reply in replies if not isinstance(reply, Reply)]
         self.note("asked", op=op, n=len(texts), failed=failed)
         for _ in failed:
-            self.reject("the proposer did not answer")
+            self.reject(UNANSWERED)
         return [whole_text(reply.text) if isinstance(reply, Reply) else None for reply in replies]
+
+    async def _proposer(self, texts: Sequence[Prompted]) -> list[Reply | ModelError]:
+        """Its replies, at the temperature that is wanted or, of a model that takes none, at its own."""
+        options = {} if self.temperature is None else {"temperature": self.temperature}
+        try:
+            return await gather(attempt(ask_proposer(text, self.limits, options)) for text in texts)
+        except Unsupported:
+            if self.temperature is None:
+                raise
+            self.temperature = None
+            return await self._proposer(texts)
 
     async def propose(self, wishes: Sequence[Wish]) -> list[Candidate]:
         """The new candidates that come of asking the proposer: read, checked and unlike any there is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, NamedTuple, SupportsFloat
+from typing import Any, NamedTuple
 
 from promptlab.errors import BudgetExceeded, ModelError, SetupError
 from promptlab.optimizers.candidate import Candidate, as_text
@@ -59,17 +59,19 @@ class Table:
 
     async def fill(
         self, wanted: Sequence[tuple[Candidate, Item, int]], take: Take, keep_steps: bool = False
-    ) -> list[Outcome]:
+    ) -> list[Outcome | BudgetExceeded]:
         """Asks all of it in one wave. Candidates are asked an item on the same branch: with the same random numbers.
 
-        `take` is told how many requests go out, before they do. What it raises ends the wave, of which nothing is kept.
+        `take` is told how many requests go out, before they do, and of so many less than none that were refused for
+        want of a budget. What it raises ends the wave, of which nothing is kept.
         """
         outcomes = await gather(
             (self._outcome(candidate, item, take, keep_steps) for candidate, item, _ in wanted),
             branches=[(EVALUATIONS, item.number, j) for _, item, j in wanted],
         )
         for (candidate, item, j), outcome in zip(wanted, outcomes, strict=True):
-            self.rows[candidate.key, item.number, j] = outcome
+            if isinstance(outcome, Outcome):
+                self.rows[candidate.key, item.number, j] = outcome
         return outcomes
 
     def outcomes(self, candidate: Candidate, item: Item) -> list[Outcome]:
@@ -97,12 +99,15 @@ class Table:
         asked = [outcome for item in items for outcome in self.outcomes(candidate, item)]
         return sum(outcome.failed for outcome in asked) / len(asked) if asked else 0.0
 
-    async def _outcome(self, candidate: Candidate, item: Item, take: Take, keep_steps: bool) -> Outcome:
+    async def _outcome(
+        self, candidate: Candidate, item: Item, take: Take, keep_steps: bool
+    ) -> Outcome | BudgetExceeded:
         answer, exchanges = await traced(attempt(metered(self._answer(candidate, item), take)))
         replies = [e.reply for e in exchanges if not isinstance(e.reply, ModelError)]
         usage = sum((reply.usage for reply in replies), Usage(cost_usd=0.0))
         if isinstance(answer, BudgetExceeded):
-            raise answer
+            take(-sum(isinstance(e.reply, BudgetExceeded) for e in exchanges))
+            return answer
         if isinstance(answer, ModelError):
             return Outcome(0.0, why=str(answer), failed=True, calls=len(exchanges), usage=usage)
         said = answer.trace if isinstance(answer.trace, str) else answer.text or ""
@@ -117,7 +122,7 @@ class Table:
     def _scored(self, value: Any, item: Item) -> tuple[float, str]:
         given = self.score(value, item.example.target)
         score, feedback = given if isinstance(given, tuple) else (given, "")
-        if not (isinstance(score, SupportsFloat) and 0 <= float(score) <= 1):
+        if not (hasattr(score, "__float__") and 0 <= float(score) <= 1):
             raise SetupError(f"A score is a number from 0 to 1, or a pair of one and a text; got {given!r}.")
         return float(score), str(feedback)
 

@@ -33,7 +33,7 @@ from optimizing import (
 from promptlab import Example, ModelError, Prompt, run
 from promptlab.errors import SetupError
 from promptlab.optimizers import table as the_table
-from promptlab.optimizers.sections import sections
+from promptlab.optimizers.sections import SHARES, sections
 from promptlab.types import Request
 
 every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
@@ -156,7 +156,7 @@ def test_nothing_but_the_feed_is_shown_to_anyone(optimizer):
 
 @every_optimizer
 def test_items_of_the_last_comparison_are_asked_last_and_of_two_prompts_only(optimizer):
-    found = run(optimizer(SEED, lists(160), calls=1_500, seed=5), world()).found
+    found = run(optimizer(SEED, lists(160), calls=1_500, seed=5, shares=SHARES), world()).found
     fresh = {item.number for item in sections(lists(160), SEED, 5).confirm}
     scored = [event for event in found.events if event["event"] == "scored"]
     last = [event for event in scored if event["item"] in fresh]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from promptlab.optimizers import OPTIMIZERS
 from promptlab.optimizers.found import TooFew
 from promptlab.optimizers.optimizer import Optimizer
 from promptlab.optimizers.proposing import Limits
+from promptlab.optimizers.sections import check_shares
 from promptlab.prompt import Prompt
 from promptlab.splits import split
 from promptlab.strategies import STRATEGIES
@@ -105,6 +107,14 @@ class Arguments:
     def optimizer(self) -> Optimizer:
         return OPTIMIZERS[self.method]
 
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Of the examples: those that proposers read, of the races, and of the last comparison."""
+        shares = self.options.get("shares", signature(self.optimizer).parameters["shares"].default)
+        check_shares(shares)
+        feed, race, confirm = shares
+        return feed, race, confirm
+
 
 def check_value(name: str, value: Any, default: Any) -> None:
     """Raises SetupError for a value that is of another kind than the default, a list where there is none."""
@@ -158,10 +168,27 @@ def material(given: Arguments) -> Material:
         _, asked = divided(test, free, test_size=most, at_most=True, seed=given.seed)
         warnings.append(f"{len(asked)} of {len(test)} test items are asked, drawn by class and whole groups.")
         test = asked
-    name = plain_name(Path(given.file)).stem
+    name, (instruction, frame) = plain_name(Path(given.file)).stem, placed(given.instruction, given.text)
     if free:
-        return Material(Task(name, Prompt(given.instruction, str), train, test, same_text), warnings, files)
-    return Material(Task.classification(name, train, test, given.instruction), warnings, files)
+        return Material(Task(name, Prompt(instruction, str, frame=frame), train, test, same_text), warnings, files)
+    task = Task.classification(name, train, test, instruction)
+    return Material(replace(task, prompt=replace(task.prompt, frame=frame)), warnings, files)
+
+
+def placed(template: str, column: str) -> tuple[str, tuple[str, str]]:
+    """An instruction, and what stands around an input, of a text with {{ text }} or {{ column }} in the input's place.
+
+    What comes before the line of that place is the instruction; a text without such a place is nothing else. Raises
+    SetupError for several.
+    """
+    places = re.findall(rf"\{{\{{\s*(?:text|{re.escape(column)})\s*\}}\}}", template)
+    if not places:
+        return template, ("", "")
+    if len(places) > 1:
+        raise SetupError(f"An instruction has one place for the input, got {len(places)}: {', '.join(places)}.")
+    before, after = template.split(places[0])
+    instruction, _, line = before.rpartition("\n")
+    return instruction.strip(), (line, after.rstrip())
 
 
 def source_of(given: Arguments, file: str, for_test: bool) -> Source:

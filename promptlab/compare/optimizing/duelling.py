@@ -11,7 +11,7 @@ from typing import Any
 from promptlab.backends.routed import Routed
 from promptlab.compare.cellfile import whole
 from promptlab.compare.data.tables import HALF_A_PAIR, read_table, text_columns
-from promptlab.compare.optimizing.arguments import Arguments, Calls
+from promptlab.compare.optimizing.arguments import Arguments, Calls, placed
 from promptlab.compare.optimizing.models import described, models_of, solve_of
 from promptlab.compare.optimizing.run import ledger
 from promptlab.compare.provenance import machine, versions
@@ -42,7 +42,8 @@ def duel_it_out(
     if not inputs:
         raise DataError(f"{file.name} has no texts in {text!r}.")
     arguments = Arguments(str(file), text=text, output="text", **given)
-    prompt = Prompt(arguments.instruction, _of(labels))
+    instruction, frame = placed(arguments.instruction, text)
+    prompt = Prompt(instruction, _of(labels), frame=frame)
     task = Task(file.stem, prompt, tuple(Example(each, "") for each in inputs), (Example("", ""),))
     with locked(folder):
         begin(

@@ -17,7 +17,7 @@ from promptlab.optimizers.candidate import Candidate
 from promptlab.optimizers.concluding import TOO_MANY_FAILED
 from promptlab.optimizers.found import Found
 from promptlab.optimizers.proposing import copies
-from promptlab.optimizers.sections import SHARES, Sections, sections
+from promptlab.optimizers.sections import Sections, sections
 
 if TYPE_CHECKING:
     from promptlab.compare.optimizing.run import Planned
@@ -70,15 +70,10 @@ def results_of(
         "fragility": fragility.told() if isinstance(fragility, Fragility) else None,
         "run": {key: value for key, value in run.items() if key != "finished"},
     }
-    parts = sections(plan.material.task.train, found.seed.slot(), plan.given.seed, shares_of(plan))
+    parts = sections(plan.material.task.train, found.seed.slot(), plan.given.seed, plan.given.shares)
     results["alarms"] = list(alarms(found, parts, looks, control, run))
     results["alarms"] += [fragility] if isinstance(fragility, str) else []
     return {"sentence": sentence(found, test), **results}
-
-
-def shares_of(plan: Planned) -> tuple[float, float, float]:
-    feed, race, confirm = plan.given.options.get("shares", SHARES)
-    return feed, race, confirm
 
 
 def sentence(found: Found, test: Tested) -> str:

@@ -38,7 +38,7 @@ from promptlab.optimizers import save_prompt
 from promptlab.optimizers.concluding import TOO_MANY_FAILED
 from promptlab.optimizers.found import Found
 from promptlab.optimizers.optimizer import TERMS
-from promptlab.optimizers.search import Search
+from promptlab.optimizers.search import UNANSWERED, Search
 from promptlab.prompt import Prompt
 
 Observe = Callable[[dict[str, Any]], None]
@@ -59,7 +59,7 @@ def planned(given: Arguments) -> Planned:
     made = material(given)
     calls = divide(given, len(made.task.test))
     terms = {name: value for name, value in given.options.items() if name in TERMS}
-    terms |= {"calls": calls.search, "seed": given.seed, "alpha": given.alpha}
+    terms |= {"calls": calls.search, "seed": given.seed, "alpha": given.alpha, "shares": given.shares}
     with told_of_all(given):
         search = Search(given.optimizer.__name__, made.task.prompt, made.task.train, made.task.score, **terms)
     findings = lint(made.task.train, made.task.test)
@@ -206,6 +206,8 @@ def ledger(path: Path) -> Iterator[Observe]:
 
 
 def failed_altogether(results: Mapping[str, Any]) -> bool:
-    """Whether so much of the test was not answered that nothing is known."""
-    test = results["test"]
-    return bool(max(test["failed"].values()) > TOO_MANY_FAILED * test["n"])
+    """Whether so much of the test was not answered that nothing is known, or no proposer ever was there, and nothing
+    was found without it."""
+    test, proposals = results["test"], results["calls"]["proposals"]
+    dead = proposals > 0 and results["rejected"].get(UNANSWERED) == proposals
+    return bool(max(test["failed"].values()) > TOO_MANY_FAILED * test["n"] or (dead and not results["accepted"]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from inspect import signature
 from threading import Lock
 from typing import Any, ClassVar, TypeAlias
 
@@ -176,9 +178,9 @@ class DSPyLearner:
 
     def __call__(self, task: Task, examples: Sequence[Example], seed: int) -> Solver:
         program, notes = self.make_program(task), ()
-        if self.make_optimizer is not None and examples:
+        if (make := self.make_optimizer) is not None and examples:
             found = optimize_with_dspy(
-                self.make_optimizer,
+                partial(make, seed=seed) if "seed" in signature(make).parameters else make,
                 task.prompt,
                 examples,
                 task.score,
@@ -257,7 +259,8 @@ def dspy_learner(
 ) -> DSPyLearner:
     """A learner of a DSPy program, for `compare`: `make_program(task)` makes it, as `lambda task: MyModule()`.
 
-    With `make_optimizer(metric, lm)` an optimiser of DSPy compiles it with the examples first: `optimize_with_dspy`.
+    With `make_optimizer(metric, lm)`, or `make_optimizer(metric, lm, seed)` for one that draws at random, an optimiser
+    of DSPy compiles it with the examples first: `optimize_with_dspy`.
     Each question runs the program; a row's tokens are all that it took, and the answer is read by the task's prompt. A
     reply that DSPy cannot read is no answer, with that reason; a request that fails is a failure, as everywhere.
     """
