@@ -11,8 +11,8 @@ from typing import Any
 from promptlab.errors import ModelError, SetupError
 from promptlab.options import check
 from promptlab.tiny import checkpoint
-from promptlab.tiny.fill_mask import filled, top
 from promptlab.tiny.engine import CACHE_MB, MAX_NEW_TOKENS, Engine
+from promptlab.tiny.fill_mask import filled, top
 from promptlab.tiny.head import Classifier
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.tokenizer import Tokenizer

@@ -31,19 +31,24 @@ MAX_NEW_TOKENS = 256  # where the request does not say
 CACHE_MB = 256.0  # of keys and values kept: 39,000 tokens of the bundled model
 
 
+Asked = tuple[list[Chunk], list[Row | Weighing]]
+
+
 class Engine:
     """A model that answers. Its parameters may change between calls: what was read before is then forgotten.
 
     `cache_mb` bounds what is kept of prompts; SetupError where that is less than the model's context takes.
-    `tokens_read` counts the prompt tokens that went through the model, continuations and replies not among them.
+    `tokens_read` counts the prompt tokens that went through the model, continuations and replies not among them. With
+    `share` off every request's prompt is read for itself, to see what sharing saves.
     """
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer, cache_mb: float = CACHE_MB):
         self.model, self.tokenizer, self.cache_mb = model, tokenizer, cache_mb
-        self.tokens_read = 0
-        self._packed()
+        self.tokens_read, self.share = 0, True
+        self.forget()
 
-    def _packed(self) -> None:
+    def forget(self) -> None:
+        """Keeps nothing of what was read before."""
         self.state = versions(self.model)
         self.weights = Weights(self.model)
         self.store = Store(self.weights, int(self.cache_mb * 1e6))
@@ -74,36 +79,37 @@ class Engine:
     def work(self, jobs: Sequence[Row | Weighing]) -> None:
         """Does what was begun, as many prompts at a time as the cache holds."""
         if self.state != versions(self.model):
-            self._packed()
-        by_prompt: dict[Prompt, list[Row | Weighing]] = {}
-        for job in jobs:
-            by_prompt.setdefault(job.prompt, []).append(job)
+            self.forget()
+        if self.share:
+            pieces = cut([job.prompt for job in jobs])
+            by_prompt: dict[Prompt, list[Row | Weighing]] = {prompt: [] for prompt in pieces}
+            for job in jobs:
+                by_prompt[job.prompt].append(job)
+            wanted = [(cuts, by_prompt[prompt]) for prompt, cuts in pieces.items()]
+        else:
+            wanted = [(cut([job.prompt])[job.prompt], [job]) for job in jobs]
         with torch.inference_mode():
-            for part in self.parts(cut(list(by_prompt))):
-                paths = list(part.values())
-                self.tokens_read += read(self.weights, self.store, paths)
-                asked = [(job, path) for prompt, path in part.items() for job in by_prompt[prompt]]
-                to_weigh = [(job, path) for job, path in asked if isinstance(job, Weighing)]
-                to_write = [(job, path) for job, path in asked if isinstance(job, Row)]
-                weigh(self.weights, self.store, [job for job, _ in to_weigh], [path for _, path in to_weigh])
-                write(
-                    self.weights, self.store, self.tokenizer, [job for job, _ in to_write], [path for _, path in to_write]
-                )
+            for part in self.parts(wanted):
+                self.tokens_read += read(self.weights, self.store, [path for path, _ in part])
+                each = [(job, path) for path, asked in part for job in asked]
+                weigh(self.weights, self.store, [(job, path) for job, path in each if isinstance(job, Weighing)])
+                rows = [(job, path) for job, path in each if isinstance(job, Row)]
+                write(self.weights, self.store, self.tokenizer, rows)
 
-    def parts(self, pieces: dict[Prompt, list[Prompt]]) -> Iterator[dict[Prompt, list[Chunk]]]:
-        """The prompts' paths, in the tree's order, as many at a time as there is room for."""
-        part: dict[Prompt, list[Chunk]] = {}
+    def parts(self, wanted: Sequence[tuple[list[Prompt], list[Row | Weighing]]]) -> Iterator[list[Asked]]:
+        """Paths, in the tree's order, and what is asked of each, as many at a time as there is room for."""
+        part: list[Asked] = []
         seen: set[Chunk] = set()
         tokens = 0
-        for prompt, cuts in pieces.items():
-            path = self.store.path(cuts)
+        for cuts, asked in wanted:
+            path = self.store.path(cuts, share=self.share)
             more = sum(len(chunk.tokens) for chunk in path if chunk not in seen)
             if part and tokens + more > self.store.capacity:
                 yield part
-                part, seen, tokens = {}, set(), 0
-                path = self.store.path(cuts)  # what was seen of it may have gone
-                more = len(prompt)
-            part[prompt] = path
+                part, seen, tokens = [], set(), 0
+                path = self.store.path(cuts, share=self.share)  # what was seen of it may have gone
+                more = sum(map(len, cuts))
+            part.append((path, asked))
             seen.update(path)
             tokens += more
             self.store.use(path)

@@ -31,16 +31,19 @@ def choose(logits: Tensor, how: Sequence[tuple[float, float, float]]) -> tuple[l
     log-probability is NaN where the row's logits are no numbers.
     """
     log_p = torch.log_softmax(logits, dim=-1)
-    temperature, top_p, u = torch.tensor(how, dtype=log_p.dtype).unbind(1)
-    if not temperature.any():
+    if not any(temperature for temperature, _, _ in how):
         best = log_p.max(dim=-1)
         return best.indices.tolist(), best.values.tolist()
-    greedy = temperature == 0
-    p = torch.softmax((log_p - log_p.amax(-1, True)) / temperature.masked_fill(greedy, 1)[:, None], dim=-1)
+    greedy = [k for k, (temperature, _, _) in enumerate(how) if not temperature]
+    cut = [k for k, (temperature, top_p, _) in enumerate(how) if temperature and top_p < 1]
+    temperature, top_p, u = torch.tensor(how, dtype=log_p.dtype).unbind(1)
+    if greedy:
+        temperature[greedy] = 1
+    p = torch.softmax((log_p - log_p.amax(-1, True)).div_(temperature[:, None]), dim=-1)
     choice = draw(p, u)
-    if (cut := (top_p < 1) & ~greedy).any():
+    if cut:
         choice[cut] = nucleus_draw(p[cut], top_p[cut], u[cut])
-    if greedy.any():
+    if greedy:
         choice[greedy] = log_p[greedy].argmax(dim=-1)
     return choice.tolist(), log_p.gather(1, choice[:, None]).squeeze(1).tolist()
 

@@ -61,9 +61,9 @@ class Store:
         self.n_free = self.capacity
         self.order: dict[Chunk, None] = {}  # what has been read, the least recently used first
 
-    def path(self, pieces: Iterable[tuple[int, ...]]) -> list[Chunk]:
-        """The chunks of a prompt that is cut so; those that have not been read have no places yet."""
-        chunk, path = self.root, []
+    def path(self, pieces: Iterable[tuple[int, ...]], share: bool = True) -> list[Chunk]:
+        """The chunks of a prompt that is cut so, without places those not read yet; fresh ones to not share."""
+        chunk, path = self.root if share else Chunk(None, ()), []
         for tokens in pieces:
             found = chunk.children.get(tokens)
             if found is None:

@@ -28,27 +28,25 @@ class Weighing:
 class Pack:
     """Pieces of one prompt whose tokens behind the first are scored in one row: (which weighing, which piece, ids)."""
 
-    path: Sequence[Chunk]
     where: Places
     pieces: list[tuple[int, int, list[int]]] = field(default_factory=list)
     width: int = 0
 
 
-def weigh(weights: Weights, store: Store, weighings: Sequence[Weighing], paths: Sequence[Sequence[Chunk]]) -> None:
+def weigh(weights: Weights, store: Store, jobs: Sequence[tuple[Weighing, Sequence[Chunk]]]) -> None:
     """Fills in the sums. Every path has been read."""
-    if not weighings:
-        return
+    weighings, paths = [weighing for weighing, _ in jobs], [path for _, path in jobs]
     where = [places(path) for path in paths]
     firsts = log_p_of_firsts(weights, store, weighings, [each[-1] for each in where])
     packs: list[Pack] = []
     for n, weighing in enumerate(weighings):
         weighing.sums = firsts[n]
-        pack = Pack(paths[n], where[n])
+        pack = Pack(where[n])
         for m, ids in enumerate(weighing.continuations):
             if len(ids) > 1:
                 if pack.width and pack.width + len(ids) - 1 > PACK:
                     packs.append(pack)
-                    pack = Pack(paths[n], where[n])
+                    pack = Pack(where[n])
                 pack.pieces.append((n, m, ids))
                 pack.width += len(ids) - 1
         if pack.width:
@@ -90,7 +88,11 @@ def side_by_side(weights: Weights, store: Store, packs: Sequence[Pack]) -> Itera
         start = 0
         for number, (_, _, ids) in enumerate(pack.pieces):
             here = slice(start, start + len(ids) - 1)
-            inputs[row, here], targets[row, here], piece[row, here] = torch.tensor(ids[:-1]), torch.tensor(ids[1:]), number
+            inputs[row, here], targets[row, here], piece[row, here] = (
+                torch.tensor(ids[:-1]),
+                torch.tensor(ids[1:]),
+                number,
+            )
             positions[row, here] = torch.arange(len(pack.where), len(pack.where) + len(ids) - 1)
             start = here.stop
     itself = (piece[:, :, None] == piece[:, None]).tril()  # (packs, width, width)

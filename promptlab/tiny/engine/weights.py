@@ -50,12 +50,13 @@ class Weights:
         """
         H, D = self.config.n_heads, self.config.d_head
         x = self.embedding[tokens]
+        shape = tokens.shape
         turn = self.turns[positions].unsqueeze(-2)  # (…, 1, D/2)
         for i, layer in enumerate(self.layers):
             qkv = product(self.normed(x), layer.qkv)
-            pairs = qkv.unflatten(-1, (3 * H, D // 2, 2))[..., : 2 * H, :, :]  # queries and keys
+            pairs = qkv.view(*shape, 3 * H, D // 2, 2)[..., : 2 * H, :, :]  # queries and keys
             torch.view_as_complex(pairs).mul_(turn)
-            x = product(attend(i, qkv.unflatten(-1, (3, H, D))), layer.out, x)
+            x = product(attend(i, qkv.view(*shape, 3, H, D)), layer.out, x)
             gate, up = product(self.normed(x), layer.gate_up).chunk(2, dim=-1)
             x = product(F.silu(gate).mul_(up), layer.down, x)
         return self.normed(x)
@@ -87,7 +88,7 @@ def paired(weight: Tensor, n_heads: int) -> Tensor:
 
 
 def product(x: Tensor, matrix: Tensor, plus: Tensor | None = None) -> Tensor:
-    """x (N, K) or (B, T, K) times (K, N'), plus something. Of one row it is that of two, which round as many do."""
+    """x (N, K) or (B, T, K) times (K, N'), plus something of the result's shape."""
     if x.dim() == 3:
         every = matrix.expand(len(x), *matrix.shape)
         return torch.bmm(x, every) if plus is None else torch.baddbmm(plus, x, every)

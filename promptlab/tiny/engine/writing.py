@@ -19,6 +19,7 @@ from promptlab.types import Request
 
 ROWS = 128  # written together at most: more make no step faster by the row
 CELLS = 32_768  # tokens of the rows' own cache, padding included: about 200 MB for the bundled model
+FEW = 4  # rows: fewer look each at a copy of its own
 APART = 4096  # tokens that rows share, times rows, from which these are written by themselves
 
 
@@ -55,16 +56,14 @@ class Row:
 Job = tuple[Row, Sequence[Chunk]]
 
 
-def write(
-    weights: Weights, store: Store, tokenizer: Tokenizer, rows: Sequence[Row], paths: Sequence[Sequence[Chunk]]
-) -> None:
-    """Writes the rows' replies. Every path has been read, and paths are in the tree's order."""
-    for row in rows:
+def write(weights: Weights, store: Store, tokenizer: Tokenizer, jobs: Sequence[Job]) -> None:
+    """Writes the rows' replies. Every path has been read, and they are in the tree's order."""
+    for row, _ in jobs:
         if not len(row.uniforms):
             row.finish = "length"
-    jobs = [(row, path) for row, path in zip(rows, paths, strict=True) if row.finish is None]
+    jobs = [job for job in jobs if job[0].finish is None]
     for some in sessions(jobs, 0):
-        shared = min((shared_by(some[0][1], path) for _, path in some), default=0)
+        shared = min(shared_by(some[0][1], path) for _, path in some) if len(some) >= FEW else 0
         for alike in by_width(some, shared):
             Session(weights, store, tokenizer, alike, shared).write()
 
@@ -117,7 +116,8 @@ class Session:
         # (L, H, S, D) and, of every row, (L, B, H, W, D)
         self.above = [x[:, where].unflatten(-1, (c.n_heads, c.d_head)).transpose(1, 2).contiguous()
                       for x in (store.keys, store.values)] if self.shared else []  # fmt: skip
-        self.own = [torch.zeros(c.n_layers, n, c.n_heads, width, c.d_head, dtype=weights.dtype) for _ in range(2)]
+        # keys and values in one piece, so that a step's are written at once
+        self.own = torch.zeros(c.n_layers, 2, n, c.n_heads, width, c.d_head, dtype=weights.dtype)
         self.mask = torch.full((n, 1, width), float("-inf"), dtype=weights.dtype)
         self.lengths = np.zeros(n, dtype=np.int64)  # columns of its own that each row fills
         self.rows: list[Row] = []
@@ -149,8 +149,7 @@ class Session:
         else:
             for slot, (row, _) in zip(slots, new, strict=True):
                 if self.rows[slot].finish == "nan":  # 0 · NaN is NaN: also what is masked has to be numbers
-                    for x in self.own:
-                        x[:, slot] = 0
+                    self.own[:, :, slot] = 0
                 self.rows[slot] = row
         to, most = torch.tensor(slots), max(lengths)
         if most:
@@ -158,11 +157,11 @@ class Session:
             for k, (_, each) in enumerate(new):
                 where[k, : lengths[k]] = each[self.shared :]
             index = torch.from_numpy(where)
-            H, D = self.own[0].shape[2], self.own[0].shape[4]
-            for own, kept in zip(self.own, (self.store.keys, self.store.values), strict=True):
-                for layer in range(len(own)):
-                    copied = kept[layer][index].unflatten(-1, (H, D)).transpose(1, 2)  # (slots, H, most, D)
-                    own[layer, :, :, :most].index_copy_(0, to, copied)
+            c = self.weights.config
+            for layer, own in enumerate(self.own):
+                for mine, kept in zip(own, (self.store.keys[layer], self.store.values[layer]), strict=True):
+                    copied = kept[index].view(*index.shape, c.n_heads, c.d_head).transpose(1, 2)  # (slots, H, most, D)
+                    mine[:, :, :most].index_copy_(0, to, copied)
         self.lengths[slots] = lengths
         open_to = torch.arange(self.width) < torch.tensor(lengths)[:, None]
         self.mask[to, 0] = torch.zeros(open_to.shape, dtype=self.mask.dtype).masked_fill_(~open_to, float("-inf"))
@@ -177,33 +176,33 @@ class Session:
     def keep(self, slots: list[int]) -> None:
         """Only these rows stay."""
         keep = torch.tensor(slots)
-        self.own = [x.index_select(1, keep) for x in self.own]
+        self.own = self.own.index_select(2, keep)
         self.rows, self.mask, self.lengths = [self.rows[k] for k in slots], self.mask[keep], self.lengths[slots]
 
     def step(self) -> Tensor:
         """Reads the last token of every row: the scores of the next, (B, V). What ended rows get means nothing."""
-        at = np.minimum(self.lengths, self.width - 1)
-        columns = torch.from_numpy(at)
-        self.mask[torch.arange(len(at)), 0, columns] = 0
-        self.lengths = at + 1
-        end = min(-(-int(self.lengths.max()) // 16) * 16, self.width)
+        columns = np.minimum(self.lengths, self.width - 1)
+        self.lengths = columns + 1
+        self.mask[torch.arange(len(columns)), 0, torch.from_numpy(columns)] = 0
+        positions = np.minimum(columns + self.shared, self.weights.config.context - 1)
         tokens = torch.tensor([row.ids[-1] if row.ids else EOS for row in self.rows])
-        hidden = self.weights.forward(tokens, (columns + self.shared).clamp_(max=self.weights.config.context - 1),
-                                      self.looking(columns, end))  # fmt: skip
+        hidden = self.weights.forward(tokens, torch.from_numpy(positions), self.looking(columns))
         return self.weights.logits(hidden)
 
-    def looking(self, columns: Tensor, end: int) -> Attend:
+    def looking(self, columns: Places) -> Attend:
         """A row sees what all share and its own columns up to its last token, which is written to `columns`."""
-        B, H, D = len(columns), self.own[0].shape[2], self.own[0].shape[4]
+        _, _, B, H, W, D = self.own.shape
+        end = min(-(-int(columns.max() + 1) // 16) * 16, W)  # of few sizes
+        mask = self.mask[:, :, :end].expand(-1, H, -1).reshape(B * H, 1, end)
+        rows = (np.arange(2)[:, None] * B + np.arange(B)[:, None, None]) * H  # (B, 2, 1)
+        cells = torch.from_numpy((((rows + np.arange(H)) * W) + columns[:, None, None]).ravel())
         factor = scale(D)
-        mask = self.mask[:, :, :end].repeat_interleave(H, dim=0)  # (B·H, 1, end)
-        cells = ((torch.arange(B)[:, None] * H + torch.arange(H)) * self.width + columns[:, None]).flatten()
 
         def attend(layer: int, qkv: Tensor) -> Tensor:
-            q, k, v = qkv.unbind(1)  # (B, H, D)
-            for own, x in zip(self.own, (k, v), strict=True):
-                own[layer].view(-1, D).index_copy_(0, cells, x.reshape(-1, D))
-            keys, values = (own[layer, :, :, :end].reshape(B * H, end, D) for own in self.own)
+            own = self.own[layer]
+            own.view(-1, D).index_copy_(0, cells, qkv[:, 1:].reshape(-1, D))
+            keys, values = own.view(2, B * H, W, D)[:, :, :end]
+            q = qkv[:, 0]  # (B, H, D)
             scores = torch.baddbmm(mask, q.reshape(B * H, 1, D), keys.transpose(1, 2), alpha=factor)
             if not self.shared:
                 return torch.bmm(torch.softmax(scores, dim=-1), values).view(B, H * D)
