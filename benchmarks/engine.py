@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/engine.py [--quick] [--json FILE]
 
 A random model of .8 M parameters (4 layers, width 128, float32) writes 128 tokens to 1, 32 and 128 prompts, 40 samples
-to one, and weighs 6 labels of 1,000 items behind 16 demonstrations; the bundled model does word problems and searches in
+to one, and weighs 6 labels of 1,000 items behind 16 demonstrations; the bundled model does word problems and
 Countdown. Peers are transformers and, where it is installed (the environment of `make test-vllm`), vLLM in this process
 with its prefix cache. A repeat asks all engines in turn; rows give the median, the lowest and the highest of `n`. The
 floor beside a rate is what the machine allows: the bytes that a step must read over the rate at which this process

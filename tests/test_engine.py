@@ -166,6 +166,7 @@ def overflowing(random_tiny) -> tuple[Tiny, str]:
     [token, *_] = random_tiny.tokenizer.encode("Q")
     with torch.no_grad():
         model.model.embed_tokens.weight[:, 0] = 0.0
+        model.model.embed_tokens.weight[token] = 0.0  # it is never the likeliest, so no reply says it
         model.model.embed_tokens.weight[token, 0] = 1.0
         for block in model.model.layers:
             block.self_attn.o_proj.weight[0] = 0.0
