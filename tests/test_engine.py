@@ -18,6 +18,7 @@ from promptlab.errors import SetupError
 from promptlab.tiny.engine import Engine
 from promptlab.tiny.engine.cutting import cut
 from promptlab.tiny.engine.store import CHUNK
+from promptlab.tiny.engine.weighing import Weighing
 from promptlab.tiny.engine.writing import ROWS
 from promptlab.tiny.tokenizer import Tokenizer
 
@@ -70,6 +71,20 @@ def engine(of: Tiny, share: bool = True, cache_mb: float = 256.0) -> Engine:
 @given(waves())
 def test_sharing_changes_nothing(random_tiny, wave):
     same(engine(random_tiny).answer(wave), engine(random_tiny, share=False).answer(wave))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=3), st.integers(0, 9))
+def test_prompts_cut_anywhere_are_read_as_the_plain_model_reads_them(random_tiny, steps, seed):
+    """A chat that grows, all its beginnings being asked in the same wave."""
+    tokens = [1, *(Random(seed).randrange(10, 500) for _ in range(sum(steps)))]
+    prompts = [tuple(tokens[: 1 + sum(steps[: k + 1])]) for k in range(len(steps))]
+    weighings = [Weighing(prompt, [[k] for k in range(20)]) for prompt in prompts]
+    engine(random_tiny).work(weighings)
+    with torch.no_grad():
+        log_p = torch.log_softmax(random_tiny.model.logits(random_tiny.model(torch.tensor([tokens])))[0], -1)
+    for weighing in weighings:
+        assert weighing.sums == pytest.approx(log_p[len(weighing.prompt) - 1, :20].tolist(), abs=1e-4)
 
 
 @settings(deadline=None, max_examples=20)
