@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from promptlab.errors import SetupError
-from promptlab.tiny.engine.weights import Weights
+from promptlab.tiny.engine.weights import Weights, room
 
 CHUNK = 32  # tokens
 NOWHERE, ASIDE = 0, 1  # a place of zeros, which padding reads, and one that padding writes to
@@ -52,10 +52,8 @@ class Store:
                 f"its context of {c.context:,}; give it {needed / 1e6:,.3g} MB at least."
             )
         shape = (c.n_layers, self.capacity + 2, c.d_model)
-        self.keys, self.values = (torch.empty(shape, dtype=weights.dtype) for _ in range(2))
-        self.hidden = torch.empty(shape[1:], dtype=weights.dtype)
-        for each in (self.keys[:, NOWHERE], self.values[:, NOWHERE], self.hidden[NOWHERE]):
-            each.zero_()
+        self.keys, self.values = (room(*shape, dtype=weights.dtype) for _ in range(2))
+        self.hidden = room(*shape[1:], dtype=weights.dtype)
         self.root = Chunk(None, ())
         self.free = np.arange(self.capacity + 1, 1, -1)  # its first `n_free` are
         self.n_free = self.capacity

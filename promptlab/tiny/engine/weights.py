@@ -1,7 +1,7 @@
 """A model as the engine computes with it: one forward pass for prompts, continuations and replies.
 
-Matrices stand ready to multiply from the right, those that read the same input are one, the norms' weights are part of
-the matrix behind them, and the two halves of a rotary pair stand side by side, so that turning is one complex product.
+Matrices stand ready to multiply from the right, and those that read the same input are one. The norms' weights and the
+1/√D of attention are part of them. The two halves of a rotary pair stand side by side: turning is a complex product.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -74,8 +75,8 @@ class Weights:
 def packed(block: Any, n_heads: int) -> Layer:
     attention, mlp = block.self_attn, block.mlp
     before, between = block.input_layernorm.weight, block.post_attention_layernorm.weight
-    qkv = torch.cat((paired(attention.q_proj.weight, n_heads), paired(attention.k_proj.weight, n_heads),
-                     attention.v_proj.weight))  # fmt: skip
+    queries = paired(attention.q_proj.weight, n_heads) / math.sqrt(attention.q_proj.weight.shape[0] // n_heads)
+    qkv = torch.cat((queries, paired(attention.k_proj.weight, n_heads), attention.v_proj.weight))
     gate_up = torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight))
     matrices = (qkv * before, attention.o_proj.weight, gate_up * between, mlp.down_proj.weight)
     return Layer(*(matrix.detach().t().contiguous() for matrix in matrices))
@@ -96,14 +97,14 @@ def product(x: Tensor, matrix: Tensor, plus: Tensor | None = None) -> Tensor:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool = False) -> tuple[Tensor, Tensor]:
-    """softmax(q kᵀ / √D + mask) v, (B, H, T, D), and the logarithm of the softmax's denominator, (B, H, T).
+    """softmax(q kᵀ + mask) v, (B, H, T, D), and the logarithm of the softmax's denominator, (B, H, T).
 
     q is (B, H, T, D); k and v are (B, H, S, D), or (1, H, S, D) of what all rows share; mask is (B, 1, T or 1, S).
     """
     k, v = (x.expand(len(q), -1, -1, -1) for x in (k, v))
     # What F.scaled_dot_product_attention calls on a CPU; it does not hand on the denominator.
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return cast("tuple[Tensor, Tensor]", flash(q, k, v, is_causal=causal, attn_mask=mask))
+    return cast("tuple[Tensor, Tensor]", flash(q, k, v, is_causal=causal, attn_mask=mask, scale=1.0))
 
 
 def merged(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
@@ -112,5 +113,6 @@ def merged(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
     return torch.lerp(other[0], one[0], share)
 
 
-def scale(d_head: int) -> float:
-    return 1 / math.sqrt(d_head)
+def room(*shape: int, dtype: torch.dtype) -> Tensor:
+    """Zeros in memory that numpy takes, in huge pages where the system has them: a step reads all over it."""
+    return torch.from_numpy(np.zeros(shape, dtype=torch.empty((), dtype=dtype).numpy().dtype))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from promptlab.tiny.engine.drawing import Uniforms, choose
 from promptlab.tiny.engine.store import NOWHERE, Chunk, Places, Store, places
-from promptlab.tiny.engine.weights import Attend, Weights, scale
+from promptlab.tiny.engine.weights import Attend, Weights, room
 from promptlab.tiny.tokenizer import EOS, Tokenizer
 from promptlab.types import Request
 
@@ -117,7 +117,7 @@ class Session:
         self.above = [x[:, where].unflatten(-1, (c.n_heads, c.d_head)).transpose(1, 2).contiguous()
                       for x in (store.keys, store.values)] if self.shared else []  # fmt: skip
         # keys and values in one piece, so that a step's are written at once
-        self.own = torch.zeros(c.n_layers, 2, n, c.n_heads, width, c.d_head, dtype=weights.dtype)
+        self.own = room(c.n_layers, 2, n, c.n_heads, width, c.d_head, dtype=weights.dtype)
         self.mask = torch.full((n, 1, width), float("-inf"), dtype=weights.dtype)
         self.lengths = np.zeros(n, dtype=np.int64)  # columns of its own that each row fills
         self.rows: list[Row] = []
@@ -196,17 +196,16 @@ class Session:
         mask = self.mask[:, :, :end].expand(-1, H, -1).reshape(B * H, 1, end)
         rows = (np.arange(2)[:, None] * B + np.arange(B)[:, None, None]) * H  # (B, 2, 1)
         cells = torch.from_numpy((((rows + np.arange(H)) * W) + columns[:, None, None]).ravel())
-        factor = scale(D)
 
         def attend(layer: int, qkv: Tensor) -> Tensor:
             own = self.own[layer]
             own.view(-1, D).index_copy_(0, cells, qkv[:, 1:].reshape(-1, D))
             keys, values = own.view(2, B * H, W, D)[:, :, :end]
             q = qkv[:, 0]  # (B, H, D)
-            scores = torch.baddbmm(mask, q.reshape(B * H, 1, D), keys.transpose(1, 2), alpha=factor)
+            scores = torch.bmm(q.reshape(B * H, 1, D), keys.transpose(1, 2)).add_(mask)
             if not self.shared:
                 return torch.bmm(torch.softmax(scores, dim=-1), values).view(B, H * D)
-            above = torch.bmm(q.transpose(0, 1), self.above[0][layer].transpose(1, 2)).mul_(factor)  # (H, B, S)
+            above = torch.bmm(q.transpose(0, 1), self.above[0][layer].transpose(1, 2))  # (H, B, S)
             scores = torch.cat((above.transpose(0, 1), scores.view(B, H, end)), dim=-1)
             p_above, p_own = torch.softmax(scores, dim=-1).split((self.shared, end), dim=-1)
             y = torch.bmm(p_own.reshape(B * H, 1, end), values).view(B, H, D)
