@@ -6,7 +6,7 @@ RUN    := OMP_NUM_THREADS=1 $(BIN)/
 # uv does not read pip's settings; a folder of wheels set up for pip serves it too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: demo test test-vllm test-interop lint bench clean
+.PHONY: demo test test-vllm test-interop test-mlflow lint bench clean
 
 demo: $(VENV)/ready  ## the whole loop on the bundled data and model; ends with the report's address
 	rm -rf runs/demo
@@ -21,6 +21,9 @@ test-vllm: $(VENV)-vllm/ready  ## the bundled weights through the real vLLM, in 
 
 test-interop: $(VENV)-interop/ready  ## the real dspy, gepa and textgrad on our backends
 	OMP_NUM_THREADS=1 $(VENV)-interop/bin/python -m pytest tests/interop -W default
+
+test-mlflow: $(VENV)-mlflow/ready  ## a study in the real MLflow, which wants an older protobuf than the rest
+	OMP_NUM_THREADS=1 $(VENV)-mlflow/bin/python -m pytest tests/real_mlflow -W default
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -40,7 +43,8 @@ bench: $(VENV)/ready $(VENV)-peers/ready $(VENV)-interop/ready  ## the committed
 	$(RUN)python benchmarks/lecture.py
 	$(RUN)python benchmarks/live.py
 	$(RUN)python benchmarks/study.py
-	$(RUN)python benchmarks/real_data.py
+	$(RUN)python benchmarks/organism_study.py
+	$(RUN)python benchmarks/health_study.py
 	$(RUN)python benchmarks/training_speed.py $(if $(NANOGPT),--nanogpt $(NANOGPT))  # a checkout of karpathy/nanoGPT
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -64,6 +68,13 @@ $(VENV)-interop/ready: pyproject.toml constraints.txt tests/interop/constraints.
 	    -c tests/interop/constraints.txt -e '.[dspy,gepa,openai,tiny]' textgrad optuna pytest hypothesis
 	touch $@
 
+$(VENV)-mlflow/ready: pyproject.toml tests/real_mlflow/constraints.txt
+	$(PYTHON) -m venv $(VENV)-mlflow
+	$(VENV)-mlflow/bin/python -m pip install --quiet uv -c constraints.txt
+	$(VENV)-mlflow/bin/uv pip install --quiet --python $(VENV)-mlflow/bin/python -c tests/real_mlflow/constraints.txt \
+	    -e '.[mlflow]' pytest
+	touch $@
+
 $(VENV)-peers/ready: pyproject.toml benchmarks/peers.txt
 	$(PYTHON) -m venv $(VENV)-peers
 	$(VENV)-peers/bin/python -m pip install --quiet uv -c constraints.txt
@@ -71,4 +82,4 @@ $(VENV)-peers/ready: pyproject.toml benchmarks/peers.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-vllm $(VENV)-interop $(VENV)-peers runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-vllm $(VENV)-interop $(VENV)-mlflow $(VENV)-peers runs .pytest_cache .mypy_cache .ruff_cache

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
@@ -20,7 +21,18 @@ from typer.core import TyperGroup
 
 from promptlab.commands.mcp import app as mcp_app
 from promptlab.commands.optimizing import add_to as add_optimizing
-from promptlab.commands.options import Format, ModelName, Quiet, Seed
+from promptlab.commands.options import (
+    Format,
+    ModelName,
+    Months,
+    Queries,
+    Quiet,
+    Seed,
+    UsdPerHour,
+    UsdPerLabel,
+    Watts,
+    terms_of,
+)
 from promptlab.commands.train import app as train_app
 from promptlab.errors import PromptlabError, ReplayMiss, SetupError, reason
 
@@ -91,9 +103,17 @@ def compare(
         tuple[str, Path],
         typer.Option(help="Of two logs: csv, markdown, lm-eval or inspect, and where to write it.", show_default=False),
     ] = ("", Path()),
+    judge: Annotated[
+        str, typer.Option(help="Of two logs: a model that reads both answers, both ways round, and says who wins.")
+    ] = "",
+    criterion: Annotated[str, typer.Option(help="What the judge goes by: what a good answer is.")] = "",
+    people: Annotated[
+        Path | None, typer.Option(help="A table of item and preferred (A, B, tie): is the judge of people's opinion?")
+    ] = None,
     text: Annotated[str, typer.Option(help="The column to read; several as a+b.")] = "text",
     label: Annotated[str, typer.Option(help="The column to predict.")] = "label",
     group: Annotated[str, typer.Option(help="A column whose equal values must not be split: patient, abstract.")] = "",
+    subgroup: Annotated[str, typer.Option(help="A column whose values get scores of their own: sex, clinic.")] = "",
     test: Annotated[
         Path | None, typer.Option(help="A file of its own for the test; else a share is held back.")
     ] = None,
@@ -137,20 +157,35 @@ def compare(
         str | None, typer.Option(metavar="ADDRESS", help="Do the cells on a Ray cluster; `local` starts one here.")
     ] = None,
     local_only: Annotated[bool, typer.Option("--local-only", help="Refuse models outside this machine.")] = False,
+    queries: Queries = None,
+    months: Months = 12.0,
+    usd_per_hour: UsdPerHour = None,
+    watts: Watts = None,
+    usd_per_label: UsdPerLabel = None,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
     """Prompt or fine-tune? Both on the same labelled examples, with intervals and one sentence of advice.
 
-    With two logs instead of a file of data: which of them scores higher, item by item.
+    With two logs instead of a file of data: which of them scores higher, item by item; with --judge, whose answers a
+    model prefers.
     """
     if file is not None and other is not None:
-        refuse_options(ctx, OF_LOGS, "compares two logs, and runs nothing")
-        from promptlab.commands.logs import compare_two
+        refuse_options(ctx, OF_LOGS | (OF_JUDGES if judge else set()), "compares two logs, and runs nothing")
+        from promptlab.commands.logs import Judge, compare_two
+        from promptlab.compare.study import Arguments, base_model
 
-        compare_two(str(file), str(other), metric, id, group, export if typed(ctx, "export") else None, quiet)
+        judging = None
+        if judge:
+            if metric:
+                raise SetupError("--judge scores the answers itself: leave out --metric.")
+            asked = Arguments("", model=judge, local_only=local_only, budget_usd=budget_usd, calls=calls)
+            there = out or Path("runs") / f"{file.stem}-{other.stem}-judged"
+            judging = Judge(partial(base_model, asked), judge, criterion, people, there)
+        exported = export if typed(ctx, "export") else None
+        compare_two(str(file), str(other), metric, id, group, exported, quiet, judging)
         return
-    refuse_options(ctx, set(ctx.params) - {"metric", "id", "export"}, "with one file is a study; these are of two logs")
+    refuse_options(ctx, set(ctx.params) - ONLY_OF_LOGS, "with one file is a study; these are of two logs")
     from promptlab.compare.study import Arguments, run_study
 
     if (file is None) == (resume is None):
@@ -173,6 +208,7 @@ def compare(
             text=text,
             label=label,
             group=group or None,
+            subgroup=subgroup or None,
             test_share=test_share,
             test_items=test_items,
             format=format or None,
@@ -195,12 +231,16 @@ def compare(
         return
     folder = resume or out or Path("runs") / (file.stem if file else "run")
     command = shlex.join(["promptlab", *ctx.find_root().obj])
-    failed = run_study(given, folder, jobs=jobs, ray=ray, resume=resume is not None, quiet=quiet, command=command)
+    terms = terms_of(queries, months, usd_per_hour, watts, usd_per_label)
+    going_on = resume is not None
+    failed = run_study(given, folder, jobs=jobs, ray=ray, resume=going_on, quiet=quiet, command=command, terms=terms)
     if any(failure.whole for failure in failed):
         raise typer.Exit(1)
 
 
-OF_LOGS = {"file", "other", "metric", "id", "export", "group", "seed", "quiet"}
+OF_LOGS = {"file", "other", "metric", "id", "export", "group", "judge", "seed", "quiet"}
+OF_JUDGES = {"criterion", "people", "local_only", "budget_usd", "calls", "out"}
+ONLY_OF_LOGS = {"metric", "id", "export", "judge", "criterion", "people"}
 
 
 def refuse_options(ctx: typer.Context, known: set[str], why: str) -> None:
@@ -211,6 +251,7 @@ def refuse_options(ctx: typer.Context, known: set[str], why: str) -> None:
 def refuse_changes(ctx: typer.Context) -> None:
     """A run goes on as it was begun: only how it is done can change."""
     free = {"resume", "jobs", "quiet", "local_only", "budget_usd", "calls", "dry_run", "ray"}
+    free |= {"queries", "months", "usd_per_hour", "watts", "usd_per_label"}
     if changed := [f"--{name.replace('_', '-')}" for name in ctx.params if name not in free and typed(ctx, name)]:
         raise SetupError(f"--resume goes on with a run as it was begun; leave out {', '.join(changed)}.")
 
@@ -338,6 +379,15 @@ def report(
         tuple[str, Path],
         typer.Option(help="lm-eval or inspect, and the folder for a log of each arm in it.", show_default=False),
     ] = ("", Path()),
+    mlflow: Annotated[
+        str | None, typer.Option(metavar="URI", help="Log the cells as runs of MLflow: sqlite:///mlflow.db, a server.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the decision as JSON, not the page's path.")] = False,
+    queries: Queries = None,
+    months: Months = 12.0,
+    usd_per_hour: UsdPerHour = None,
+    watts: Watts = None,
+    usd_per_label: UsdPerLabel = None,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -355,10 +405,17 @@ def report(
             f"{folder} holds no finished run (no rows.jsonl). Finish it with: promptlab compare --resume {folder}"
         )
     else:
-        page = write_report(folder)
+        page = write_report(folder, terms=terms_of(queries, months, usd_per_hour, watts, usd_per_label))
         write_tables(folder, markdown, csv)
         if export[0]:
             export_run(folder, *export)
+        if mlflow is not None:
+            from promptlab.compare.report.mlflow import log_run
+
+            log_run(folder, mlflow)
+        if as_json:
+            print(json.dumps(json.loads((folder / "results.json").read_text())["decision"], ensure_ascii=False))
+            return
     print(page)
     if open_it:
         typer.launch(str(page))

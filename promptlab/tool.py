@@ -25,13 +25,15 @@ class Tool:
 
     Without `check` the arguments are passed as they come: for tools whose schema comes from elsewhere. A call that has
     no result after `timeout_s` is answered by saying so: an async function is cancelled then, while a plain one cannot
-    be and goes on on its thread; what must not go on belongs in a process of its own.
+    be and goes on on its thread; what must not go on belongs in a process of its own. The calls of one turn are run
+    together, on threads where the function is a plain one; with `parallel=False` one after the other.
     """
 
     spec: ToolSpec
     function: Callable[..., Any]
     check: Check | None = field(default=None, repr=False, compare=False)
     timeout_s: float | None = None
+    parallel: bool = True
 
     def __post_init__(self) -> None:
         if self.timeout_s is not None and not self.timeout_s > 0:
@@ -50,7 +52,7 @@ class Bound(NamedTuple):
     timeout_s: float | None
 
 
-def tool(function: Callable[..., Any], *, timeout_s: float | None = None) -> Tool:
+def tool(function: Callable[..., Any], *, timeout_s: float | None = None, parallel: bool = True) -> Tool:
     """A tool from a typed function with a docstring; sync or async.
 
     The docstring's first paragraph describes the tool; `name: text` lines under "Args:" and `:param name: text`
@@ -64,7 +66,7 @@ def tool(function: Callable[..., Any], *, timeout_s: float | None = None) -> Too
     signature = _signature(name, function, _argument_texts(text))
     parameters, check = _schema(name, signature)
     description = re.split(r"\n\s*\n|\n\s*(?:Args:|:param )", text)[0]
-    return Tool(ToolSpec(name, " ".join(description.split()), parameters), function, check, timeout_s)
+    return Tool(ToolSpec(name, " ".join(description.split()), parameters), function, check, timeout_s, parallel)
 
 
 def as_tool(given: Tool | Callable[..., Any]) -> Tool:

@@ -114,7 +114,8 @@ class Token:
 class Reply:
     """A model's answer to a Request. `scores` (nats, one a continuation) answer a request that has continuations.
 
-    `opaque` is what its provider wants back with this turn of the chat; `message` carries it.
+    `opaque` is what its provider wants back with this turn of the chat; `message` carries it. `seconds` are those that
+    the call took over the network; None for an engine, which answers many at a time, and for what a cache answered.
     """
 
     text: str = ""
@@ -124,6 +125,7 @@ class Reply:
     scores: tuple[float, ...] = ()
     usage: Usage = Usage()
     opaque: Any = field(default=None, hash=False, repr=False)
+    seconds: float | None = field(default=None, compare=False, repr=False)
 
     @property
     def logprob(self) -> float | None:
@@ -182,12 +184,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled item. `group` names what it must not be split from (an abstract, a patient)."""
+    """One labelled item. `group` names what it must not be split from (an abstract, a patient).
+
+    `subgroup` is whom it is about (a sex, a clinic), where scores are wanted for each: no learner uses it.
+    """
 
     input: str
     target: Any = None
     id: str = ""
     group: str | None = None
+    subgroup: str | None = None
 
 
 @runtime_checkable

@@ -22,6 +22,8 @@ from promptlab.learners import ARMS, DEFAULT_ARMS, Solver, arms_named
 from promptlab.learners.baselines import Majority, TfidfLogistic
 from promptlab.learners.finetuned import pairs_of
 from promptlab.learners.lengths import end_of
+from promptlab.learners.rewarded import rewarded
+from promptlab.learners.tuned_and_prompted import halves
 from promptlab.strategies import chain_of_thought, self_consistency
 from promptlab.testing import Script
 
@@ -194,6 +196,33 @@ def test_training_that_diverges_is_an_error_not_an_answer(random_tiny, method):
     task = a_task()
     with pytest.raises(PromptlabError, match="Training stopped in step 1: the loss is nan"):
         finetuned(Tiny.of(broken, random_tiny.tokenizer), method)(task, task.train[:2], 0)
+
+
+def test_reinforcement_goes_on_from_half_of_the_labels_with_the_other_half_as_reward(random_tiny):
+    words = {"yes": "apple", "no": "bolt"}
+    train, test = (
+        [Example(" ".join([words[y]] * n), y) for n in many for y in words] for many in ((1, 3, 5, 7), (2, 4))
+    )
+    task = Task.classification("t", train, test)
+    before = copy.deepcopy(random_tiny.model.state_dict())
+    learner = rewarded(random_tiny, iterations=2)
+    solver = learner(task, task.train, 0)
+    assert solver.notes == ("trained on 4 of the labels, rewarded for those of 4 others",)
+    found = run([solver.program(e.input) for e in task.test], solver.backend)
+    assert [a.generated.value for a in found] == [e.target for e in task.test]
+    assert all(torch.equal(w, before[name]) for name, w in random_tiny.model.state_dict().items())
+    alone = learner(task, task.train[:1], 0)
+    assert alone.notes == ("trained on 1 of the labels, rewarded for those of 0 others",)
+    with pytest.raises(SetupError, match="cannot be fine-tuned here"):
+        rewarded(Script())
+
+
+def test_reinforcement_changes_what_fine_tuning_on_the_same_half_left(random_tiny):
+    task = a_task()
+    reinforced, tuned = rewarded(random_tiny, 1)(task, task.train, 0), finetuned(random_tiny, "sft")
+    plain = tuned(task, halves(task.train)[0], 0)
+    pairs = zip(reinforced.backend.model.parameters(), plain.backend.model.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
 
 
 def test_only_what_lora_trains_is_counted(random_tiny):

@@ -1,12 +1,13 @@
 """ReAct, in both its forms, on scripted replies."""
 
 import asyncio
+from contextlib import suppress
 from random import Random
 from typing import Literal
 
 import pytest
 
-from promptlab import Prompt, Reply, arun, run
+from promptlab import Prompt, Reply, arun, run, tool
 from promptlab.strategies import react
 from promptlab.testing import Script
 from promptlab.types import ToolCall
@@ -45,6 +46,33 @@ def test_the_native_form_hands_the_tools_to_the_model_and_its_calls_to_the_tools
     assert answer.value == "245"
     assert [m.content for m in answer.trace if m.role == "tool"] == ["214", "31"]
     assert [spec.name for spec in model.requests[0].tools] == ["lookup", "add"]
+
+
+async def both(calls, parallel):
+    """A turn of two calls of a tool of which each waits until the other has begun, or a little while."""
+    begun, other = [], asyncio.Event()
+
+    async def fetch(page: str) -> str:
+        """A page."""
+        begun.append(page)
+        if len(begun) == 2:
+            other.set()
+        if page == "a":  # answered last
+            with suppress(TimeoutError):
+                await asyncio.wait_for(other.wait(), 0.05 if not parallel else 5)
+        return f"{page} after {len(begun)}"
+
+    turn = Reply(calls=tuple(ToolCall(str(i), "fetch", {"page": page}) for i, page in enumerate(calls)))
+    answer = await arun(react("?", [tool(fetch, parallel=parallel)]), Script([turn, Reply(text="done")]))
+    return [(m.call_id, m.content) for m in answer.trace if m.role == "tool"]
+
+
+def test_the_calls_of_a_turn_run_together_and_are_answered_in_the_models_order():
+    assert asyncio.run(both("ab", parallel=True)) == [("0", "a after 2"), ("1", "b after 2")]
+
+
+def test_the_calls_of_a_tool_that_is_not_parallel_run_one_after_the_other():
+    assert asyncio.run(both("ab", parallel=False)) == [("0", "a after 1"), ("1", "b after 2")]
 
 
 @pytest.mark.parametrize(

@@ -59,14 +59,13 @@ def other_number(rng: Random, step: str, problem: Problem) -> str | None:
 def other_owner(rng: Random, step: str, problem: Problem) -> str | None:
     """What the person who is asked about has, changed with somebody else's."""
     person = problem.question.rsplit("has the ", 1)[1].rstrip("?")
-    who, _, state = step.rstrip(".").partition(": ")
-    pairs = [pair.split(" ") for pair in state.split(", ")]
+    pairs = [pair.split(" ") for pair in step.rstrip(".").split(", ")]
     if not all(len(pair) == 2 for pair in pairs) or person not in dict(pairs):
         return None
     has = dict(pairs)
     other = rng.choice([each for each in has if each != person])
     has[person], has[other] = has[other], has[person]
-    return f"{who}: " + ", ".join(f"{one} {thing}" for one, thing in has.items()) + "."
+    return ", ".join(f"{one} {thing}" for one, thing in has.items()) + "."
 
 
 def other_place(rng: Random, step: str, problem: Problem) -> str | None:

@@ -44,6 +44,7 @@ EXTRAS = {  # which extra brings a package
     "dspy": "dspy",
     "gepa": "gepa",
     "ray": "ray",
+    "mlflow": "mlflow",
 }
 
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -204,17 +205,18 @@ class Hosted(ABC):
         if request.max_tokens == 0 and not request.continuations:
             return [Reply(finish="length")] * n  # which no provider has to be asked for
         try:
-            call = self.call(request, n)
+            call, started = self.call(request, n), time.perf_counter()
             answer = await self.answer(call)
+            took = time.perf_counter() - started
             with reading():
-                return [self._finished(reply) for reply in call.wire.read(answer, request)]
+                return [self._finished(reply, took) for reply in call.wire.read(answer, request)]
         except ModelError as error:
             return [self._cleaned(error)]
 
-    def _finished(self, reply: Reply | ModelError) -> Reply | ModelError:
-        """With what it cost, where that is known, and without the key."""
+    def _finished(self, reply: Reply | ModelError, seconds: float) -> Reply | ModelError:
+        """With what it took and, where that is known, cost; and without the key."""
         if isinstance(reply, Reply):
-            return self.paid(reply)
+            return replace(self.paid(reply), seconds=seconds)
         if reply.reply is not None:
             reply.reply = self.paid(reply.reply)
         return self._cleaned(reply)

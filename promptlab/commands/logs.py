@@ -2,30 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from promptlab.compare.cellfile import whole
 from promptlab.compare.cells import read_json
 from promptlab.compare.logs import Keys, Log, every_series, inspect_log, lm_eval, read_log
-from promptlab.compare.logs.comparing import compare_logs
+from promptlab.compare.logs.comparing import Comparison, compare_logs
+from promptlab.compare.logs.judging import METRIC, judged, read_people
 from promptlab.compare.logs.saying import as_csv, as_markdown
 from promptlab.compare.report import tables
-from promptlab.compare.runner import file_name
+from promptlab.compare.runner import file_name, locked
 from promptlab.errors import PromptlabError, SetupError
+from promptlab.types import Backend
 
 TABLES = ("csv", "markdown")
 TOOLS = ("lm-eval", "inspect")
 UNDATED = "1970-01-01T00:00:00+00:00"
 
 
-def compare_two(a: str, b: str, metric: str, id: str, group: str, export: tuple[str, Path] | None, quiet: bool) -> None:
-    """Print what two logs show; write it, or the logs, where `export` says."""
+class Judge(NamedTuple):
+    """Who judges two logs' answers by what, what people say of some, and where its answers are kept."""
+
+    backend: Callable[[Path], Backend]  # of the folder
+    name: str
+    criterion: str
+    people: Path | None
+    folder: Path
+
+
+def compare_two(
+    a: str,
+    b: str,
+    metric: str,
+    id: str,
+    group: str,
+    export: tuple[str, Path] | None,
+    quiet: bool,
+    judge: Judge | None = None,
+) -> None:
+    """Print what two logs show, by a metric of theirs or by a judge; write it, or the logs, where `export` says."""
     if export:
         known(export[0], TABLES + TOOLS)
     logs = [read_log(name, Keys(id, group)) for name in (a, b)]
-    found = compare_logs(logs[0], logs[1], metric)
+    found = compare_logs(logs[0], logs[1], metric) if judge is None else by_judge(logs[0], logs[1], judge)
     print(found.verdict if quiet else as_markdown(found), end="\n" if quiet else "")
     if export:
         format, path = export
@@ -34,6 +57,14 @@ def compare_two(a: str, b: str, metric: str, id: str, group: str, export: tuple[
             write_text(path, as_csv(found) if format == "csv" else whole_table(found))
         else:
             export_logs(format, [("a", logs[0]), ("b", logs[1])], path)
+
+
+def by_judge(a: Log, b: Log, judge: Judge) -> Comparison:
+    """The comparison by which answers a judge prefers; a hosted judge's replies are kept in the folder."""
+    people = read_people(judge.people) if judge.people else None
+    with locked(judge.folder):
+        scored_a, scored_b, told = judged(a, b, judge.criterion, judge.backend(judge.folder), judge.name, people)
+    return replace(compare_logs(scored_a, scored_b, METRIC), judging=told)
 
 
 def write_tables(folder: Path, markdown: Path | None, csv: Path | None) -> None:

@@ -29,7 +29,7 @@ def pretrain(
     steps: Annotated[int | None, typer.Option(min=1, help="How many; the preset's if left out.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.1, help="Instead: as many steps as fit into these.")] = None,
     early: Annotated[int | None, typer.Option(help="Until this step there is more to copy; 15 % of all.")] = None,
-    later: Annotated[int | None, typer.Option(help="From this step on there is more of what is hard; 55 %.")] = None,
+    later: Annotated[int | None, typer.Option(help="From this step on there are more label maps; 55 %.")] = None,
     long_from: Annotated[int | None, typer.Option(help="First step with rows as long as the context; 65 %.")] = None,
     lr: Annotated[float | None, typer.Option(help="The highest learning rate; the preset's if left out.")] = None,
     decay: Annotated[float, typer.Option(help="The share of the steps in which the rate falls.")] = 0.4,

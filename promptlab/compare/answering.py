@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from inspect import iscoroutine
 from math import isnan
 from numbers import Number
@@ -18,13 +19,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from promptlab.compare.cellfile import CellFile, opened
+from promptlab.compare.footprint import Peak, model_told
 from promptlab.compare.plan import Cell, Part, Plan
+from promptlab.effort import Effort, counted
 from promptlab.errors import BudgetExceeded, ModelError, PromptlabError, SetupError, reason
 from promptlab.learners.in_context import in_both_ways
 from promptlab.learners.solver import Silent, Solver
 from promptlab.program import Exchange, Program, discard, traced
 from promptlab.runners import run
-from promptlab.types import Answer, Example, Usage
+from promptlab.types import Answer, Example, Message, Usage
 
 CHUNK = 64  # items that an engine answers together; fixed, so that a resumed run makes the same batches
 # Read by libraries for sums when they are loaded, which may be in the middle of a cell.
@@ -38,6 +41,7 @@ def fill(plan: Plan, cell: Cell, folder: Path, on_answers: Callable[[int], None]
     with one_thread(), opened(folder / cell.file_name) as file:
         if file.done:
             return
+        peak = Peak()
         learnt = learn(plan, cell)
         started = time.perf_counter()
         for part in plan.parts(cell):
@@ -54,6 +58,9 @@ def fill(plan: Plan, cell: Cell, folder: Path, on_answers: Callable[[int], None]
                 "learn_tokens": learnt.solver.learn_tokens,
                 "answer_seconds": round(time.perf_counter() - started, 4),
                 "trained_parameters": learnt.solver.trained_parameters,
+                **asdict(learnt.effort),
+                **model_told(learnt.solver.backend),
+                "peak_bytes": peak.bytes(),
                 "notes": list(learnt.solver.notes + learnt.warnings),
                 "absent": plan.absent(cell),
                 "error": learnt.error,
@@ -77,13 +84,14 @@ class Learnt(NamedTuple):
     seconds: float
     warnings: tuple[str, ...] = ()
     error: str | None = None
+    effort: Effort = Effort()
 
 
 def learn(plan: Plan, cell: Cell) -> Learnt:
     """Let the cell's arm learn. Only a wrong set-up ends the study; whatever else a learner raises is its result."""
     started = time.perf_counter()
     task, examples = plan.shown(cell.labels, cell.seed), plan.examples(cell.labels, cell.seed)
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, counted() as effort:
         try:
             solver = plan.arms[cell.arm](task, examples, cell.seed)
             error = None
@@ -94,7 +102,7 @@ def learn(plan: Plan, cell: Cell) -> Learnt:
     if not isinstance(solver, Solver):
         raise SetupError(f"The arm {cell.arm!r} returned a {type(solver).__name__}; a learner returns a Solver.")
     told = (f"{w.category.__name__}: {w.message}" for w in caught)
-    return Learnt(solver, time.perf_counter() - started, tuple(dict.fromkeys(told)), error)
+    return Learnt(solver, time.perf_counter() - started, tuple(dict.fromkeys(told)), error, effort)
 
 
 def failing(why: str) -> tuple[Solver, str]:
@@ -195,18 +203,67 @@ def as_row(item: Example, asked: Asked) -> Row:
 
     Tokens are those of the exchanges behind the answer. Where labels were scored these are the scorings, as many as the
     method needs (calibration: four): what the model says freely beside them is for the reader, and no method has to pay
-    for it. `seconds` hold all that was asked.
+    for it. `seconds` hold all that was asked; `latency`, of a hosted model, the calls behind the answer alone.
     """
     scored = not isinstance(asked.result, str) and asked.result.scores is not None
-    behind = [e.reply for e in asked.exchanges if not scored or e.request.continuations]
-    usage = sum((reply.usage for reply in behind if not isinstance(reply, ModelError)), Usage(cost_usd=0.0))
+    behind = [e for e in asked.exchanges if not scored or e.request.continuations]
+    usage = sum((e.reply.usage for e in behind if not isinstance(e.reply, ModelError)), Usage(cost_usd=0.0))
     prompt = asked.exchanges[0].request.messages if asked.exchanges else ()
     cost = {
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
         "seconds": round(asked.seconds, 6),
+        **of_calls(behind, usage),
     }
     return {"item": {"item": item.id, **as_answer(asked.result), "prompt": prompt, **cost}}
+
+
+def of_calls(behind: Sequence[Exchange], usage: Usage) -> Row:
+    """What else the calls behind an answer took, where there is anything to tell; absent means one call, 0, unknown.
+
+    `prefix_tokens` are those of the messages before the first call's last one, which other items may share: of each
+    call that begins with them, by their share of its bytes.
+    """
+    prefix = behind[0].request.messages[:-1] if behind else ()
+    of_prefix = sum(
+        e.reply.usage.input_tokens * share_of(prefix, e.request.messages)
+        for e in behind
+        if prefix and not isinstance(e.reply, ModelError) and e.request.messages[: len(prefix)] == prefix
+    )
+    waited = latency([e for e in behind if not isinstance(e.reply, ModelError)])
+    told = {
+        "calls": len(behind) if len(behind) != 1 else None,
+        "prefix_tokens": round(of_prefix) or None,
+        "cached_tokens": usage.cached_tokens or None,
+        "cost_usd": usage.cost_usd or None,
+        "latency": None if waited is None else round(waited, 4),
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def share_of(prefix: Sequence[Message], messages: Sequence[Message]) -> float:
+    size = [len(message.content.encode("utf-8", "surrogatepass")) for message in messages]
+    return sum(size[: len(prefix)]) / max(sum(size), 1)
+
+
+def latency(exchanges: Sequence[Exchange]) -> float | None:
+    """Seconds of the calls on the longest way through a program: rounds follow each other, what one asks goes together.
+
+    None where any of them was not timed: an engine's, or one that a cache answered.
+    """
+    seconds = [getattr(exchange.reply, "seconds", None) for exchange in exchanges]
+    timed = [(e.request.branch, s) for e, s in zip(exchanges, seconds, strict=True) if s is not None]
+    return longest_way(timed) if timed and len(timed) == len(seconds) else None
+
+
+def longest_way(timed: Sequence[tuple[tuple[int, ...], float]]) -> float:
+    """Of calls by their branches, (round, number, round, number, …): a sum over rounds of the most in each."""
+    total = 0.0
+    for round in {branch[:1] for branch, _ in timed}:
+        there = [(branch[1:], s) for branch, s in timed if branch[:1] == round]
+        ways = [[(branch[1:], s) for branch, s in there if branch[:1] == way] for way in {b[:1] for b, _ in there}]
+        total += max(longest_way(way) if any(b for b, _ in way) else max(s for _, s in way) for way in ways)
+    return total
 
 
 def as_answer(result: Answer | str) -> Row:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from promptlab.compare.statistics import Floats, Ints
+from promptlab.compare.statistics import (
+    Floats,
+    Interval,
+    Ints,
+    Matrix,
+    Resamples,
+    by_cluster,
+    counted_interval,
+    counted_mean,
+)
 from promptlab.errors import DataError
 
 BINS = 15  # Guo et al. 2017
@@ -65,3 +75,38 @@ def ece(confidence: ArrayLike, right: ArrayLike, bins: int = BINS) -> float:
     place = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)  # (low, high], as in the paper
     gaps = np.bincount(place, weights=correct - sure, minlength=bins)
     return float(np.abs(gaps).sum() / len(sure))
+
+
+def brier_interval(far: Floats, clusters: Ints, resamples: Resamples, confidence: float = 0.95) -> Interval:
+    """The mean of squared distances (seeds, items), nan where no labels were scored, with its interval."""
+    half = counted_mean(far / 2, ~np.isnan(far), clusters, resamples, confidence)  # the interval's range is 0 to 1
+    return replace(half, value=2 * half.value, low=2 * half.low, high=2 * half.high)
+
+
+def ece_interval(
+    sure: Floats, right: Matrix, clusters: Ints, resamples: Resamples, confidence: float = 0.95, bins: int = BINS
+) -> Interval:
+    """The calibration error of confidences (seeds, items), nan where no labels were scored, with its interval.
+
+    Resamples are less calibrated than what they are drawn from, by about as much as that is less than the truth. So
+    their upper end is moved down by what they are too high on average, their lower end by twice that. Of a model that
+    is calibrated all the error is noise, and resamples, which double its variance, have √2 times as much: where they
+    have a quarter more, the lower end is 0.
+    """
+    counted = ~np.isnan(sure)
+    V, W = resamples.clusters, resamples.seeds(len(sure))
+    gaps = np.zeros((len(V), bins))
+    place = np.clip(np.ceil(np.where(counted, sure, 0.0) * bins).astype(np.int64) - 1, 0, bins - 1)
+    for row, (inside, p, hit, bin) in enumerate(zip(counted, sure, right, place, strict=True)):
+        cells = clusters[inside] * bins + bin[inside]
+        by_bin = np.bincount(cells, weights=hit[inside] - p[inside], minlength=V.shape[1] * bins)
+        gaps += W[:, row, None] * (V @ by_bin.reshape(V.shape[1], bins))
+    weights = (W * (V @ by_cluster(counted, clusters, V.shape[1]).T)).sum(axis=1)
+    draws = np.where(weights > 0, np.abs(gaps).sum(axis=1) / np.maximum(weights, 1e-300), np.nan)
+    value = ece(sure[counted], right[counted], bins)
+    bias = max(float(np.nanmean(draws)) - value, 0.0) if weights.any() else 0.0
+    upper, lower = (
+        counted_interval(value, draws - shift, counted, clusters, resamples, confidence, lowest=0.0)
+        for shift in (bias, 2 * bias)
+    )
+    return replace(upper, low=0.0 if bias > value / 4 else min(lower.low, value))

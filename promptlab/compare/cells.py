@@ -20,7 +20,8 @@ Key = tuple[str, int, int]  # arm, labels, seed
 # What is kept of a row, besides which item it is; "generated" is -1 where nothing was generated, 2 for a format error.
 COLUMNS = ("answer", "correct", "generated", "failed", "shots", "left_out", "input_tokens", "output_tokens", "seconds")
 SURE = ("confidence", "brier")  # kept too; not a number where no labels were scored
-KEPT = (*COLUMNS, *SURE)
+TOOK = ("calls", "reused_tokens", "cached_tokens", "cost_usd", "latency")  # and these; the last two may be unknown
+KEPT = (*COLUMNS, *SURE, *TOOK)
 MOST_ANSWERS = 50_000  # of the answers that are no class, kept as texts
 LONGEST_ANSWER = 200
 
@@ -37,8 +38,8 @@ class Block(NamedTuple):
 class Items:
     """The test items in the order of the rows. Clusters are numbered from 0; targets are class numbers or -1.
 
-    `labels` are the targets as written, `groups` as told; `asked` is the message that asks for an item in the first arm
-    that has a prompt, or -1. `others` are the answers that are no class: see `answer_text`.
+    `labels` are the targets as written, `groups` and `subgroups` as told; `asked` is the message that asks for an item
+    in the first arm that has a prompt, or -1. `others` are the answers that are no class: see `answer_text`.
     """
 
     ids: tuple[str, ...]
@@ -49,6 +50,7 @@ class Items:
     majority: float | None
     labels: tuple[str, ...] = ()
     groups: tuple[str | None, ...] = ()
+    subgroups: tuple[str | None, ...] = ()
     asked: Ints | None = None
     others: tuple[str, ...] = ()
 
@@ -157,6 +159,7 @@ class _Reading:
         self.labels: list[str] = []
         self.clusters = array("q")
         self.groups: list[str | None] = []
+        self.subgroups: list[str | None] = []
         self.asked = array("q")
         self.others: dict[str, int] = {}
 
@@ -168,6 +171,7 @@ class _Reading:
             self.labels.append(row["target"])
             self.clusters.append(row["cluster"])
             self.groups.append(row.get("group"))
+            self.subgroups.append(row.get("subgroup"))
             self.asked.append(-1)
         if self.asked[place] < 0 and (prompt := row.get("prompt")):
             self.asked[place] = prompt[-1]
@@ -188,6 +192,11 @@ class _Reading:
             float(get("output_tokens") or 0),
             float(get("seconds") or 0),
             *(float(get(name, "nan")) for name in SURE),
+            float(get("calls", 1)),
+            float(get("reused_tokens", 0)),
+            float(get("cached_tokens", 0)),
+            float(get("cost_usd", "nan")),
+            float(get("latency", "nan")),
         )
 
     def _answer(self, answer: Any) -> int:
@@ -214,6 +223,7 @@ class _Reading:
             majority=most if classes else None,
             labels=tuple(self.labels),
             groups=tuple(self.groups),
+            subgroups=tuple(self.subgroups) if any(self.subgroups) else (),
             asked=np.array(self.asked),
             others=tuple(self.others),
         )

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from promptlab.compare import statistics
 from promptlab.compare.cells import Cell, Items
@@ -61,7 +62,8 @@ class Best:
 class Difference:
     """a - b in accuracy at a budget; `a` and `b` are names, and families where the question is between families.
 
-    `wins`, `losses` and `ties` count clusters; p is McNemar's, `p_holm` adjusted over the question's comparisons.
+    `wins`, `losses` and `ties` count clusters; p is McNemar's, `p_holm` adjusted over the question's comparisons. The
+    variance of the difference is what its seeds add to it plus that by its clusters: see `statistics.variances`.
     """
 
     question: str
@@ -76,6 +78,8 @@ class Difference:
     ties: int
     p: float
     p_holm: float
+    seeds_variance: float = 0.0
+    items_variance: float = 0.0
 
     @property
     def reversed(self) -> Difference:
@@ -113,10 +117,16 @@ class Sure:
         return statistics.votes(a, b, who.clusters, who.n_clusters)
 
     def accuracy(self, correct: Matrix) -> Interval:
-        return self._told(statistics.accuracy(correct, self.items.clusters, self.resamples, self.confidence))
+        return self.told(statistics.accuracy(correct, self.items.clusters, self.resamples, self.confidence))
 
     def difference(self, a: Matrix, b: Matrix) -> Interval:
-        return self._told(statistics.paired_difference(a, b, self.items.clusters, self.resamples, self.confidence))
+        return self.told(statistics.paired_difference(a, b, self.items.clusters, self.resamples, self.confidence))
+
+    def mean(self, values: NDArray[Any], of: Matrix) -> Interval:
+        """Over those of the items, (N,), that `of` says."""
+        counted = np.broadcast_to(of, values.shape)
+        found = statistics.counted_mean(values, counted, self.items.clusters, self.resamples, self.confidence)
+        return self.told(found, len(np.unique((self.voters or self.items).clusters[of])))
 
     def macro_f1(self, cell: Cell) -> Interval | None:
         items = self.items
@@ -124,12 +134,13 @@ class Sure:
             return None
         n = len(items.classes)
         found = statistics.macro_f1(cell.answers, items.targets, n, items.clusters, self.resamples, self.confidence)
-        return self._told(found)
+        return self.told(found)
 
-    def _told(self, interval: Interval) -> Interval:
+    def told(self, interval: Interval, n_clusters: int = 0) -> Interval:
+        """With the clusters that there are, and what one seed means here."""
         once = interval.method == statistics.ITEMS and not self.drawn
         method = statistics.RUN_ONCE if once else interval.method
-        return replace(interval, method=method, n_clusters=(self.voters or self.items).n_clusters)
+        return replace(interval, method=method, n_clusters=n_clusters or (self.voters or self.items).n_clusters)
 
 
 def sure_on(items: Items, draws: int, confidence: float) -> Sure:
@@ -177,14 +188,21 @@ def cross_fitted(scored: Mapping[Option, Matrix], items: Items, rank: int = 0) -
     return tuple(dict.fromkeys(chosen)), mixed
 
 
-def compare_at(
-    budget: int, cells: Sequence[Cell], family: Mapping[str, str], sure: Sure
-) -> tuple[list[Best], list[Difference]]:
+class Compared(NamedTuple):
+    """Where a number of labels is to be had: the best of each family and of "all", the right answers of each family's,
+    (seeds, items), and all differences."""
+
+    best: list[Best]
+    correct: dict[str, Matrix]
+    differences: list[Difference]
+
+
+def compare_at(budget: int, cells: Sequence[Cell], family: Mapping[str, str], sure: Sure) -> Compared:
     """Everything compared where `budget` labels are to be had. `cells`: those at it, and those without labels."""
     everything = aligned(cells)
     there = {o: m for o, m in everything.items() if family[o.arm] in FAMILIES}
     if not there:  # only controls and other models run here: nothing to choose from
-        return [], []
+        return Compared([], {}, [])
     # An arm that makes no use of labels runs at every budget all the same; it is told once, as needing none.
     told = {o: m for o, m in there.items() if not (o.labels and _as_without(o, there))}
     scored = {o: m for o, m in told.items() if o.arm != MAJORITY_ARM} or told
@@ -213,7 +231,8 @@ def compare_at(
     for option, correct in outside.items():
         side = Side(Best(family[option.arm], budget, (option,), sure.accuracy(correct)), correct)
         differences.append(_difference(OUTSIDE_QUESTION, side, best, sure))
-    return [side.best for side in (*champions.values(), *everyone[:1])], differences
+    found = [side.best for side in (*champions.values(), *everyone[:1])]
+    return Compared(found, {name: side.correct for name, side in champions.items()}, differences)
 
 
 def _as_without(option: Option, scored: Mapping[Option, Matrix]) -> bool:
@@ -225,6 +244,8 @@ def _as_without(option: Option, scored: Mapping[Option, Matrix]) -> bool:
 def _difference(question: str, a: Side, b: Side, sure: Sure) -> Difference:
     wins, losses, ties = sure.votes(a.correct, b.correct)
     p = statistics.mcnemar(wins, losses)
+    apart = a.correct.astype(np.float64) - b.correct
+    by_seeds, by_items = statistics.variances(apart, sure.items.clusters, sure.items.n_clusters)
     return Difference(
         question=question,
         budget=a.best.budget,
@@ -238,6 +259,8 @@ def _difference(question: str, a: Side, b: Side, sure: Sure) -> Difference:
         ties=ties,
         p=p,
         p_holm=p,
+        seeds_variance=by_seeds,
+        items_variance=by_items,
     )
 
 

@@ -2,8 +2,8 @@
 
 A bill may be in anything that adds up: FLOPs, seconds, joules, money. FLOPs are counted as 2 N a token read or written
 and 6 N a token trained on (Kaplan et al. 2020, arXiv 2001.08361, section 2.1), N being the parameters a token passes:
-all of a decoder's, half of an encoder-decoder's (Liu et al. 2022, arXiv 2205.05638, section 4.2). That leaves out
-attention over the context, which makes long prompts, cached ones too, somewhat dearer than told here.
+all of a decoder's, half of an encoder-decoder's (Liu et al. 2022, arXiv 2205.05638, section 4.2). Attention over the
+context comes on top where a model's `Shape` is known, a kept prefix being looked back on too.
 """
 
 from __future__ import annotations
@@ -39,26 +39,38 @@ def break_even(now: Bill, instead: Bill) -> float | None:
     return max(0.0, more_once / less_a_query)
 
 
-def answering_flops(parameters: float, tokens: float) -> float:
-    """Of reading or writing so many tokens."""
-    return 2 * parameters * tokens
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A model as its FLOPs are counted: `layers` and `width` 0 leave attention out."""
 
+    parameters: float
+    layers: int = 0
+    width: int = 0
 
-def training_flops(parameters: float, tokens: float) -> float:
-    """Of training on so many tokens, repeats counted: forward, and backward at twice that."""
-    return 6 * parameters * tokens
+    def answering(self, tokens: float, attended: float = 0.0) -> float:
+        """FLOPs of reading or writing so many tokens, which look back on so many others in all: q·k and the weights
+        times v are 2 `width` each, a layer (Chowdhery et al. 2022, arXiv 2204.02311, appendix B)."""
+        return 2 * self.parameters * tokens + 4 * self.layers * self.width * attended
+
+    def training(self, tokens: float, attended: float = 0.0, trained: float | None = None) -> float:
+        """FLOPs of training on so many tokens, repeats counted: forward, and backward at twice that.
+
+        Half of the latter is for the weights, so it is little where few are `trained` (adapters); None is all of them.
+        """
+        weights = self.parameters if trained is None else min(trained, self.parameters)
+        return (4 * self.parameters + 2 * weights) * tokens + 12 * self.layers * self.width * attended
 
 
 def few_shot(parameters: float, prefix: float, query: float) -> Bill:
     """FLOPs of a prompt whose demonstrations (`prefix` tokens) are read anew with every query of `query` tokens."""
-    return Bill(0.0, answering_flops(parameters, prefix + query))
+    return Bill(0.0, Shape(parameters).answering(prefix + query))
 
 
 def few_shot_cached(parameters: float, prefix: float, query: float) -> Bill:
     """The same where the prefix is read once and kept (prefix caching)."""
-    return Bill(answering_flops(parameters, prefix), answering_flops(parameters, query))
+    return Bill(Shape(parameters).answering(prefix), Shape(parameters).answering(query))
 
 
 def fine_tuned(parameters: float, trained_tokens: float, query: float) -> Bill:
     """FLOPs of a model that was trained on so many tokens in all, and needs no demonstrations."""
-    return Bill(training_flops(parameters, trained_tokens), answering_flops(parameters, query))
+    return Bill(Shape(parameters).training(trained_tokens), Shape(parameters).answering(query))

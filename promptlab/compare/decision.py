@@ -1,14 +1,4 @@
-"""What to do, in one sentence with its numbers, and what this run cannot tell.
-
-At each number of labels the best of each family (prompting, fine-tuning, baselines) is compared with the others:
-
-    every answer failed                                            -> nothing was answered
-    none is above the share of the test's commonest class          -> nothing works yet
-    only one family was run                                        -> that it is above, and no more
-    ahead of every other family                                    -> use it
-    within the margin of the best, lower end of the difference     -> the cheapest of those
-    the interval covers zero                                       -> not told apart, no winner is named
-"""
+"""What to do, in one sentence with its numbers, and what this run cannot tell. The rule is `rule`, as it is printed."""
 
 from __future__ import annotations
 
@@ -16,11 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from promptlab.compare.chances import Chance
 from promptlab.compare.comparisons import BASELINE, FAMILIES, FINE_TUNING, MAJORITY_ARM, PROMPTING, Best, Option
+from promptlab.compare.crossover import CROSSES
 from promptlab.compare.doubts import doubts
 from promptlab.compare.hypotheses import not_worse
-from promptlab.compare.measures import Point, Results
-from promptlab.compare.overtaking import families, told
+from promptlab.compare.measures import Results
+from promptlab.compare.next_measurement import Next, chance, next_measurement
+from promptlab.compare.overtaking import ends, families, told
+from promptlab.compare.points import Point
+from promptlab.compare.spending import USD
 from promptlab.compare.wording import FAMILY_NAMES, labels, number, sentence_of, shown
 
 UNDECIDED, NOTHING, FAILED, ALONE = "undecided", "nothing", "failed", "alone"
@@ -31,7 +26,8 @@ class Verdict:
     """What one number of labels allows to say.
 
     `verdict` is a family, "undecided", "nothing", "failed" or "alone"; `families` are those it is about, best first;
-    `because` is the sentence with the numbers; `compared` are all the families there.
+    `because` is the sentence with the numbers; `compared` are all the families there. `p` is how likely a family that
+    is named is the right one: the share of resamples in which it is ahead, or the cheapest within the margin.
     """
 
     budget: int
@@ -39,6 +35,7 @@ class Verdict:
     families: tuple[str, ...]
     because: str
     compared: tuple[str, ...] = ()
+    p: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +50,19 @@ class Clause:
 class Decision:
     """The decision sentence and its parts, the verdict at each number of labels, and what was not established.
 
+    `headline` is what to do in one line, with its probability `p`, the lowest of the verdicts that name a family;
+    `rule` is how it came about; `next` the cheapest measurement that is likely to settle what is open.
+
     `crossover` says where the best fine-tuning overtakes the best prompt, with its interval or its probability; None
     where one of them was not run. In the sentence it stands only where it is established.
     """
 
+    headline: str
+    p: float | None
     sentence: str
     clauses: tuple[Clause, ...]
+    rule: tuple[str, ...]
+    next: Next | None
     crossover: str | None
     per_budget: tuple[Verdict, ...]
     not_established: tuple[str, ...]
@@ -78,7 +82,81 @@ def decide(results: Results) -> Decision:
     sentence = f"{sentence_of(said)}{established} Accuracy with {results.confidence:.0%} intervals, {basis}."
     without = sensitivity(results, clauses)
     open_ = (*doubts(results), without) if without else tuple(doubts(results))
-    return Decision(sentence, clauses, overtakes, verdicts, open_, without)
+    likely = [verdict.p for verdict in verdicts if verdict.p is not None]
+    p = min(likely, default=None)
+    undecided = [verdict.budget for verdict in verdicts if verdict.verdict == UNDECIDED]
+    return Decision(
+        headline=headline(results, verdicts, p),
+        p=p,
+        sentence=sentence,
+        clauses=clauses,
+        rule=tuple(rule(results)),
+        next=next_measurement(results, undecided),
+        crossover=overtakes,
+        per_budget=verdicts,
+        not_established=open_,
+        without_failures=without,
+    )
+
+
+def headline(results: Results, verdicts: Sequence[Verdict], p: float | None) -> str:
+    """What to do in one line: the crossover itself where it is established and all verdicts agree with it."""
+    found = families(results.crossovers)
+    budgets = [verdict.budget for verdict in verdicts]
+    named = {v.budget: _best_at(v, results) for v in verdicts}
+    sides = [v.verdict for v in verdicts if v.verdict not in (UNDECIDED, NOTHING)]
+    crosses = found is not None and found.outcome == CROSSES and found.established and found.n is not None
+    if found is not None and crosses and list(dict.fromkeys(sides)) == [PROMPTING, FINE_TUNING]:
+        prompts = [v.budget for v in verdicts if v.verdict == PROMPTING]
+        start = "Prompt" if prompts[0] == budgets[0] else f"From {labels(prompts[0])} prompt"
+        until = f"up to {labels(round(found.n or 0))} {ends(found)}"
+        said = f"{start} ({named[prompts[-1]]}) {until}; above that fine-tune ({named[budgets[-1]]})"
+    else:
+        parts = []
+        for _, group in groupby(verdicts, key=spoken):
+            run = list(group)
+            first, last_ = run[0].budget, run[-1].budget
+            arm = named[last_]
+            span = _span(first, last_, first == budgets[0], last_ == budgets[-1])
+            parts.append(f"{span} {spoken(run[-1])}{f' ({arm})' if arm else ''}")
+        said = "; ".join(parts)
+        said = f"{said[0].upper()}{said[1:]}"
+    queries = results.terms.queries
+    use = "" if queries is None else f" at your {queries:,.0f} queries a month"
+    return f"{said}; P {as_chance(p)}{use}." if p is not None else f"{said}."
+
+
+def as_chance(p: float) -> str:
+    text = chance(p)
+    return text if text[0] in "<>" else f"= {text}"
+
+
+def _best_at(verdict: Verdict, results: Results) -> str:
+    """The arm that a verdict is about; none where it names no family."""
+    return results.best_at(verdict.budget)[verdict.verdict].name if verdict.verdict in FAMILIES else ""
+
+
+def rule(results: Results) -> Iterator[str]:
+    """How a verdict comes about, in the order that is gone through at each number of labels."""
+    terms, margin = results.terms, number(results.margin)
+    yield "Where every answer failed, nothing was answered."
+    yield "Where no arm is above the share of the test's commonest class, nothing works yet."
+    yield "Where only one family was run, it is said whether it is above that, and no more."
+    equal = f"Families whose best is within {margin} of the best (lower end of the paired interval) are as good as it"
+    if terms.queries is None:
+        yield "A family whose best is ahead of every other's (the paired interval leaves out 0) is the one to use."
+        yield f"{equal}; of these the one that needs the least is: labels, then a model, trained weights, tokens."
+    else:
+        units = {chance.unit for chance in results.chances}
+        by = " or ".join(sorted(unit for unit in units if unit)) or "what it needs (no cost is known of all)"
+        all_ = f"{terms.queries:,.0f} queries a month for {terms.months:,.0f} months"
+        yield f"{equal}; of these the cheapest is the one to use, by {by} over {all_}, learning included."
+        yield "Where only the best itself is so good, it is the one to use."
+    yield "Else they are not told apart, and no winner is named."
+    yield (
+        "P is the share of resamples of seeds and test items in which the family that is named is the one that is "
+        "ahead, or the cheapest of those within the margin; of several numbers of labels it is the lowest."
+    )
 
 
 def sensitivity(results: Results, clauses: Sequence[Clause]) -> str | None:
@@ -112,15 +190,21 @@ def verdict_at(budget: int, results: Results) -> Verdict:
         [alone] = results.families
         return Verdict(budget, ALONE, (alone,), f"{best[alone].name}, {shown(best[alone].accuracy)}")
     to_top = {name: results.between(name, top, budget).interval for name in others}
-    if all(interval.high < 0 for interval in to_top.values()):
-        return Verdict(budget, top, tuple(order), _ahead(top, best, results, budget), tuple(order))
+    chances = {chance.family: chance for chance in results.chances if chance.budget == budget}
     equal = [top, *(name for name, interval in to_top.items() if not_worse(interval, results.margin))]
+    by_use = results.terms.queries is not None and len(equal) > 1  # then cost decides among those that are as good
+    if all(interval.high < 0 for interval in to_top.values()) and not by_use:
+        said = _ahead(top, best, results, budget)
+        return Verdict(budget, top, tuple(order), said, tuple(order), chances[top].ahead)
     unclear = [name for name, interval in to_top.items() if name not in equal and interval.high >= 0]
     if unclear:
         about = (*equal, *unclear)
         return Verdict(budget, UNDECIDED, about, _unclear(about, best, results, budget))
     cheapest = next(name for option in results.by_cost for name in equal if option in best[name].options)
-    return Verdict(budget, cheapest, tuple(equal), _equal(cheapest, equal, best, results, budget), tuple(order))
+    if all(chances[name].total is not None for name in equal):
+        cheapest = min(equal, key=lambda name: (chances[name].total, name != cheapest))
+    said = _equal(cheapest, equal, best, results, budget)
+    return Verdict(budget, cheapest, tuple(equal), said, tuple(order), chances[cheapest].cheapest)
 
 
 def _nothing(there: Sequence[Point], results: Results, budget: int) -> str:
@@ -151,7 +235,20 @@ def _equal(cheapest: str, equal: Sequence[str], best: dict[str, Best], results: 
     said = f"{best[cheapest].name}, {shown(best[cheapest].accuracy)}"
     rival = next(name for name in equal if name != cheapest)
     gap = results.between(cheapest, rival, budget).interval
+    costs = {chance.family: chance for chance in results.chances if chance.budget == budget}
+    if costs[cheapest].total is not None and costs[rival].total is not None:
+        amounts = f"{amount(costs[cheapest])} against {amount(costs[rival])} in all"
+        return (
+            f"{said}, within {number(results.margin)} of {best[rival].name}: {shown(gap, sign=True)}; it costs "
+            f"{amounts}"
+        )
     return f"{said}, cheaper and within {number(results.margin)} of {best[rival].name}: {shown(gap, sign=True)}"
+
+
+def amount(chance: Chance) -> str:
+    """A total in its unit."""
+    assert chance.total is not None
+    return f"${chance.total:,.2f}" if chance.unit == USD else f"{chance.total:.2g} {chance.unit}"
 
 
 def _clauses(verdicts: Sequence[Verdict], budgets: Sequence[int]) -> Iterator[Clause]:

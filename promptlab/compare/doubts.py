@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from promptlab.compare.comparisons import ANOTHER_MODEL, BASELINE, FAMILIES, RUNNER_UP, Difference, Option
 from promptlab.compare.elsewhere import told_forgotten, told_outside
-from promptlab.compare.measures import Point, Results
+from promptlab.compare.measures import Results
 from promptlab.compare.overtaking import doubted
+from promptlab.compare.points import Point
 from promptlab.compare.wording import FAMILY_NAMES, labels, number, shown
 
 FEW_SEEDS = 5

@@ -38,6 +38,7 @@ def join_targets(plan: Plan, folder: Path) -> None:
             said = {line["message"]["id"]: line["message"] for line in lines if "message" in line}
             answers = {line["item"]["item"]: line["item"] for line in lines if "item" in line}
             for part in plan.parts(cell):
+                read: set[tuple[int, ...]] = set()
                 task = plan.general if part.name in ("before", "after") and plan.general else plan.task
                 for example, cluster in zip(part.items, plan.clusters_of(part), strict=True):
                     answer = answers[example.id]
@@ -47,10 +48,19 @@ def join_targets(plan: Plan, folder: Path) -> None:
                             table.write(as_line({"role": said[key]["role"], "content": said[key]["content"]}))
                     prompt = [messages[key] for key in answer["prompt"]]
                     judged_row = judged(task, cell, example, cluster, answer)
+                    reused(judged_row, tuple(prompt[:-1]), read)
                     item = example.id.partition(":")[2] if task is plan.general else example.id
                     rows[part.name].write(as_line({**judged_row, "item": item, "prompt": prompt}))
             done = next(line["done"] for line in lines if "done" in line)
             costs.write(as_line({**cell._asdict(), **done}))
+
+
+def reused(row: dict[str, Any], prefix: tuple[int, ...], read: set[tuple[int, ...]]) -> None:
+    """Turns the tokens of a prompt's beginning into those that a kept prefix saves: all, if an item before had it."""
+    tokens = row.pop("prefix_tokens", 0)
+    if tokens and prefix in read:
+        row["reused_tokens"] = tokens
+    read.add(prefix)
 
 
 def judged(task: Task, cell: Cell, example: Example, cluster: int, answer: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +71,8 @@ def judged(task: Task, cell: Cell, example: Example, cluster: int, answer: dict[
     if said is not None:
         said = {**said, "correct": task.score(said["answer"], example.target) == 1}
     correct = task.score(answer["answer"], example.target) == 1
-    gold = {"group": example.group, "cluster": cluster, "target": plain(example.target), "correct": correct}
+    whom = {} if example.subgroup is None else {"subgroup": example.subgroup}
+    gold = {"group": example.group, **whom, "cluster": cluster, "target": plain(example.target), "correct": correct}
     return {**cell._asdict(), **answer, **gold, **sure, "generated": said}
 
 

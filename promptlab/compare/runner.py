@@ -22,6 +22,7 @@ from promptlab.compare.on_ray import fill_on_ray
 from promptlab.compare.plan import Plan, data_sha256, planned
 from promptlab.compare.provenance import machine, versions
 from promptlab.compare.report import write_report
+from promptlab.compare.spending import Terms
 from promptlab.compare.statistics import smallest_detectable_difference
 from promptlab.errors import SetupError
 from promptlab.learners.solver import Learner, about
@@ -44,6 +45,7 @@ def compare(
     ray: str | None = None,
     resume: bool = False,
     about_run: Mapping[str, Any] | None = None,
+    terms: Terms | None = None,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Give every arm the same `ks` labelled examples, ask all the same test inputs, and say what can be concluded.
@@ -56,6 +58,7 @@ def compare(
     asked again.
     Items from `outside` the data set are asked of the same solvers, and the test of the `general` task of each model
     before and after it is tuned: what both say is told beside the decision, which rests on the task's own test.
+    With `terms`, the queries a month above all, costs decide among arms that are as good.
     The rows are the same, but for their seconds, whatever `jobs` is (0: one a core), and on a Ray cluster: at the
     address `ray`, or one of so many jobs started here where that is "local". A request that fails, a learner or
     a program that raises: these are rows with a reason and no answer. Raises SetupError where the study cannot be run,
@@ -86,6 +89,8 @@ def compare(
         else:
             fill_on_ray(plan, cells, folder / "cells", ray, jobs or cores(), on_answers)
         open_test(plan, folder)
+        if terms is not None:
+            write_json(folder / "run.json", {**read_run(folder), "terms": asdict(terms)})
         write_report(folder)
         finish(folder / "run.json")
         results: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))

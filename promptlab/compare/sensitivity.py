@@ -48,6 +48,7 @@ def without_failures(items: Items, cells: Sequence[Cell]) -> Rest | None:
         majority=most,
         labels=(),
         groups=(),
+        subgroups=(),
         asked=None,
     )
     rest = [

@@ -18,11 +18,13 @@ from promptlab.backends.wrappers.recorded import FILE, Recorded
 from promptlab.backends.wrappers.worst import usd_of
 from promptlab.backends.wrappers.wrapper import Inner, Replies, Wrapper
 from promptlab.compare.cells import read_lines
+from promptlab.compare.data.columns import telling
 from promptlab.compare.data.lint import lint
-from promptlab.compare.data.tables import examples_from, read_table
+from promptlab.compare.data.tables import examples_from, read_table, text_columns
 from promptlab.compare.failures import Failure, failures
 from promptlab.compare.on_ray import stays_here
 from promptlab.compare.runner import compare, files_changed, read_run
+from promptlab.compare.spending import Terms
 from promptlab.compare.statistics import smallest_detectable_difference
 from promptlab.compare.telling import progress_bar, tell_afterwards, tell_beforehand
 from promptlab.errors import PromptlabError, SetupError
@@ -52,6 +54,7 @@ class Arguments:
     text: str = "text"
     label: str = "label"
     group: str | None = None
+    subgroup: str | None = None
     test_share: float = 0.3
     test_items: int = 0
     format: str | None = None
@@ -96,8 +99,10 @@ class Source:
 def read_source(given: Arguments, file: str, *, for_test: bool = False) -> Source:
     """The examples of a file."""
     table = read_table(file, given.format, header=given.header)
-    read = examples_from(table, given.text, given.label, given.group, for_test=for_test)
-    return Source(tuple(read.examples), (*table.warnings, *read.warnings), Path(file).name, table.sha256)
+    subgroup = given.subgroup if for_test or given.test is None else None  # it is the test that is cut by it
+    read = examples_from(table, given.text, given.label, given.group, subgroup, for_test=for_test)
+    told = () if for_test else telling(table, text_columns(table, given.text), given.label, given.group)
+    return Source(tuple(read.examples), (*table.warnings, *read.warnings, *told), Path(file).name, table.sha256)
 
 
 def task_of(given: Arguments) -> tuple[Task, list[str], dict[str, str]]:
@@ -122,6 +127,7 @@ def elsewhere(given: Arguments, task: Task, files: dict[str, str]) -> tuple[tupl
     """The items of --ood, and the task of --general; the hashes of both are added to those of the files."""
     outside: tuple[Example, ...] = ()
     general = None
+    given = replace(given, subgroup=None)
     if given.ood is not None:
         source = read_source(given, given.ood, for_test=True)
         outside = source.examples
@@ -182,6 +188,7 @@ def run_study(
     resume: bool = False,
     quiet: bool = False,
     command: str = "",
+    terms: Terms | None = None,
 ) -> list[Failure]:
     """Do the study of `given` into `folder`, or go on with it, telling the person at the terminal what happens.
 
@@ -220,6 +227,7 @@ def run_study(
             ray=ray,
             resume=resume,
             about_run=about_run,
+            terms=terms,
             on_progress=on_progress,
         )
     failed = list(failures(folder))
@@ -272,7 +280,7 @@ def recorded_model(given: Arguments, folder: Path) -> Backend:
 def untimed(folder: Path) -> Iterator[dict[str, Any]]:
     """A run's rows without what differs from one run to the next."""
     for row in read_lines(folder / "rows.jsonl"):
-        yield {name: value for name, value in row.items() if name != "seconds"}
+        yield {name: value for name, value in row.items() if name not in ("seconds", "latency")}
 
 
 def smallest_difference(task: Task) -> float:

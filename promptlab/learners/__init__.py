@@ -16,6 +16,7 @@ from promptlab.learners.in_context import in_context
 from promptlab.learners.nli import zero_shot_nli
 from promptlab.learners.optimized import optimized
 from promptlab.learners.other_model import OfAnotherModel
+from promptlab.learners.rewarded import rewarded
 from promptlab.learners.solver import Learner, Solver
 from promptlab.learners.tuned_and_prompted import tuned_and_prompted
 from promptlab.optimizers import OPTIMIZERS
@@ -37,6 +38,7 @@ __all__ = [
     "finetuned",
     "in_context",
     "optimized",
+    "rewarded",
     "tuned_and_prompted",
     "zero_shot_nli",
 ]
@@ -71,6 +73,7 @@ ARMS: dict[str, Callable[..., Learner]] = {
     "sft": lambda base: finetuned(base, "sft"),
     "lora": lambda base: finetuned(base, "lora"),
     "dpo": lambda base: finetuned(base, "dpo"),
+    "rlhf": rewarded,
     "sft+few-shot": lambda base: tuned_and_prompted(base, "sft"),
     "lora+few-shot": lambda base: tuned_and_prompted(base, "lora"),
     "few-shot-random-labels": lambda base: ShuffledLabels(in_context(base, "balanced")),

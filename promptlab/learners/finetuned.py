@@ -94,9 +94,13 @@ def tune_replies(base: Any, method: str, task: Task, examples: Sequence[Example]
     Which labels there are is learnt, not said: a prompt without that list is what makes a fine-tuned model cheap to
     ask. A text too long for the context is cut at its beginning, in training and when asked; an instruction stays.
     """
+    return asked_bare(base, task, tuned_to_reply(base, method, task, examples, seed))
+
+
+def asked_bare(base: Any, task: Task, tuned: Tuned) -> Solver:
+    """A tuned model asked with bare texts, as it was trained on them."""
     prompt = replace(task.prompt, says_format=False)
     cut = cutter(base, prompt)
-    tuned = tuned_to_reply(base, method, task, examples, seed)
 
     async def program(question: str) -> Answer:
         return await in_both_ways(cut(question), prompt, tuned.backend)

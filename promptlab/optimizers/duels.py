@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 from random import Random
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from promptlab.errors import BudgetExceeded, SetupError
 from promptlab.optimizers.acceptance import verdict
 from promptlab.optimizers.candidate import Candidate
 from promptlab.optimizers.concluding import as_it_is, concluded
 from promptlab.optimizers.found import FEWEST_CONFIRMED, Event, Found, Over, TooFew
+from promptlab.optimizers.judge import BOTH_WAYS, Bias, Contest, Judged, bias_of, judge, settled
 from promptlab.optimizers.proposing import Limits, Wish, meta
 from promptlab.optimizers.search import RESERVED, Search
 from promptlab.optimizers.sections import Item, by_group
 from promptlab.optimizers.table import Outcome, Solve
-from promptlab.program import ask, attempt, gather
 from promptlab.prompt import Prompt, shown
 from promptlab.strategies import zero_shot
-from promptlab.types import Example, Reply
+from promptlab.types import Example
 
-JUDGE = Prompt(output=Literal["A", "B", "tie"])
 AT_ONCE = 8  # duels between two looks at who leads
-A_DUEL = 2  # calls of the judge: both ways round
-SAYS_LITTLE = 32  # tokens that a judge may write
 
 
 class Duel(NamedTuple):
@@ -37,16 +34,7 @@ class Duel(NamedTuple):
     second: str
     item: int
     won: int
-    orders: tuple[int, ...] = ()
-
-
-class Bias(NamedTuple):
-    """How the judge took to places: duels judged both ways, how often it contradicted itself when they were swapped,
-    and which share of its preferences went to the answer it read first (0.5: none is owed to the place)."""
-
-    judged: int
-    contradicted: int
-    first: float
+    orders: tuple[int, int] | tuple[()] = ()
 
 
 async def duels(
@@ -80,7 +68,7 @@ async def duels(
         raise SetupError("duels takes inputs without labels, texts in a list; got a text or an Example.")
     if not (criterion or prompt.instruction):
         raise SetupError("A judge has to know what is wanted: give criterion=…, or a prompt with an instruction.")
-    if calls < (least := ceil(FEWEST_CONFIRMED * (2 + A_DUEL) / RESERVED)):
+    if calls < (least := ceil(FEWEST_CONFIRMED * (2 + BOTH_WAYS) / RESERVED)):
         raise TooFew("calls", calls, least)
     examples = [Example(shown(each)) for each in inputs]
     terms: dict[str, Any] = {"solve": solve, "calls": calls, "seed": seed, "alpha": alpha, "shares": shares}
@@ -114,7 +102,7 @@ class Ring:
 
     def reserve(self) -> None:
         """What the last comparison takes is set aside: for each input two answers and two judgements."""
-        each, calls = 2 * self.search.each + A_DUEL, self.search.calls
+        each, calls = 2 * self.search.each + BOTH_WAYS, self.search.calls
         self.search.reserved = min(len(self.search.sections.confirm), int(RESERVED * calls) // each) * each
 
     def wish(self, i: int) -> Wish:
@@ -129,7 +117,7 @@ class Ring:
         order = self.search.sections.in_order(self.search.random_seed, 0)
         for round in range(len(pool) * len(order)):
             wanted = self.chosen(pool, order, round)
-            worst = len(wanted) * (2 * self.search.each + A_DUEL)
+            worst = len(wanted) * (2 * self.search.each + BOTH_WAYS)
             if not wanted or worst > self.search.left:
                 break
             self.fought += await self.duelled(wanted)
@@ -182,63 +170,44 @@ class Ring:
         await search.score_each((candidate, item) for *two, item in wanted for candidate in two)
         table = search.table
         said = [(table.outcomes(a, item)[0], table.outcomes(b, item)[0]) for a, b, item in wanted]
-        open_ones = [i for i, (x, y) in enumerate(said) if settled(x, y) is None]
-        texts = [self.question(wanted[i][2], *said[i], swapped) for i in open_ones for swapped in (False, True)]
-        judged = await self.judged(texts)
+        won = [settled(x.value, y.value) for x, y in said]
+        open_ones = [i for i, known in enumerate(won) if known is None]
+        inputs = [shown(wanted[i][2].example.input) for i in open_ones]
+        contests = [Contest(text, *map(text_of, said[i])) for text, i in zip(inputs, open_ones, strict=True)]
+        judged = dict(zip(open_ones, await self.judged(contests), strict=True))
         found = []
-        for i, ((a, b, item), (x, y)) in enumerate(zip(wanted, said, strict=True)):
-            orders: tuple[int, ...] = ()
-            won = settled(x, y) or 0
-            if i in open_ones:
-                at = 2 * open_ones.index(i)
-                orders = (judged[at], -judged[at + 1])
-                won = orders[0] if orders[0] == orders[1] else 0
-            found.append(Duel(a.key, b.key, item.number, won, orders))
+        for i, (a, b, item) in enumerate(wanted):
+            by = judged.get(i)
+            orders = (by.straight, by.swapped) if by else ()
+            found.append(Duel(a.key, b.key, item.number, by.won if by else won[i] or 0, orders))
             search.note("duel", **found[-1]._asdict())
         return found
 
-    def question(self, item: Item, x: Outcome, y: Outcome, swapped: bool) -> str:
-        a, b = (y, x) if swapped else (x, y)
-        return meta("duel", criterion=self.criterion, input=shown(item.example.input), a=text_of(a), b=text_of(b))
-
-    async def judged(self, texts: Sequence[str]) -> list[int]:
-        """For each question +1 for A, -1 for B, 0 for neither; what cannot be read, or was not answered, is neither."""
-        search = self.search
-        replies = await gather(attempt(ask(text, to="judge", max_tokens=SAYS_LITTLE)) for text in texts)
-        search.spent += len(texts)
-        for reply in replies:
-            if isinstance(reply, BudgetExceeded):
-                raise reply
-        read = [JUDGE.parse(reply.text).value if isinstance(reply, Reply) else None for reply in replies]
-        unread = sum(value is None for value in read)
-        if unread:
-            search.note("unjudged", n=unread)
-        return [{"A": 1, "B": -1}.get(str(value), 0) for value in read]
+    async def judged(self, contests: Sequence[Contest]) -> list[Judged]:
+        """The judge's verdicts, its calls counted; what could not be read of them is noted."""
+        self.search.spent += BOTH_WAYS * len(contests)
+        found = await judge(contests, self.criterion)
+        if unread := sum(each.unread for each in found):
+            self.search.note("unjudged", n=unread)
+        return found
 
     async def conclude(self, challenger: Candidate) -> Any:
         """The challenger, if it wins significantly more duels with the seed than it loses, on fresh inputs."""
         search = self.search
         if challenger.key == search.seed.key:
             return as_it_is(search, f"none of {len(search.known) - 1} candidates won more duels")
-        each = 2 * search.each + A_DUEL
+        each = 2 * search.each + BOTH_WAYS
         items = search.sections.confirm[: search.reserved // each]
         search.reserved = 0
         last = await self.duelled([(challenger, search.seed, item) for item in items])
         found = verdict(by_group(items, [float(duel.won) for duel in last]), search.alpha)
         search.note("confirmed", candidate=challenger.key, items=[item.number for item in items], **found._asdict())
         told = f"{found.wins} duels won and {found.losses} lost of {found.n} on fresh inputs (p = {found.p:.3g})"
-        bias = bias_of([*self.fought, *last])
+        bias = bias_of(duel.orders for duel in (*self.fought, *last) if duel.orders)
         told += f"; the judge contradicted itself in {bias.contradicted} of {bias.judged} when answers were swapped"
         if not found.accepted:
             return concluded(search, search.seed, f"the best candidate is not shown to be better: {told}", found)
         return concluded(search, challenger, f"preferred on fresh inputs: {told}", found)
-
-
-def settled(x: Outcome, y: Outcome) -> int | None:
-    """Who won without a judge: a tie where both said the same, the other where one said nothing; None: ask."""
-    if (x.value is None) != (y.value is None):
-        return 1 if y.value is None else -1
-    return 0 if x.value is None or x.value == y.value else None
 
 
 def text_of(outcome: Outcome) -> str:
@@ -246,15 +215,7 @@ def text_of(outcome: Outcome) -> str:
     return outcome.said if outcome.said else str(outcome.value)
 
 
-def bias_of(fought: Iterable[Duel]) -> Bias:
-    """What the judge's two verdicts on each duel say of it."""
-    judged = [duel.orders for duel in fought if duel.orders]
-    preferences = [sign for straight, swapped in judged for sign in (straight, -swapped) if sign]
-    first = sum(sign == 1 for sign in preferences) / len(preferences) if preferences else 0.5
-    return Bias(len(judged), sum(a != b for a, b in judged), first)
-
-
 def position_bias(found: Found) -> Bias:
     """How a search's judge took to places."""
-    told = [event for event in found.events if event["event"] == "duel"]
-    return bias_of(Duel(**{name: event[name] for name in Duel._fields}) for event in told)
+    told = [event["orders"] for event in found.events if event["event"] == "duel"]
+    return bias_of(orders for orders in told if orders)

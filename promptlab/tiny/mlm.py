@@ -41,6 +41,10 @@ class Masked(NamedTuple):
     chosen: Tensor
 
     @property
+    def tokens(self) -> Tensor:
+        return self.inputs
+
+    @property
     def counted(self) -> float:
         return float(self.chosen.sum())
 

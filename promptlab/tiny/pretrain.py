@@ -35,7 +35,7 @@ FIRST_KEPT = 100  # the step of the first checkpoint that is kept; then twice as
 class Plan:
     """How many steps a run has and where what it reads changes.
 
-    Before step `early` there is more of what makes a model look back, from `later` on more of what is hard, and from
+    Before step `early` there is more of what makes a model look back, from `later` on more label maps, and from
     `long_from` on rows are as long as the context.
     """
 

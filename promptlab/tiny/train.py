@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from promptlab.effort import trained_on, training_begins
 from promptlab.errors import PromptlabError, SetupError
 from promptlab.tiny import parallel
 from promptlab.tiny.checkpoint import read_json, tensors_in, weights_like
@@ -26,7 +27,10 @@ from promptlab.tiny.model import Transformer
 
 
 class Counted(Protocol):
-    """What a step trains on; `counted` is what the loss of a step is divided by."""
+    """What a step trains on, token ids (B, T+1); `counted` is what the loss of a step is divided by."""
+
+    @property
+    def tokens(self) -> Tensor: ...
 
     @property
     def counted(self) -> float: ...
@@ -121,6 +125,7 @@ def train(
     optimizer = optimizer_for(model, recipe)
     done = load_state(state, model, optimizer) if state is not None and (state / "state.json").exists() else 0
     model.train()
+    training_begins()
     for step in range(done, recipe.steps):
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr_at(step)
@@ -128,6 +133,7 @@ def train(
         total = parallel.summed(sum(b.counted for b in batches))
         value = 0.0
         for batch in batches:
+            trained_on(*batch.tokens.shape)
             with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
                 part = loss(model, batch) / total
             part.backward()  # type: ignore[no-untyped-call]

@@ -72,7 +72,7 @@ def files(root: Path | str, writable: bool = False) -> list[Tool]:
         return f"{len(content):,} bytes written to {path}."
 
     made: list[Callable[..., str]] = [list_files, read_file]
-    return [tool(each) for each in made + [write_file] * writable]
+    return [*map(tool, made), *[tool(write_file, parallel=False)] * writable]
 
 
 def open_beneath(folder: Path, path: str, flags: int) -> int:

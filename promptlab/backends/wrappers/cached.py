@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ class Cached(Wrapper):
             for key, flight in others.items():
                 reply = await inner.result(flight)
                 if reply is not None and (is_kept(reply) or key in failed):
-                    replies[key] = reply
+                    replies[key] = timeless(reply)
                 elif reply is not None:  # another chance; then what failed for two others has failed here too
                     failed.add(key)
             todo = {key: asked[key] for key in others if key not in replies}
@@ -127,7 +128,7 @@ class Cached(Wrapper):
         return kept
 
     def _remember(self, key: Key, reply: Reply | ModelError) -> None:
-        self._recent[key] = reply
+        self._recent[key] = timeless(reply)
         if len(self._recent) > IN_MEMORY:
             self._recent.popitem(last=False)
 
@@ -162,6 +163,11 @@ class Cached(Wrapper):
                 raise missing(request, self.record)
             found[key] = last[0]
         return found
+
+
+def timeless(reply: Reply | ModelError) -> Reply | ModelError:
+    """An answer as others get it, who did not send it: a latency is never that of a cache."""
+    return replace(reply, seconds=None) if isinstance(reply, Reply) and reply.seconds is not None else reply
 
 
 def is_kept(reply: Reply | ModelError) -> bool:

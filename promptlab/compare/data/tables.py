@@ -84,6 +84,7 @@ def examples_from(
     text: str | Sequence[str],
     label: str,
     group: str | None = None,
+    subgroup: str | None = None,
     *,
     name: str | None = None,
     for_test: bool = False,
@@ -91,7 +92,8 @@ def examples_from(
     """The table's rows as examples, text and label stripped of outer whitespace, labels kept as the strings they are.
 
     `text` may name several columns ("question+context", or a sequence): their texts are joined by a newline, empty
-    ones left out. Row r (from 1) gets the id "NAME:r", NAME being the file's name without a known extension.
+    ones left out; so may `subgroup` ("sex+clinic"), joined by a comma. Row r (from 1) gets the id "NAME:r", NAME being
+    the file's name without a known extension.
     `for_test` allows what only a training set may not be: a single row, a single class, labels nearly all different.
 
     Raises DataError: a column that is not there, or rows from which nothing can be learned.
@@ -99,6 +101,7 @@ def examples_from(
     texts = text_columns(table, text)
     label = column_named(table, label, "label")
     groups = column_named(table, group, "group") if group is not None else None
+    whom = text_columns(table, subgroup, "subgroup") if subgroup is not None else ()
     if label in texts:
         raise DataError(f'"{label}" is asked for as text and as label. Name two columns.')
     name = name if name is not None else _stem(table.path)
@@ -118,7 +121,8 @@ def examples_from(
         else:
             if groups is not None and of is None:
                 no_group.append(at)
-            examples.append(Example(said, target, f"{name}:{at + 1}", of))
+            about = ", ".join(stripped for column in whom if (stripped := (row[column] or "").strip())) or None
+            examples.append(Example(said, target, f"{name}:{at + 1}", of, about))
     _check_learnable(table, label, examples, for_test)
     told = (
         (no_text, "with no text left out"),
@@ -130,13 +134,13 @@ def examples_from(
     return Examples(examples, tuple(warnings))
 
 
-def text_columns(table: Table, text: str | Sequence[str]) -> tuple[str, ...]:
+def text_columns(table: Table, text: str | Sequence[str], role: str = "text") -> tuple[str, ...]:
     """The columns that "question+context", or a sequence of names, names."""
     if isinstance(text, str):
         text = (text,) if text in table.columns else text.split("+")
     if not text:
-        raise DataError("No text column asked for. Name at least one.")
-    return tuple(column_named(table, column.strip(), "text") for column in text)
+        raise DataError(f"No {role} column asked for. Name at least one.")
+    return tuple(column_named(table, column.strip(), role) for column in text)
 
 
 def column_named(table: Table, name: str, role: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from promptlab.compare import statistics
 from promptlab.compare.hypotheses import sign_flips
+from promptlab.compare.logs.judging import Judging
 from promptlab.compare.logs.matching import Matched, match
 from promptlab.compare.logs.shape import Log
 from promptlab.compare.statistics import Floats, Interval
@@ -66,6 +67,7 @@ class Comparison:
     if_missing_are_wrong: Interval | None
     classes: tuple[OfClass, ...]
     notes: tuple[str, ...]
+    judging: Judging | None = None
 
     @property
     def test(self) -> str:

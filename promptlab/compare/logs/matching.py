@@ -53,8 +53,8 @@ def match(a: Log, b: Log, metric_a: str, metric_b: str) -> Matched:
 
     Raises DataError where no item is shared, no repeat is, or one id names two different items.
     """
-    of_a, of_b = _table(a), _table(b)
-    repeats_a, repeats_b, notes = _repeats(a, b)
+    of_a, of_b = table_of(a), table_of(b)
+    repeats_a, repeats_b, notes = paired_repeats(a, b)
 
     def whole(table: Table, item: str, repeats: Iterable[int]) -> bool:
         return item in table and all(repeat in table[item] for repeat in repeats)
@@ -72,7 +72,7 @@ def match(a: Log, b: Log, metric_a: str, metric_b: str) -> Matched:
     scores_a, absent_a = _scores(of_a, shared, repeats_a, metric_a)
     scores_b, absent_b = _scores(of_b, shared, repeats_b, metric_b)
     lowest, highest = _scale(scores_a, scores_b)
-    clusters, n_clusters = _clusters(firsts_a, firsts_b)
+    clusters, n_clusters = clusters_of(firsts_a, firsts_b)
     return Matched(
         a=np.where(np.isnan(scores_a), lowest, scores_a),
         b=np.where(np.isnan(scores_b), lowest, scores_b),
@@ -90,14 +90,14 @@ def match(a: Log, b: Log, metric_a: str, metric_b: str) -> Matched:
     )
 
 
-def _table(log: Log) -> Table:
+def table_of(log: Log) -> Table:
     table: Table = {}
     for sample in log.samples:
         table.setdefault(sample.item, {})[sample.repeat] = sample
     return table
 
 
-def _repeats(a: Log, b: Log) -> tuple[list[int], list[int], list[str]]:
+def paired_repeats(a: Log, b: Log) -> tuple[list[int], list[int], list[str]]:
     """Which repeats of each log are paired, and what there is to say of it."""
     of_a, of_b = ({sample.repeat for sample in log.samples} for log in (a, b))
     if len(of_a) == 1 and len(of_b) == 1:
@@ -128,7 +128,7 @@ def _scale(a: Floats, b: Floats) -> tuple[float, float]:
     return (0.0, 1.0) if low >= 0 and high <= 1 else (float(seen.min()), float(seen.max()))
 
 
-def _clusters(a: Sequence[Sample], b: Sequence[Sample]) -> tuple[Ints, int]:
+def clusters_of(a: Sequence[Sample], b: Sequence[Sample]) -> tuple[Ints, int]:
     """Items of one group are one cluster; an item without a group is its own. What A says of groups goes first."""
     keys: dict[tuple[str, str], int] = {}
     numbers = []

@@ -7,8 +7,10 @@ import io
 from collections.abc import Iterator
 
 from promptlab.compare.logs.comparing import Comparison, p_value
+from promptlab.compare.logs.judging import Judging
 from promptlab.compare.markdown import one_line, path_end, table
-from promptlab.compare.wording import number, shown
+from promptlab.compare.statistics import Interval
+from promptlab.compare.wording import number, share, shown
 
 MOST_LISTED = 10  # of either kind; a CSV has all
 
@@ -49,6 +51,28 @@ def _counts(found: Comparison) -> Iterator[str]:
         lowest = number(found.matched.lowest)
         rows.append((f"A − B if missing items count as {lowest}", shown(found.if_missing_are_wrong, sign=True)))
     yield table(("", ""), rows)
+    if found.judging:
+        yield table(("the judge", ""), list(_judging(found.judging, found.score_a)))
+
+
+def _judging(found: Judging, won: Interval) -> Iterator[tuple[str, str]]:
+    """Who judged, the win rate, how steady the judge was, and whether people agree with it."""
+    bias = found.bias
+    yield "model", found.judge
+    yield "criterion", found.criterion
+    yield "win rate of A, ties counting half", shown(won)
+    yield "pairs judged both ways round; equal or missing answers", f"{bias.judged:,}; {found.same:,}"
+    if bias.judged:
+        yield "contradicted itself when they were swapped (a tie)", share(bias.contradicted / bias.judged)
+        yield "preferences for what was read first (50 % is fair)", share(bias.first)
+    if found.unread:
+        yield "replies that were no verdict (a tie)", f"{found.unread:,}"
+    if found.kappa is not None:
+        yield f"Cohen's κ with people, n = {found.people:,}", shown(found.kappa)
+    elif found.people:
+        yield f"Cohen's κ with people, n = {found.people:,}", "not defined: both always say the same"
+    else:
+        yield "agreement with people", "not known: give --people"
 
 
 def _discordant(found: Comparison, most: int) -> Iterator[str]:

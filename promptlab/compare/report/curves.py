@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from promptlab.compare.comparisons import ANOTHER_MODEL, BASELINE, CONTROL, FAMILIES, FINE_TUNING, OUTSIDE, PROMPTING
-from promptlab.compare.measures import Point, Results
+from promptlab.compare.measures import Results
+from promptlab.compare.points import Point
 from promptlab.compare.wording import number
 
 if TYPE_CHECKING:

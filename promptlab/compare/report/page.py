@@ -10,27 +10,30 @@ from typing import TYPE_CHECKING, Any
 from promptlab.compare.cellfile import whole
 from promptlab.compare.cells import Cell, Items, read_cells, read_json
 from promptlab.compare.comparisons import QUESTIONS, Difference
-from promptlab.compare.decision import decide
+from promptlab.compare.decision import as_chance, decide
 from promptlab.compare.measures import Results, measure
 from promptlab.compare.methods import methods
 from promptlab.compare.overtaking import ends
 from promptlab.compare.report.browser import browser_data, escaped
+from promptlab.compare.report.cost_tables import PAYBACK_HEADS, cost_tables, payback_rows
 from promptlab.compare.report.curves import all_series, learning_curves
 from promptlab.compare.report.packing import all_rows
-from promptlab.compare.results import write_results
+from promptlab.compare.results import as_json, write_results
+from promptlab.compare.spending import Terms
 from promptlab.compare.wording import labels, number, share, shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def write_report(run_dir: Path, draws: int = 2_000, margin: float = 0.02) -> Path:
+def write_report(run_dir: Path, draws: int = 2_000, margin: float = 0.02, terms: Terms | None = None) -> Path:
     """Write results.json and report.html into a run's directory, each whole or not at all; give the page's path.
 
-    The page needs no network and no other file. Raises DataError for a directory that holds no finished run.
+    The page needs no network and no other file. `terms` None are those of the run. Raises DataError for a directory
+    that holds no finished run.
     """
     rows = read_cells(run_dir, read_json(run_dir / "run.json").get("labels") or ())
-    results = measure(run_dir, draws, margin, rows=rows)
+    results = measure(run_dir, draws, margin, rows=rows, terms=terms)
     html, path = page(results, run_dir, rows), run_dir / "report.html"
     write_results(results, run_dir)
     with whole(path) as out:
@@ -46,7 +49,7 @@ def page(results: Results, run_dir: Path, rows: tuple[Items, Sequence[Cell]]) ->
     data, n_shown, n_all = browser_data(run_dir, rows=rows)
     if n_shown < n_all or len(results.seeds) > 1:
         data = f'{data[:-1]},"all":{escaped(all_rows(run_dir, items, cells))}}}'
-    run = results.run
+    run, told = results.run, as_json(results)
     return (
         _environment()
         .get_template("report.html.jinja")
@@ -60,6 +63,9 @@ def page(results: Results, run_dir: Path, rows: tuple[Items, Sequence[Cell]]) ->
             series=all_series(results),
             questions=[(q, found) for q in QUESTIONS if (found := [d for d in results.differences if d.question == q])],
             reach=_reach(results.differences),
+            costs=list(cost_tables(told)),
+            payback_heads=PAYBACK_HEADS,
+            paybacks=list(payback_rows(told)),
             data=Markup(data),
             start=json.dumps(_start(results)),
             n_shown=n_shown,
@@ -94,18 +100,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"shown": shown, "number": number, "labels": labels, "share": share, "seconds": _seconds}
-    found.filters |= {"p": _p, "count": _count, "plain": _plain, "ends": ends}
+    found.filters |= {"shown": shown, "number": number, "labels": labels, "share": share, "chance": as_chance}
+    found.filters |= {"p": _p, "plain": _plain, "ends": ends}
     return found
-
-
-def _seconds(x: float) -> str:
-    return "0" if x == 0 else f"{x:.2f}" if x < 1 else f"{x:.1f}" if x < 100 else f"{x:,.0f}"
-
-
-def _count(x: float) -> str:
-    """A mean of counts: one decimal where it is not whole."""
-    return f"{x:,.0f}" if abs(x - round(x)) < 0.05 else f"{x:,.1f}"
 
 
 def _p(x: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from promptlab.backends import needs
 from promptlab.backends.pretrained import pretrained
+from promptlab.effort import trained_on, training_begins
 from promptlab.errors import PromptlabError, SetupError
 from promptlab.tiny.lora import EMBEDDING, LINEAR, LoRA
 from promptlab.tiny.sft import BATCH
@@ -109,14 +110,21 @@ def run(kind: str, given: dict[str, Any], on_step: OnStep | None, **parts: Any) 
     from datasets import disable_progress_bars
     from transformers import PrinterCallback, TrainerCallback
 
+    read = 0.0
+
     class Telling(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+            nonlocal read
+            if logs and (so_far := float(logs.get("num_tokens", 0.0))) > read:
+                trained_on(int(so_far - read), 1)
+                read = so_far
             if (
                 on_step is not None and state.is_world_process_zero and logs and "loss" in logs
             ):  # the last ones are about the whole run
                 on_step(state.global_step - 1, {name: float(value) for name, value in logs.items()})
 
     disable_progress_bars()
+    training_begins()
     with TemporaryDirectory() as scratch:
         config = getattr(trl, f"{kind}Config")(scratch, **given)
         made = getattr(trl, f"{kind}Trainer")(args=config, callbacks=[Telling()], **parts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from promptlab.errors import ContextOverflow, SetupError, Unsupported
-from promptlab.program import ask, call
+from promptlab.program import ask, call, gather
 from promptlab.strategies.acting.approval import Approval, Decision, decisions
 from promptlab.strategies.acting.context import BYTES_PER_TOKEN, Count, IsResult, capped, estimated_tokens, shortened
 from promptlab.strategies.acting.loop_guard import Guard
@@ -122,21 +122,35 @@ class Talk:
 async def carry_out(
     calls: Sequence[ToolCall], tools: Sequence[Tool], approval: Approval, answer: Callable[[ToolCall, str], None]
 ) -> Stopped | None:
-    """Decides about calls and runs them, one after the other; `answer` is told each one's result.
+    """Decides about a turn's calls and runs them together; `answer` is told each one's result, in the calls' order.
 
-    All are decided before any is run.
+    All are decided before any is run. Where one of their tools is not `parallel`, they are run one after the other.
     """
     decided = await decisions(calls, approval)
     for each, decision in zip(calls, decided, strict=True):
         if decision.do == "wait":
             return Stopped(f"waiting for a decision on {each.name}{reason(decision)}")
     ended = next((pair for pair in zip(calls, decided, strict=True) if pair[1].do == "terminate"), None)
-    for each, decision in zip(calls, decided, strict=True):
-        if ended is not None:
+    if ended is not None:
+        for each in calls:
             answer(each, "Error: not run; the run was ended.")
-        else:
-            answer(each, await result(each, decision, tools))
-    return Stopped(f"ended before {ended[0].name} was run{reason(ended[1])}") if ended is not None else None
+        return Stopped(f"ended before {ended[0].name} was run{reason(ended[1])}")
+    results: dict[int, str] = {}
+    told = 0
+
+    async def run(i: int) -> None:
+        nonlocal told
+        results[i] = await result(calls[i], decided[i], tools)
+        while told in results:  # a result waits for those of the calls before it
+            answer(calls[told], results[told])
+            told += 1
+
+    if len(calls) > 1 and all(tool.parallel for tool in tools if tool.spec.name in {each.name for each in calls}):
+        await gather(run(i) for i in range(len(calls)))
+    else:
+        for i in range(len(calls)):
+            await run(i)
+    return None
 
 
 async def result(asked: ToolCall, decision: Decision, tools: Sequence[Tool]) -> str:

@@ -78,10 +78,7 @@ PEOPLE, THINGS = ("boy", "girl", "nurse", "baker", "uncle"), ("stone", "cat", "b
 
 
 def swaps(rng: Random, n_steps: int) -> Problem:
-    """Who has what after `n_steps` swaps: the state has to be kept, and no step can be left out.
-
-    A step says first who swaps, so that what comes next follows from the step before it and from this.
-    """
+    """Who has what after `n_steps` swaps: the state has to be kept, and no step can be left out."""
     n = rng.choice((3, 3, 4))
     people, things = rng.sample(PEOPLE, n), rng.sample(THINGS, n)
     has = dict(zip(people, things, strict=True))
@@ -91,7 +88,7 @@ def swaps(rng: Random, n_steps: int) -> Problem:
         one, other = rng.sample(people, 2)
         has[one], has[other] = has[other], has[one]
         said.append(f"The {one} and the {other} swap.")
-        steps.append(f"{one} {other}: " + ", ".join(f"{person} {thing}" for person, thing in has.items()) + ".")
+        steps.append(", ".join(f"{person} {thing}" for person, thing in has.items()) + ".")
     asked = rng.choice(people)
     return Problem(" ".join([*said, f"What has the {asked}?"]), steps, has[asked])
 

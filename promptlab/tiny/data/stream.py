@@ -76,7 +76,7 @@ class Reading:
     """What a run reads in each of its steps, a function of these values alone.
 
     Rows are short before step `long_from` and as long as the context from there on. Before step `early` there is more
-    of what makes a model look back, and from step `later` on more of what is hard. Of the rows of a step each of
+    of what makes a model look back, and from step `later` on more label maps. Of the rows of a step each of
     `processes` reads its own.
     """
 

@@ -1,0 +1,106 @@
+"""What to measure next where nothing is decided: more seeds, more test items, or another number of labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+from promptlab.compare.comparisons import FAMILY_QUESTION, Difference
+from promptlab.compare.crossover import CROSSES
+from promptlab.compare.overtaking import families
+from promptlab.compare.wording import labels, number, shown
+
+if TYPE_CHECKING:
+    from promptlab.compare.measures import Results
+
+POWER = 0.8
+MOST_SEEDS = 30  # more are a study of another kind
+SEEDS, ITEMS, LABELS = "seeds", "test items", "labels"
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """`what` is "seeds", "test items" or "labels"; `number` how many there should be in all (of labels: which number to
+    try); `said` the sentence."""
+
+    what: str
+    number: int
+    said: str
+
+
+def enough(d: Difference, margin: float, confidence: float) -> tuple[int | None, int | None]:
+    """How many seeds alone, and how many clusters of items alone, would settle a difference; None where none would.
+
+    Settled: told apart if it is what it looks like now, or shown to lie within the margin, whichever takes less; in 4
+    of 5 studies. The variance of its mean is what the seeds add to it plus what the items do, each falling with their
+    number.
+    """
+    v = abs(d.interval.value)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2) + NormalDist().inv_cdf(POWER)
+    wanted = (max(v, margin - v) / z) ** 2
+
+    def of(own: float, other: float, n: int) -> int | None:
+        return math.ceil(max(n, n * own / (wanted - other))) if wanted > other else None
+
+    seeds = of(d.seeds_variance, d.items_variance, d.interval.n_seeds)
+    return seeds, of(d.items_variance, d.seeds_variance, d.interval.n_clusters)
+
+
+def next_measurement(results: Results, undecided: Sequence[int]) -> Next | None:
+    """The cheapest measurement that is likely to settle what is open: more seeds take no label, so they come first;
+    then the test set that need grow least. None where nothing is open."""
+    open_ = [d for budget in undecided for d in _open_at(results, budget)]
+    if not open_:
+        return _between(results)
+    ways = [(d, *enough(d, results.margin, results.confidence)) for d in open_]
+    by_seeds = [(n, d) for d, n, _ in ways if n is not None and d.interval.n_seeds < n <= MOST_SEEDS]
+    if by_seeds:
+        n, d = min(by_seeds, key=lambda way: way[0])
+        return Next(SEEDS, n, f"Run with --seeds {n}: it takes no new labels and should settle {_told(d)}.")
+    by_items = [(n, d) for d, _, n in ways if n is not None]
+    if not by_items:
+        d = min(open_, key=lambda d: d.seeds_variance)
+        n = 2 * d.interval.n_seeds
+        return Next(SEEDS, n, f"Run with --seeds {n} and a larger test: neither alone would settle {_told(d)}.")
+    clusters, d = min(by_items, key=lambda way: way[0])
+    n = math.ceil(clusters * d.interval.n_items / d.interval.n_clusters / 10) * 10
+    spare = int(results.run.get("n_train") or 0) - results.budgets[-1]
+    held = f" ({spare:,} of your rows are not used: hold more of them back)" if spare > n - results.n_items else ""
+    return Next(
+        ITEMS, n, f"Test on about {n:,} items in place of {results.n_items:,}{held}: it should settle {_told(d)}."
+    )
+
+
+def _open_at(results: Results, budget: int) -> list[Difference]:
+    there = [
+        d
+        for d in results.differences
+        if d.budget == budget and d.a_family != d.b_family and d.question == FAMILY_QUESTION
+    ]
+    return [d for d in there if d.interval.low <= 0 <= d.interval.high and d.interval.low < d.interval.high]
+
+
+def _told(d: Difference) -> str:
+    with_ = f"with {labels(d.budget)}" if d.budget else "without labels"
+    return f"{d.a} over {d.b} {with_}, now {shown(d.interval, sign=True)}"
+
+
+def _between(results: Results) -> Next | None:
+    """Everything tried is decided: where the winner changes between two numbers of labels, what lies between."""
+    found = families(results.crossovers)
+    if found is None or found.outcome != CROSSES or found.n is None:
+        return None
+    below = max((k for k in found.labels if k <= found.n), default=0)
+    above = min((k for k in found.labels if k > found.n), default=0)
+    if above <= max(2 * below, 8):
+        return None
+    k = round(math.sqrt(max(below, 1) * above))
+    return Next(LABELS, k, f"Try {labels(k)} too: fine-tuning overtakes prompting between {below:,} and {above:,}.")
+
+
+def chance(p: float) -> str:
+    """A probability as the decision says it: no share of resamples is certainty."""
+    return "> 0.99" if p > 0.99 else "< 0.01" if p < 0.01 else number(p)

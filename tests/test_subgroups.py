@@ -1,0 +1,143 @@
+"""Scores by whom items are about, intervals of calibration and recall, and what to measure next."""
+
+import json
+
+import numpy as np
+import pytest
+from studies import write_csv
+from synthetic import write_run
+
+from promptlab.cli import main
+from promptlab.compare.calibration import brier_interval, ece, ece_interval
+from promptlab.compare.comparisons import FAMILY_QUESTION, Difference
+from promptlab.compare.decision import decide
+from promptlab.compare.measures import measure
+from promptlab.compare.next_measurement import enough
+from promptlab.compare.report import write_report
+from promptlab.compare.report.tables import as_markdown
+from promptlab.compare.statistics import Interval, accuracy, counted_mean, resample, variances
+
+DRAWS = 200
+
+
+def with_subgroups(folder, of, **settings):
+    run = write_run(folder, **settings)
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    for row in rows:
+        if (name := of(row)) is not None:
+            row["subgroup"] = name
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return run
+
+
+def test_a_gap_that_is_there_is_found_and_small_groups_take_no_part(tmp_path):
+    def sex(row):
+        i = int(row["item"][1:])
+        return "other" if i < 8 else "unlike" if row["target"] == "advice" else "like"
+
+    arms = {"majority": ("baseline", "", (0.4,)), "ask": ("prompting", "", (0.9,))}
+    run = with_subgroups(tmp_path, sex, arms=arms, budgets=(8,))
+    results = measure(run, DRAWS)
+    by_arm = {found.arm: found for found in results.subgroups}
+    majority, ask = by_arm["majority"], by_arm["ask"]
+    assert [(g.name, g.small) for g in majority.groups] == [("like", False), ("other", True), ("unlike", False)]
+    assert (majority.best, majority.worst) == ("like", "unlike")
+    assert majority.gap.low > 0.4  # it never answers "advice"
+    assert ask.gap.low <= 0 <= ask.gap.high
+    write_report(run, DRAWS)
+    assert "By subgroup" in (run / "report.html").read_text()
+    assert "other (small), n = 8" in as_markdown(json.loads((run / "results.json").read_text()))
+
+
+def test_a_column_that_an_option_names_gets_scores_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write_csv(tmp_path / "notes.csv", 60)
+    head, *lines = path.read_text().splitlines()
+    clinics = [f"{line},{'AB'[i % 2]},{'x' if i % 3 else ''}" for i, line in enumerate(lines)]
+    path.write_text("\n".join([f"{head},clinic,ward", *clinics]) + "\n")
+    given = ["compare", str(path), "--arms", "tfidf,majority", "--labels", "8", "--seeds", "1", "--jobs", "1", "-q"]
+    with pytest.raises(SystemExit) as stop:
+        main([*given, "--subgroup", "clinic", "--out", "run", "--queries", "100"])
+    assert not stop.value.code
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert {group["name"] for group in results["subgroups"][0]["groups"]} <= {"A", "B"}
+    assert results["terms"]["queries"] == 100
+    with pytest.raises(SystemExit) as stop:
+        main([*given, "--subgroup", "sex", "--out", "other"])
+    assert stop.value.code
+
+
+def test_the_mean_of_all_that_counts_is_the_accuracy_where_all_does():
+    rng = np.random.default_rng(0)
+    correct, clusters, again = rng.random((3, 40)) < 0.7, np.arange(40) // 2, resample(20, DRAWS)
+    everything = counted_mean(correct, np.ones((3, 40), bool), clusters, again)
+    assert everything == accuracy(correct, clusters, again)
+    half = np.broadcast_to(np.arange(40) < 20, (3, 40))
+    some = counted_mean(correct, half, clusters, again)
+    assert (some.value, some.n_items, some.n_clusters) == (correct[:, :20].mean(), 20, 10)
+    assert some.high - some.low > everything.high - everything.low
+
+
+def test_a_model_that_is_too_sure_by_as_much_has_that_in_its_interval():
+    rng = np.random.default_rng(2)
+    sure = np.clip(rng.beta(6, 3, size=(2, 1_000)), 0.4, 1)
+    right = rng.random(sure.shape) < sure - 0.15
+    found = ece_interval(sure, right, np.arange(1_000), resample(1_000, DRAWS))
+    assert found.value == ece(sure.ravel(), right.ravel())
+    assert 0.1 < found.low < 0.15 < found.high < 0.2
+    calibrated = rng.random(sure.shape) < sure
+    assert ece_interval(sure, calibrated, np.arange(1_000), resample(1_000, DRAWS)).low < 0.02
+
+
+def test_brier_is_of_what_was_scored_and_may_be_above_one():
+    far = np.full((2, 30), 1.5) + np.linspace(-0.3, 0.3, 30)
+    far[:, ::3] = np.nan
+    found = brier_interval(far, np.arange(30), resample(30, DRAWS))
+    assert found.value == pytest.approx(np.nanmean(far))
+    assert 1.3 < found.low < found.value < found.high < 1.7
+    assert found.n_items == 20
+
+
+def test_the_variance_of_a_mean_is_that_of_its_seeds_and_of_its_items():
+    rng = np.random.default_rng(0)
+    seeds, items = rng.normal(0, 2, size=(50, 1)), rng.normal(0, 3, size=(1, 400))
+    by_seeds, by_items = variances(seeds + items, np.arange(400), 400)
+    assert by_seeds == pytest.approx(seeds.var(ddof=1) / 50)
+    assert by_items == pytest.approx(items.var(ddof=1) / 400)
+    assert variances(items, np.arange(400), 400)[0] == 0
+
+
+def difference(value, seeds, items):
+    interval = Interval(value, -0.1, 0.2, 200, 100, 5, "")
+    return Difference(FAMILY_QUESTION, 8, "a", "b", "", "", interval, 0, 0, 0, 1, 1, seeds, items)
+
+
+def test_what_settles_a_difference_is_more_of_what_it_varies_with():
+    by_seeds = enough(difference(0.1, 0.05**2, 0.01**2), 0.02, 0.95)
+    by_items = enough(difference(0.1, 0.01**2, 0.05**2), 0.02, 0.95)
+    assert 5 < by_seeds[0] < 20
+    assert by_seeds[1] is None  # seeds alone leave it open
+    assert 100 < by_items[1] < 300
+    wanted = (0.1 / (1.959964 + 0.841621)) ** 2
+    assert by_seeds[0] == int(np.ceil(5 * 0.05**2 / (wanted - 0.01**2)))
+
+
+def test_what_is_open_comes_with_the_cheapest_measurement_and_what_is_clear_with_none(tmp_path):
+    even = {"ask": ("prompting", "", (0.8,)), "tune": ("fine-tuning", "", (0.8,))}
+    found = decide(measure(write_run(tmp_path / "a", arms=even, budgets=(16,), n_items=60), DRAWS))
+    assert found.p is None
+    write_report(tmp_path / "a", DRAWS)
+    assert found.next.what in ("seeds", "test items")
+    told = json.loads((tmp_path / "a" / "results.json").read_text())
+    assert told["decision"]["next"]["said"] in as_markdown(told)
+    clear = {"ask": ("prompting", "", (0.9,)), "tune": ("fine-tuning", "", (0.5,))}
+    found = decide(measure(write_run(tmp_path / "b", arms=clear, budgets=(16,)), DRAWS))
+    assert (found.next, found.p) == (None, 1)
+    assert found.headline == "With 16 labels prompt (ask); P > 0.99."
+
+
+def test_an_established_crossover_is_the_headline(tmp_path):
+    found = decide(measure(write_run(tmp_path, seeds=(0, 1, 2, 3, 4)), DRAWS))
+    assert found.headline.startswith("From 8 labels prompt (few-shot-knn) up to ")
+    assert "; above that fine-tune (head); P " in found.headline
+    assert len(found.rule) >= 6
