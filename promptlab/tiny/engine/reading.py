@@ -76,7 +76,7 @@ def among(store: Store, chunks: Sequence[Chunk], before: int, to: Tensor) -> Att
         store.values[layer].index_copy_(0, to, qkv[:, :, 2].reshape(B * T, H * D))
         seen = attention(q, k, v, None, causal=True)
         if before:
-            k, v = (x[layer][where].unflatten(-1, (H, D)).transpose(1, 2) for x in (store.keys, store.values))
+            k, v = (x[layer][where].view(*where.shape, H, D).transpose(1, 2) for x in (store.keys, store.values))
             y = merged(attention(q, k, v, mask.expand(B, -1, -1, -1)), seen)
         else:
             y = seen[0]

@@ -99,7 +99,7 @@ def side_by_side(weights: Weights, store: Store, packs: Sequence[Pack]) -> Itera
     hidden = weights.forward(inputs, positions, behind(store, packs, itself))
     said = piece >= 0
     log_p = torch.log_softmax(weights.logits(hidden[said]), dim=-1).gather(1, targets[said][:, None]).squeeze(1)
-    sums = iter(log_p.split([len(ids) - 1 for pack in packs for _, _, ids in pack.pieces]))
+    sums = iter(torch.split(log_p, [len(ids) - 1 for pack in packs for _, _, ids in pack.pieces]))
     for pack in packs:
         for n, m, _ in pack.pieces:
             yield n, m, float(next(sums).sum())
@@ -116,7 +116,7 @@ def behind(store: Store, packs: Sequence[Pack], itself: Tensor) -> Attend:
         B, T, _, H, D = qkv.shape
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         seen = attention(q, k, v, own)
-        k, v = (x[layer][where].unflatten(-1, (H, D)).transpose(1, 2) for x in (store.keys, store.values))
+        k, v = (x[layer][where].view(*where.shape, H, D).transpose(1, 2) for x in (store.keys, store.values))
         return merged(attention(q, k, v, mask), seen).transpose(1, 2).reshape(B, T, H * D)
 
     return attend

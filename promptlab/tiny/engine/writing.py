@@ -19,8 +19,8 @@ from promptlab.types import Request
 
 ROWS = 128  # written together at most: more make no step faster by the row
 CELLS = 32_768  # tokens of the rows' own cache, padding included: about 200 MB for the bundled model
-FEW = 4  # rows: fewer look each at a copy of its own
-APART = 4096  # tokens that rows share, times rows, from which these are written by themselves
+FEW, SHORT = 4, 48  # of fewer rows, or where they share fewer tokens, each looks at a copy of its own
+APART = 16, 4096  # rows, and tokens that they share times rows, from which they are written by themselves
 
 
 @dataclass(slots=True)
@@ -63,7 +63,9 @@ def write(weights: Weights, store: Store, tokenizer: Tokenizer, jobs: Sequence[J
             row.finish = "length"
     jobs = [job for job in jobs if job[0].finish is None]
     for some in sessions(jobs, 0):
-        shared = min(shared_by(some[0][1], path) for _, path in some) if len(some) >= FEW else 0
+        shared = min(shared_by(some[0][1], path) for _, path in some)
+        if len(some) < FEW or sum(len(chunk.tokens) for chunk in some[0][1][:shared]) < SHORT:
+            shared = 0
         for alike in by_width(some, shared):
             Session(weights, store, tokenizer, alike, shared).write()
 
@@ -76,7 +78,7 @@ def sessions(jobs: Sequence[Job], depth: int) -> list[list[Job]]:
         some = list(group)
         end = min(shared_by(some[0][1], path) for _, path in some)
         tokens = sum(len(chunk.tokens) for chunk in some[0][1][depth:end])
-        if len(some) < len(jobs) and tokens * len(some) >= APART:
+        if len(some) < len(jobs) and len(some) >= APART[0] and tokens * len(some) >= APART[1]:
             apart += sessions(some, end)
         elif len(some) == len(jobs) and end > depth:
             return sessions(some, end)
@@ -92,11 +94,11 @@ def shared_by(one: Sequence[Chunk], other: Sequence[Chunk]) -> int:
 
 
 def by_width(jobs: Sequence[Job], shared: int) -> list[list[Job]]:
-    """Rows whose own part takes about as much room: up to a power of two."""
+    """Rows whose own part takes about as much room: up to 256 tokens, or twice as much, or twice that."""
     found: dict[int, list[Job]] = {}
     for row, path in jobs:
         width = sum(len(chunk.tokens) for chunk in path[shared:]) + len(row.uniforms)
-        found.setdefault(max(width - 1, 63).bit_length(), []).append((row, path))
+        found.setdefault(max(width - 1, 255).bit_length(), []).append((row, path))
     return [found[width] for width in sorted(found)]
 
 
@@ -114,7 +116,7 @@ class Session:
         self.width = width
         where = torch.from_numpy(common)
         # (L, H, S, D) and, of every row, (L, B, H, W, D)
-        self.above = [x[:, where].unflatten(-1, (c.n_heads, c.d_head)).transpose(1, 2).contiguous()
+        self.above = [x[:, where].view(c.n_layers, -1, c.n_heads, c.d_head).transpose(1, 2).contiguous()
                       for x in (store.keys, store.values)] if self.shared else []  # fmt: skip
         # keys and values in one piece, so that a step's are written at once
         self.own = room(c.n_layers, 2, n, c.n_heads, width, c.d_head, dtype=weights.dtype)
@@ -207,7 +209,7 @@ class Session:
                 return torch.bmm(torch.softmax(scores, dim=-1), values).view(B, H * D)
             above = torch.bmm(q.transpose(0, 1), self.above[0][layer].transpose(1, 2))  # (H, B, S)
             scores = torch.cat((above.transpose(0, 1), scores.view(B, H, end)), dim=-1)
-            p_above, p_own = torch.softmax(scores, dim=-1).split((self.shared, end), dim=-1)
+            p_above, p_own = torch.split(torch.softmax(scores, dim=-1), [self.shared, end], dim=-1)
             y = torch.bmm(p_own.reshape(B * H, 1, end), values).view(B, H, D)
             return y.add_(torch.bmm(p_above.transpose(0, 1), self.above[1][layer]).transpose(0, 1)).view(B, H * D)
 
