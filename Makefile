@@ -37,6 +37,8 @@ bench: $(VENV)/ready $(VENV)-peers/ready $(VENV)-interop/ready  ## the committed
 	$(RUN)python benchmarks/reliability.py
 	$(RUN)python benchmarks/pacing.py
 	OMP_NUM_THREADS=1 $(firstword $(wildcard $(VENV)-vllm/bin/python) $(BIN)/python) benchmarks/backends.py  # vLLM's too, where it is
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 VLLM_ENABLE_V1_MULTIPROCESSING=0 \
+	    $(firstword $(wildcard $(VENV)-vllm/bin/python) $(BIN)/python) benchmarks/engine.py
 	$(RUN)python benchmarks/in_context.py
 	$(RUN)python benchmarks/lecture.py
 	$(RUN)python benchmarks/live.py

@@ -43,5 +43,5 @@ def test_maps_are_what_the_model_attends_by(random_model):
         normed = block.input_layernorm(x)
         v = block.self_attn.v_proj(normed).view(2, 17, config.n_heads, config.d_head).transpose(1, 2)
         by_maps = block.self_attn.o_proj((maps[i] @ v).transpose(1, 2).reshape(2, 17, config.d_model))
-        torch.testing.assert_close(by_maps, block.self_attn(normed, rope, None, True, None, i), atol=1e-5, rtol=1e-5)
-        x = block(x, rope, None, True, None, i)
+        torch.testing.assert_close(by_maps, block.self_attn(normed, rope, None, True), atol=1e-5, rtol=1e-5)
+        x = block(x, rope, None, True)

@@ -20,7 +20,7 @@ from promptlab import Message, ModelError, Reply, Request, ask, gather, run, sam
 from promptlab import score as scored
 from promptlab.backends.tiny import Tiny
 from promptlab.errors import ContextOverflow, SetupError, Unsupported
-from promptlab.tiny.generate import answer
+from promptlab.tiny.engine import answer
 from promptlab.tiny.model import Config, Transformer
 from promptlab.tiny.tokenizer import EOS, Tokenizer
 

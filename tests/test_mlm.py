@@ -104,7 +104,7 @@ def test_attention_over_both_sides_is_torchs_and_that_of_transformers(random_mod
     q, k, v = (p(x).view(2, 30, 2, 16).transpose(1, 2) for p in (block.q_proj, block.k_proj, block.v_proj))
     expected = F.scaled_dot_product_attention(rotate(q, *rope), rotate(k, *rope), v).transpose(1, 2).reshape(2, 30, 32)
     with torch.no_grad():
-        found = block(x, rope, None, False, None, 0)
+        found = block(x, rope, None, False)
         torch.testing.assert_close(found, block.o_proj(expected), atol=1e-6, rtol=1e-6)
         logits = masked.logits(masked(tokens))
         assert torch.equal(logits, random_model.logits(random_model(tokens, causal=False)))

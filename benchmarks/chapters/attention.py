@@ -60,7 +60,7 @@ def several_heads() -> Rows:
     module, x = Attention(config), torch.randn(B, T, 512)
     rope = rotary(torch.arange(T)[None], config.d_head, config.rope_theta)
     with torch.no_grad():
-        whole = module(x, rope, None, True, None, 0)  # (B, T, C)
+        whole = module(x, rope, None, True)  # (B, T, C)
         heads = []
         for h in range(config.n_heads):
             own = slice(h * config.d_head, (h + 1) * config.d_head)

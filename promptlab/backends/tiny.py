@@ -11,8 +11,8 @@ from typing import Any
 from promptlab.errors import ModelError, SetupError
 from promptlab.options import check
 from promptlab.tiny import checkpoint
+from promptlab.tiny.engine import CACHE_MB, MAX_NEW_TOKENS, Engine
 from promptlab.tiny.fill_mask import filled, top
-from promptlab.tiny.generate import MAX_NEW_TOKENS, answer
 from promptlab.tiny.head import Classifier
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.tokenizer import Tokenizer
@@ -25,7 +25,9 @@ class Tiny:
     Greedy unless a request gives a temperature; what is sampled depends on `seed` (a request's own comes first) and
     the request's branch. `sha256` is of the weights, the config and the tokenizer together.
 
-    A masked checkpoint (`promptlab train mlm`) fills gaps instead: it takes texts with one [MASK], and no prompts.
+    What prompts begin with is read once and kept for later waves, up to `cache_mb`; SetupError where that is less than
+    one prompt as long as the context takes. A masked checkpoint (`promptlab train mlm`) fills gaps instead: it takes
+    texts with one [MASK], and no prompts.
     """
 
     batched = True
@@ -35,19 +37,19 @@ class Tiny:
     max_new_tokens = MAX_NEW_TOKENS  # where the request does not say
     can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs"})
 
-    def __init__(self, path: str | Path | None = None, *, seed: int = 0):
+    def __init__(self, path: str | Path | None = None, *, seed: int = 0, cache_mb: float = CACHE_MB):
         self.path: Path | None = checkpoint.BUNDLED if path is None else Path(path)
-        self.seed = seed
+        self.seed, self.cache_mb = seed, cache_mb
         self.model, self.tokenizer, weights = checkpoint.load(self.path)
         self._declare()
         files = [checkpoint.sha256_of(self.path / name) for name in ("config.json", "tokenizer.json")]
         self.sha256 = hashlib.sha256(" ".join([weights, *files]).encode()).hexdigest()
 
     @classmethod
-    def of(cls, model: Transformer, tokenizer: Tokenizer, *, seed: int = 0) -> Tiny:
+    def of(cls, model: Transformer, tokenizer: Tokenizer, *, seed: int = 0, cache_mb: float = CACHE_MB) -> Tiny:
         """A backend of a model in memory, fine-tuned here for instance."""
         self = cls.__new__(cls)
-        self.path, self.seed, self.model, self.tokenizer = None, seed, model, tokenizer
+        self.path, self.seed, self.cache_mb, self.model, self.tokenizer = None, seed, cache_mb, model, tokenizer
         self._declare()
         digest = hashlib.sha256(f"{model.config} {tokenizer.bpe.to_str()}".encode())
         for weight in model.state_dict().values():
@@ -59,6 +61,12 @@ class Tiny:
         """Of what a model can be asked, filling gaps leaves little."""
         if not self.model.config.causal:
             self.chats, self.can = False, frozenset({"logprobs"})
+        else:
+            self.engine  # noqa: B018  # a cache too small is told of here
+
+    @cached_property
+    def engine(self) -> Engine:
+        return Engine(self.model, self.tokenizer, self.cache_mb)
 
     def __repr__(self) -> str:
         return f"Tiny({str(self.path)!r})" if self.path else "Tiny.of(a model in memory)"
@@ -68,7 +76,7 @@ class Tiny:
             raise SetupError(
                 "a Tiny made in memory cannot be sent to another process; save it and load it by its path."
             )
-        return _load, (self.path, self.seed)
+        return _load, (self.path, self.seed, self.cache_mb)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -92,7 +100,7 @@ class Tiny:
         check(self, requests)
         if not self.model.config.causal:
             return filled(self.model, self.tokenizer, requests)
-        return answer(self.model, self.tokenizer, requests, self.seed)
+        return self.engine.answer(requests, self.seed)
 
     def top(self, text: str, k: int = 5) -> list[Token]:
         """The k likeliest tokens to fill the gap of a text, the likeliest first.
@@ -102,8 +110,8 @@ class Tiny:
         return top(self.model, self.tokenizer, text, k)
 
 
-def _load(path: Path, seed: int) -> Tiny:
-    return Tiny(path, seed=seed)
+def _load(path: Path, seed: int, cache_mb: float) -> Tiny:
+    return Tiny(path, seed=seed, cache_mb=cache_mb)
 
 
 class TinyClassifier:

@@ -47,11 +47,11 @@ def attention_maps(model: Transformer, tokens: Tensor) -> Tensor:
     config = model.config
     rope = rotary(torch.arange(T)[None], config.d_head, config.rope_theta)
     x, maps = model.model.embed_tokens(tokens), []
-    for i, layer in enumerate(model.model.layers):
+    for layer in model.model.layers:
         block = cast(Block, layer)
         attention, normed = block.self_attn, block.input_layernorm(x)
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
         q, k, v = (p(normed).view(B, T, config.n_heads, config.d_head).transpose(1, 2) for p in projections)
         maps.append(dot_product_attention(rotate(q, *rope), rotate(k, *rope), v, causal=config.causal).weights)
-        x = block(x, rope, None, config.causal, None, i)
+        x = block(x, rope, None, config.causal)
     return torch.stack(maps)

@@ -7,9 +7,7 @@ Shapes: B rows, T positions, C channels, H heads, D channels a head, S positions
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -38,98 +36,6 @@ class Config:
     @property
     def d_head(self) -> int:
         return self.d_model // self.n_heads
-
-
-class Cache:
-    """Keys and values of every layer, (B, H, S, D), written in place so that a step appends without a copy.
-
-    It may stand behind an `earlier` one, which is only read.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        batch: int,
-        size: int,
-        dtype: torch.dtype = torch.float32,
-        earlier: Earlier | None = None,
-    ):
-        shape = (config.n_layers, batch, config.n_heads, size, config.d_head)
-        self.keys = torch.empty(shape, dtype=dtype)
-        self.values = torch.empty(shape, dtype=dtype)
-        self.length = 0
-        self.earlier = earlier
-
-    @property
-    def end(self) -> int:
-        """How many positions there are, those of the earlier caches among them."""
-        return self.length + (self.earlier.cache.end if self.earlier is not None else 0)
-
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write (B, H, T, D) behind what is there and return all of this cache; the last layer moves the end."""
-        end = self.length + k.shape[2]
-        self.keys[layer, :, :, self.length : end] = k
-        self.values[layer, :, :, self.length : end] = v
-        if layer == self.keys.shape[0] - 1:
-            self.length = end
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
-
-    def before(self, layer: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """Keys, values and mask of the earlier caches."""
-        earlier = self.earlier
-        while earlier is not None:
-            cache = earlier.cache
-            yield cache.keys[layer, :, :, : cache.length], cache.values[layer, :, :, : cache.length], earlier.mask
-            earlier = cache.earlier
-
-    def select(self, rows: Tensor, extra: int) -> Cache:
-        """A cache of the given rows (repeats allowed), with room for `extra` more positions.
-
-        The earlier ones, which all rows share, stay as they are.
-        """
-        n_layers, batch, n_heads, _, d_head = self.keys.shape
-        if not extra and rows.tolist() == list(range(batch)):
-            return self
-        new = object.__new__(Cache)
-        shape = (n_layers, len(rows), n_heads, self.length + extra, d_head)
-        new.keys, new.values = self.keys.new_empty(shape), self.values.new_empty(shape)
-        new.length, new.earlier = self.length, self.earlier
-        for layer in range(n_layers):  # one by one, which bounds what is copied twice
-            new.keys[layer, :, :, : self.length] = self.keys[layer, rows, :, : self.length]
-            new.values[layer, :, :, : self.length] = self.values[layer, rows, :, : self.length]
-        return new
-
-
-class Earlier(NamedTuple):
-    """A cache that others stand behind, with as many rows as they have or one that all share.
-
-    `mask` (B, 1, 1, S) is 0 at tokens and minus infinity at padding; None if there is none.
-    """
-
-    cache: Cache
-    mask: Tensor | None = None
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool = False) -> tuple[Tensor, Tensor]:
-    """softmax(q kᵀ / √D + mask) v, (B, H, T, D), and the logarithm of the softmax's denominator, (B, H, T).
-
-    q is (B, H, T, D); k and v are (B, H, S, D), or (1, H, S, D) of a stretch that all rows share; mask is (B, 1, T, S).
-    """
-    B, H, T, D = q.shape
-    if k.shape[0] < B:  # one long row of queries reads the shared keys once
-        y, denominator = attend(q.transpose(0, 1).reshape(1, H, B * T, D), k, v, mask)
-        return y.view(H, B, T, D).transpose(0, 1), denominator.view(H, B, T).transpose(0, 1)
-    # What F.scaled_dot_product_attention calls on a CPU; it does not hand on the denominator.
-    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # type: ignore[no-any-return]
-        q, k, v, is_causal=causal, attn_mask=mask
-    )
-
-
-def merged(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Attention over several stretches of keys as over all of them: each counts by its share of the denominator."""
-    outputs, denominators = zip(*parts, strict=True)
-    shares = torch.softmax(torch.stack(denominators), dim=0)  # (stretches, B, H, T)
-    return torch.einsum("nbhtd,nbht->bhtd", torch.stack(outputs), shares.to(outputs[0].dtype))
 
 
 def rotary(positions: Tensor, d_head: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -171,22 +77,16 @@ class Attention(nn.Module):
         self.q_proj, self.k_proj = nn.Linear(C, C, bias=False), nn.Linear(C, C, bias=False)
         self.v_proj, self.o_proj = nn.Linear(C, C, bias=False), nn.Linear(C, C, bias=False)
 
-    def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, causal: bool, cache: Cache | None, layer: int
-    ) -> Tensor:
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, causal: bool) -> Tensor:
         B, T, C = x.shape
         weights = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))  # one product, not three
         qkv = F.linear(x, weights).view(B, T, 3 * self.n_heads, -1).transpose(1, 2)  # (B, 3H, T, D)
         qk, v = torch.split(qkv, [2 * self.n_heads, self.n_heads], dim=1)
         q, k = rotate(qk, rope[0].to(qk.dtype), rope[1].to(qk.dtype)).chunk(2, dim=1)  # (B, H, T, D)
-        if cache is not None:
-            k, v = cache.append(layer, k, v)
-        if cache is None and causal and is_faster(q):
+        if causal and is_faster(q):
             y = causal_attention(q, k, v)
-        elif cache is None or cache.earlier is None:
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         else:
-            y = merged([attend(q, k, v, mask, causal), *(attend(q, *before) for before in cache.before(layer))])
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         return self.o_proj(y.transpose(1, 2).reshape(B, T, C))  # type: ignore[no-any-return]
 
 
@@ -211,10 +111,8 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.d_model, config.norm_eps)
         self.mlp = MLP(config)
 
-    def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, causal: bool, cache: Cache | None, layer: int
-    ) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rope, mask, causal, cache, layer)
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, causal: bool) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rope, mask, causal)
         return x + self.mlp(self.post_attention_layernorm(x))  # type: ignore[no-any-return]
 
 
@@ -252,28 +150,21 @@ class Transformer(nn.Module):
         return self
 
     def forward(
-        self,
-        tokens: Tensor,
-        positions: Tensor | None = None,
-        mask: Tensor | None = None,
-        causal: bool | None = None,
-        cache: Cache | None = None,
+        self, tokens: Tensor, positions: Tensor | None = None, mask: Tensor | None = None, causal: bool | None = None
     ) -> Tensor:
         """Hidden states (B, T, C) of tokens (B, T).
 
         `positions` (B, T) default to 0, 1, 2, …; `mask` (B, 1, T, S) is 0 where a position may attend, minus infinity
         where not (or True and False), and replaces `causal`, which defaults to the config's; without both, every
-        position sees every other (a masked language model).
-        Both are about these tokens and `cache`; what stands in the caches before it is seen by all.
+        position sees every other (a masked language model). The engine has its own (`promptlab.tiny.engine.weights`).
         """
         if positions is None:
-            start = cache.end if cache is not None else 0
-            positions = torch.arange(start, start + tokens.shape[1])[None]
+            positions = torch.arange(tokens.shape[1])[None]
         rope = rotary(positions, self.config.d_head, self.config.rope_theta)
         causal = self.config.causal if causal is None else causal
         x = self.model.embed_tokens(tokens)
-        for i, block in enumerate(self.model.layers):
-            x = block(x, rope, mask, causal and mask is None, cache, i)
+        for block in self.model.layers:
+            x = block(x, rope, mask, causal and mask is None)
         return self.model.norm(x)  # type: ignore[no-any-return]
 
     def logits(self, hidden: Tensor) -> Tensor:

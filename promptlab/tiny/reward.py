@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from promptlab.errors import DataError
-from promptlab.tiny.generate import answer
+from promptlab.tiny.engine import answer
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.pairs import Chat, Pair, PairBatch, pair_batch, pair_rows, row, width
 from promptlab.tiny.sft import BATCH, alike, epochs, padded, steps_for

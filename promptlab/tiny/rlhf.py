@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from promptlab.errors import DataError, SetupError
-from promptlab.tiny.generate import begin, read_all, write
+from promptlab.tiny.engine import Engine, begin
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.pairs import Chat
 from promptlab.tiny.reward import RewardModel
@@ -172,24 +172,18 @@ def sample(
     model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Chat], ppo: PPO, iteration: int, seed: int
 ) -> list[Written]:
     """A reply to every prompt, from the engine. What reply i is depends on the weights, seed, iteration and i alone."""
-    askers: dict[tuple[int, ...], list[int]] = {}
-    for i, prompt in enumerate(prompts):
-        askers.setdefault(tuple(tokenizer.chat(prompt)), []).append(i)
-    found: dict[int, Written] = {}
-    with torch.inference_mode():
-        for some, read in read_all(model, list(askers)):
-            asked = [(i, of) for of, prompt in enumerate(some) for i in askers[prompt]]
-            request = Request((), max_tokens=ppo.max_tokens, temperature=ppo.temperature)
-            rows = [
-                begin(replace(request, branch=(iteration, i)), of, model.config.context - len(some[of]), seed)
-                for i, of in asked
-            ]
-            write(model, tokenizer, read, rows)
-            for (i, of), row in zip(asked, rows, strict=True):
-                ended = row.finish == "stop"
-                ids = [*some[of], *row.ids, *([EOS] if ended else [])]
-                found[i] = Written(ids, len(some[of]), tokenizer.decode(row.ids), ended)
-    return [found[i] for i in range(len(prompts))]
+    request = Request((), max_tokens=ppo.max_tokens, temperature=ppo.temperature)
+    rows = [
+        begin(tuple(tokenizer.chat(prompt)), replace(request, branch=(iteration, i)), model.config.context, seed)
+        for i, prompt in enumerate(prompts)
+    ]
+    Engine(model, tokenizer).work(rows)
+    written = []
+    for row in rows:
+        ended = row.finish == "stop"
+        ids = [*row.prompt, *row.ids, *([EOS] if ended else [])]
+        written.append(Written(ids, len(row.prompt), tokenizer.decode(row.ids), ended))
+    return written
 
 
 class Rollouts(NamedTuple):

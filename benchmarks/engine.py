@@ -1,0 +1,372 @@
+"""The local engine beside others: tokens a second of CPU on the same weights and prompts, one thread.
+
+    OMP_NUM_THREADS=1 python benchmarks/engine.py [--quick] [--json FILE]
+
+A random model of .8 M parameters (4 layers, width 128, float32) writes 128 tokens to 1, 32 and 128 prompts, 40 samples
+to one, and weighs 6 labels of 1,000 items behind 16 demonstrations; the bundled model does word problems and
+Countdown. Peers are transformers and, where it is installed (the environment of `make test-vllm`), vLLM in this process
+with its prefix cache (VLLM_ENABLE_V1_MULTIPROCESSING=0). A repeat asks all engines in turn; rows give the median, the
+lowest and the highest of `n`. The floor beside a rate is what the machine allows: the bytes that a step must read over
+the rate at which this process reads as many, or its operations over the rate of a product of its rows, whichever takes
+longer.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from behaviours.search import puzzle
+from harness import finish, options, row
+
+from promptlab import Message, Request, run
+from promptlab.backends.tiny import Tiny
+from promptlab.strategies import tree_of_thoughts
+from promptlab.strategies.puzzles import Countdown
+from promptlab.tiny import checkpoint
+from promptlab.tiny.data.reasoning import word_problem
+from promptlab.tiny.model import Config, Transformer
+from promptlab.tiny.pretrain import learn_tokenizer
+
+NEW = 128  # tokens written to a prompt
+LABELS = ("cholera", "measles", "malaria", "influenza", "food poisoning", "something else")
+WORDS = "cough fever water clinic today patient reports nausea rash village school market child vomiting since".split()
+
+Figure = Callable[[], float]  # does the work once: tokens a second of CPU
+
+
+def random_model(folder: Path) -> Tiny:
+    """787,584 parameters, larger than at initialisation so that the likeliest token is no near tie."""
+    tokenizer = learn_tokenizer(seed=0, vocab_size=512, n_documents=300)
+    model = Transformer(Config(len(tokenizer), n_layers=4, d_ff=256)).initialise(torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() == 2:
+                weight *= 4.0
+        model.model.embed_tokens.weight[2] = 0.0  # the end is never the likeliest: all replies are as long
+    checkpoint.save(folder, model.eval(), tokenizer)
+    return Tiny(folder)
+
+
+def prose(i: int, n: int) -> str:
+    rng = Random(f"engine/{i}")
+    return " ".join(rng.choice(WORDS) for _ in range(n))
+
+
+def asked(prompt: str, **how: Any) -> Request:
+    return Request((Message("user", prompt),), **how)
+
+
+def ours(tiny: Tiny, requests: Sequence[Request]) -> Figure:
+    def measured() -> float:
+        tiny.engine.forget()  # every repeat reads its prompts anew
+        start = time.process_time()
+        replies: Any = tiny.generate(requests)
+        took = time.process_time() - start
+        return sum(reply.usage.output_tokens or len(reply.scores) for reply in replies) / took
+
+    return measured
+
+
+# ---- the machine
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Of CPU, the least of some tries."""
+    work()
+    best = float("inf")
+    for _ in range(7):
+        start = time.process_time()
+        for _ in range(20):
+            work()
+        best = min(best, (time.process_time() - start) / 20)
+    return best
+
+
+def floor(tiny: Tiny, rows: int, context: float, shared: float = 0) -> float:
+    """Tokens a second that no engine can pass here: rows at once, each looking at so many tokens, some of one copy."""
+    c = tiny.model.config
+    weights = sum(p.numel() for p in tiny.model.parameters())
+    cells = rows * (context - shared) + shared
+    numbers = weights + 2 * c.n_layers * c.d_model * cells
+    buffer = torch.ones(int(numbers))
+    moved = seconds(buffer.sum)
+    x, w = torch.ones(max(rows, 2), c.d_model), torch.ones(c.d_model, 3 * c.d_model)
+    rate = 2 * x.shape[0] * w.numel() / seconds(lambda: x @ w)
+    done = rows * (2 * weights + 4 * c.n_layers * c.d_model * context) / rate
+    return rows / max(moved, done)
+
+
+# ---- the peers
+
+
+class Transformers:
+    """`generate` and a copied prefix cache."""
+
+    name = "transformers"
+
+    def __init__(self, tiny: Tiny):
+        import transformers
+
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        self.tiny = tiny
+        self.model = transformers.AutoModelForCausalLM.from_pretrained(tiny.path, dtype=torch.float32)
+
+    def writing(self, prompts: Sequence[str], new: int, samples: int = 1, ends: bool = False) -> Figure:
+        ids = [self.tiny.tokenizer.chat([Message("user", prompt)]) for prompt in prompts]
+        width = max(map(len, ids))
+        tokens = torch.tensor([[0] * (width - len(each)) + each for each in ids])
+        mask = torch.tensor([[0] * (width - len(each)) + [1] * len(each) for each in ids])
+        how: dict[str, Any] = (
+            {"do_sample": False} if samples == 1 else {"do_sample": True, "top_k": 0, "temperature": 0.7}
+        )
+
+        def measured() -> float:
+            start = time.process_time()
+            made = self.model.generate(
+                tokens, attention_mask=mask, max_new_tokens=new, num_return_sequences=samples, pad_token_id=0,
+                eos_token_id=2 if ends else None, **how,
+            )  # fmt: skip
+            took = time.process_time() - start
+            return int((made[:, width:] != 0).sum()) / took
+
+        return measured
+
+    def weighing(self, header: str, items: Sequence[str]) -> Figure:
+        """The header read once; of every item its rest with each label, 16 items at a time."""
+        from transformers import DynamicCache
+
+        of = self.tiny.tokenizer
+        chats = [of.chat([Message("user", header + item)]) for item in items]
+        shared = next(i for i, column in enumerate(zip(*chats, strict=False)) if len(set(column)) > 1)
+        labels = of.encode_all(LABELS)
+
+        def measured() -> float:
+            self.sums = []
+            start = time.process_time()
+            with torch.inference_mode():
+                read: Any = self.model(torch.tensor([chats[0][:shared]]), use_cache=True).past_key_values
+                for first in range(0, len(chats), 16):
+                    some = [(chat[shared:], label) for chat in chats[first : first + 16] for label in labels]
+                    width = max(len(rest) + len(label) for rest, label in some) - 1
+                    tokens = torch.zeros(len(some), width, dtype=torch.long)
+                    for k, (rest, label) in enumerate(some):
+                        tokens[k, : len(rest) + len(label) - 1] = torch.tensor((rest + label)[:-1])
+                    cache = DynamicCache()
+                    for n, layer in enumerate(read.layers):
+                        both = (x.expand(len(some), -1, -1, -1).contiguous() for x in (layer.keys, layer.values))
+                        cache.update(*both, n)
+                    log_p = torch.log_softmax(self.model(tokens, past_key_values=cache).logits, dim=-1)
+                    for k, (rest, label) in enumerate(some):
+                        at = torch.arange(len(rest) - 1, len(rest) + len(label) - 1)
+                        self.sums.append(float(log_p[k, at, torch.tensor(label)].sum()))
+            return len(self.sums) / (time.process_time() - start)
+
+        return measured
+
+
+class Vllm:
+    """The real one, its compiled mode too slow to start for a repeat: eager, with prefix caching."""
+
+    name = "vLLM"
+
+    def __init__(self, tiny: Tiny):
+        from vllm import LLM
+
+        self.tiny = tiny
+        self.model = LLM(
+            model=str(tiny.path), dtype="float32", max_model_len=1024, max_num_seqs=128, enforce_eager=True,
+            enable_prefix_caching=True, kv_cache_memory_bytes=256 << 20, disable_log_stats=True,
+        )  # fmt: skip
+
+    def writing(self, prompts: Sequence[str], new: int, samples: int = 1, ends: bool = False) -> Figure:
+        from vllm import SamplingParams
+
+        given = [{"prompt_token_ids": self.tiny.tokenizer.chat([Message("user", prompt)])} for prompt in prompts]
+        how = SamplingParams(
+            max_tokens=new, n=samples, temperature=0.0 if samples == 1 else 0.7, ignore_eos=not ends, detokenize=False
+        )
+
+        def measured() -> float:
+            start = time.process_time()
+            made = self.model.generate(given, how, use_tqdm=False)
+            took = time.process_time() - start
+            return sum(len(each.token_ids) for reply in made for each in reply.outputs) / took
+
+        return measured
+
+    def weighing(self, header: str, items: Sequence[str]) -> Figure:
+        from vllm import SamplingParams
+
+        labels = self.tiny.tokenizer.encode_all(LABELS)
+        # its rate does not depend on how many there are, and asked for a prompt's log-probabilities it reads all of it
+        chats = [self.tiny.tokenizer.chat([Message("user", header + item)]) for item in items[:100]]
+        given = [{"prompt_token_ids": chat + label} for chat in chats for label in labels]
+        how = SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False)
+
+        def measured() -> float:
+            start = time.process_time()
+            self.model.generate(given, how, use_tqdm=False)
+            return len(given) / (time.process_time() - start)
+
+        return measured
+
+
+# ---- rows
+
+
+def beside(
+    what: str, unit: str, mine: Figure, theirs: dict[str, Figure], times: float, n: int, most: float | None = None
+) -> Iterator[dict[str, Any]]:
+    """Our rate, that of each peer, and how many times the fastest peer's it is, of repeats that ask all in turn."""
+    rates: dict[str, list[float]] = {name: [] for name in ("promptlab", *theirs)}
+    for repeat in range(n + 1):
+        for name, figure in {"promptlab": mine, **theirs}.items():
+            rate = figure()
+            if repeat:  # the first warms up
+                rates[name].append(rate)
+    for name, each in rates.items():
+        note = f"the floor allows {most:,.0f}" if name == "promptlab" and most else ""
+        yield row(f"{what}: {name}", statistics.median(each), unit, low=min(each), high=max(each), n=n, note=note)
+    fastest = max(theirs, key=lambda name: statistics.median(rates[name]))
+    ratios = [a / b for a, b in zip(rates["promptlab"], rates[fastest], strict=True)]
+    note = f"the fastest peer is {fastest}"
+    value, low, high = statistics.median(ratios), min(ratios), max(ratios)
+    yield row(f"{what}: times the fastest peer", value, "times", low=low, high=high, n=n, target=times, note=note)
+
+
+def decoding(tiny: Tiny, peers: Sequence[Any], n: int) -> Iterator[dict[str, Any]]:
+    for size, times in ((1, 1.0), (32, 2.0), (128, 3.0)):
+        prompts = [prose(i, 6) for i in range(size)]
+        mine = ours(tiny, [asked(prompt, max_tokens=NEW) for prompt in prompts])
+        length = len(tiny.tokenizer.chat([Message("user", prompts[0])]))
+        theirs = {peer.name: peer.writing(prompts, NEW) for peer in peers}
+        yield from beside(f"batch {size}", "tokens/s", mine, theirs, times, n, floor(tiny, size, length + NEW / 2))
+
+
+def self_consistency(tiny: Tiny, peers: Sequence[Any], n: int) -> Iterator[dict[str, Any]]:
+    prompt, length = "", 0
+    while length < 200:
+        prompt += f" {WORDS[length % len(WORDS)]}"
+        length = len(tiny.tokenizer.chat([Message("user", prompt)]))
+    requests = [asked(prompt, max_tokens=NEW, temperature=0.7, branch=(i,)) for i in range(40)]
+    what = f"self-consistency, a prompt of {length} tokens, 40 samples"
+    most = floor(tiny, 40, length + NEW / 2, shared=length)
+    theirs = {peer.name: peer.writing([prompt], NEW, samples=40) for peer in peers}
+    yield from beside(what, "tokens/s", ours(tiny, requests), theirs, 3.0, n, most)
+    tiny.engine.forget()
+    before = tiny.engine.tokens_read
+    tiny.generate(requests)
+    read = (tiny.engine.tokens_read - before) / length
+    yield row(f"{what}: prompt tokens read", read, "times the prompt", target=1.0, at_most=True)
+
+
+def classification(tiny: Tiny, peers: Sequence[Any], n: int, items: int) -> Iterator[dict[str, Any]]:
+    header = "".join(f"{prose(i, 8)}\n{LABELS[i % 6]}\n\n" for i in range(16))
+    texts = [prose(100 + i, 9) + "\n" for i in range(items)]
+    what = f"16-shot classification, {items:,} items, 6 labels"
+    requests = [asked(header + text, continuations=LABELS) for text in texts]
+    theirs = {peer.name: peer.weighing(header, texts) for peer in peers}
+    yield from beside(what, "labels/s", ours(tiny, requests), theirs, 3.0, n)
+    replies: Any = tiny.generate(requests)
+    scores = [score for reply in replies for score in reply.scores]
+    apart = max(abs(a - b) for a, b in zip(scores, peers[0].sums, strict=True))
+    yield row(f"{what}: apart from {peers[0].name}", apart, "nats", n=len(scores), target=1e-3, at_most=True)
+    tiny.engine.forget()
+    before = tiny.engine.tokens_read
+    tiny.generate(requests)
+    chats = [tiny.tokenizer.chat(request.messages) for request in requests]
+    shared = next(i for i, column in enumerate(zip(*chats, strict=False)) if len(set(column)) > 1)
+    least = shared + sum(len(chat) - shared for chat in chats)
+    read = (tiny.engine.tokens_read - before) / least
+    yield row(f"{what}: prompt tokens read", read, "times header and rests", target=1.05, at_most=True)
+
+
+def word_problems(tiny: Tiny, peer: Transformers, n: int) -> Iterator[dict[str, Any]]:
+    asks = [f"{word_problem(Random(f'engine/{i}'), 1 + i % 5).question}\nLet's think step by step." for i in range(64)]
+    mine = ours(tiny, [asked(question, max_tokens=NEW) for question in asks])
+    theirs = {peer.name: peer.writing(asks, NEW, ends=True)}
+    yield from beside("the bundled model, 64 word problems at once", "tokens/s", mine, theirs, 2.0, n)
+
+
+def tree_search(tiny: Tiny, n: int, puzzles: int) -> Iterator[dict[str, Any]]:
+    """The same engine with and without a prefix tree and what it keeps from earlier waves."""
+    some = [puzzle(Random(f"engine/countdown/{i}"), 4, kept=True) for i in range(puzzles)]
+    times: dict[bool, list[float]] = {True: [], False: []}
+    answers: dict[bool, list[Any]] = {}
+    read: dict[bool, int] = {}
+    for _ in range(n):
+        for share in (True, False):
+            tiny.engine.forget()
+            tiny.engine.share = share
+            before, start = tiny.engine.tokens_read, time.process_time()
+            found = run([tree_of_thoughts(each, Countdown(3)) for each in some], tiny)
+            times[share].append(time.process_time() - start)
+            answers[share], read[share] = [each.value for each in found], tiny.engine.tokens_read - before
+    tiny.engine.share = True
+    what = f"Countdown tree search, {puzzles} puzzles"
+    ratios = [b / a for a, b in zip(times[True], times[False], strict=True)]
+    value, low, high = statistics.median(ratios), min(ratios), max(ratios)
+    note = f"{read[True]:,} prompt tokens read with it, {read[False]:,} without"
+    yield row(f"{what}: times as fast with sharing", value, "times", low=low, high=high, n=n, target=1.5, note=note)
+    same = sum(a == b for a, b in zip(answers[True], answers[False], strict=True)) / puzzles
+    yield row(f"{what}: equal answers", same, "share", n=puzzles, target=0.98)
+
+
+def memory_mb(what: str) -> float:
+    [line] = [each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith(what)]
+    return int(line.split()[1]) / 1e3
+
+
+def growing(folder: Path, most: int) -> Iterator[dict[str, Any]]:
+    """Work grown from 1,000 requests to many: the rate, and the memory beyond requests and replies."""
+    tiny = Tiny(folder, cache_mb=64)
+    rates, peak = {}, 0.0
+    for size in (1000, most):
+        requests = [asked(f"{i} {prose(i, 4)}", max_tokens=4) for i in range(size)]
+        tiny.engine.forget()
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+        before, start = memory_mb("VmRSS:"), time.process_time()
+        replies = tiny.generate(requests)
+        rates[size] = sum(reply.usage.output_tokens for reply in replies if not isinstance(reply, Exception)) / (
+            time.process_time() - start
+        )
+        peak = memory_mb("VmHWM:") - before
+    note = f"{rates[1000]:,.0f} and {rates[most]:,.0f} tokens/s"
+    yield row(f"rate at {most:,} requests over 1,000", rates[most] / rates[1000], "times", target=0.9, note=note)
+    note = "64 MB of keys and values, their rows' own while written, and the replies"
+    yield row(
+        f"memory taken for {most:,} requests", peak, "MB", target=64 + 64 + most * 2.5e-3, at_most=True, note=note
+    )
+
+
+def main() -> None:
+    given = options(__doc__)
+    torch.set_num_threads(1)
+    n = 1 if given.quick else 7
+    with tempfile.TemporaryDirectory() as name:
+        tiny, bundled = random_model(Path(name)), Tiny()
+        peers: list[Any] = [Transformers(tiny)]
+        if find_spec("vllm"):
+            peers.append(Vllm(tiny))
+        rows = [
+            *decoding(tiny, peers, n),
+            *self_consistency(tiny, peers, n),
+            *classification(tiny, peers, min(n, 3), 100 if given.quick else 1000),
+            *word_problems(bundled, Transformers(bundled), min(n, 3)),
+            *tree_search(bundled, min(n, 3), 5 if given.quick else 100),
+            *growing(Path(name), 2000 if given.quick else 100_000),
+        ]
+    finish(rows, given, packages=("torch", "transformers", "vllm"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""The engine: answers a wave of requests together, and reads nothing twice.
+
+The wave's prompts are cut into the chunks of a prefix tree (`cutting`), of which those that are not kept from earlier
+waves (`store`) are read (`reading`), each once and in shapes of its own. Continuations are then scored (`weighing`) and
+replies written (`writing`), as many together as memory allows, a waiting one taking the place of one that ends.
+
+What is read does not depend on what else is, nor on what was kept. The products of scoring and writing are as wide as
+the batch; where the processor's library rounds a row of them otherwise in another batch, by about 1e-6 in a
+log-probability, a reply may depend on the make-up of its wave, but never on earlier ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from promptlab.errors import ContextOverflow, ModelError
+from promptlab.tiny.engine.cutting import Prompt, cut
+from promptlab.tiny.engine.drawing import uniforms
+from promptlab.tiny.engine.reading import read
+from promptlab.tiny.engine.store import Chunk, Store
+from promptlab.tiny.engine.weighing import Weighing, weigh
+from promptlab.tiny.engine.weights import Weights
+from promptlab.tiny.engine.writing import Row, write
+from promptlab.tiny.model import Transformer
+from promptlab.tiny.tokenizer import Tokenizer
+from promptlab.types import Reply, Request, Token, Usage
+
+MAX_NEW_TOKENS = 256  # where the request does not say
+CACHE_MB = 256.0  # of keys and values kept: 39,000 tokens of the bundled model
+
+
+Asked = tuple[list[Chunk], list[Row | Weighing]]
+
+
+class Engine:
+    """A model that answers. Its parameters may change between calls: what was read before is then forgotten.
+
+    `cache_mb` bounds what is kept of prompts; SetupError where that is less than the model's context takes.
+    `tokens_read` counts the prompt tokens that went through the model, continuations and replies not among them. With
+    `share` off every request's prompt is read for itself, to see what sharing saves.
+    """
+
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, cache_mb: float = CACHE_MB):
+        self.model, self.tokenizer, self.cache_mb = model, tokenizer, cache_mb
+        self.tokens_read, self.share = 0, True
+        self.forget()
+
+    def forget(self) -> None:
+        """Keeps nothing of what was read before."""
+        self.state = versions(self.model)
+        self.weights = Weights(self.model)
+        self.store = Store(self.weights, int(self.cache_mb * 1e6))
+
+    def answer(self, requests: Sequence[Request], seed: int = 0) -> list[Reply | ModelError]:
+        """A reply, or the error in its place, to every request, in order. `seed` is used where a request has none."""
+        replies: dict[int, Reply | ModelError] = {}
+        jobs: dict[int, Row | Weighing] = {}
+        context = self.model.config.context
+        for i, request in enumerate(requests):
+            prompt = tuple(self.tokenizer.chat(request.messages))
+            continuations = self.tokenizer.encode_all(request.continuations)
+            needed = max(map(len, continuations), default=1)
+            if (over := len(prompt) + needed - context) > 0:
+                replies[i] = ContextOverflow(
+                    f"the prompt is {over:,} tokens too long: it has {len(prompt):,}, and the context of "
+                    f"{context:,} has to hold {needed:,} more"
+                )
+            elif continuations:
+                jobs[i] = Weighing(prompt, continuations)
+            else:
+                jobs[i] = begin(prompt, request, context, seed)
+        self.work(list(jobs.values()))
+        for i, job in jobs.items():
+            replies[i] = weighed(job) if isinstance(job, Weighing) else written(job, self.tokenizer)
+        return [replies[i] for i in range(len(requests))]
+
+    def work(self, jobs: Sequence[Row | Weighing]) -> None:
+        """Does what was begun, as many prompts at a time as the cache holds."""
+        if self.state != versions(self.model):
+            self.forget()
+        if self.share:
+            pieces = cut([job.prompt for job in jobs])
+            by_prompt: dict[Prompt, list[Row | Weighing]] = {prompt: [] for prompt in pieces}
+            for job in jobs:
+                by_prompt[job.prompt].append(job)
+            wanted = [(cuts, by_prompt[prompt]) for prompt, cuts in pieces.items()]
+        else:
+            wanted = [(cut([job.prompt])[job.prompt], [job]) for job in jobs]
+        with torch.inference_mode():
+            for part in self.parts(wanted):
+                self.tokens_read += read(self.weights, self.store, [path for path, _ in part])
+                each = [(job, path) for path, asked in part for job in asked]
+                weigh(self.weights, self.store, [(job, path) for job, path in each if isinstance(job, Weighing)])
+                rows = [(job, path) for job, path in each if isinstance(job, Row)]
+                write(self.weights, self.store, self.tokenizer, rows)
+
+    def parts(self, wanted: Sequence[tuple[list[Prompt], list[Row | Weighing]]]) -> Iterator[list[Asked]]:
+        """Paths, in the tree's order, and what is asked of each, as many at a time as there is room for."""
+        part: list[Asked] = []
+        seen: set[Chunk] = set()
+        tokens = 0
+        for cuts, asked in wanted:
+            path = self.store.path(cuts, share=self.share)
+            more = sum(len(chunk.tokens) for chunk in path if chunk not in seen)
+            if part and tokens + more > self.store.capacity:
+                yield part
+                part, seen, tokens = [], set(), 0
+                path = self.store.path(cuts, share=self.share)  # what was seen of it may have gone
+                more = sum(map(len, cuts))
+            part.append((path, asked))
+            seen.update(path)
+            tokens += more
+            self.store.use(path)
+        if part:
+            yield part
+
+
+def versions(model: Transformer) -> tuple[tuple[int, int], ...]:
+    """Other numbers wherever a parameter has been written to or replaced."""
+    return tuple((p.data_ptr(), -1 if p.is_inference() else p._version) for p in model.parameters())
+
+
+def answer(
+    model: Transformer, tokenizer: Tokenizer, requests: Sequence[Request], seed: int = 0
+) -> list[Reply | ModelError]:
+    """What an engine that has read nothing yet answers."""
+    return Engine(model, tokenizer).answer(requests, seed)
+
+
+def begin(prompt: Prompt, request: Request, context: int, seed: int) -> Row:
+    """A reply of which nothing is written yet."""
+    most = MAX_NEW_TOKENS if request.max_tokens is None else request.max_tokens
+    return Row(prompt, request, uniforms(request, seed, min(most, context - len(prompt))))
+
+
+def written(row: Row, tokenizer: Tokenizer) -> Reply | ModelError:
+    """The reply of a row: its text up to the first stop string."""
+    if row.finish == "nan":
+        return no_numbers(f"token {len(row.ids) + 1} of the reply")
+    whole = text = tokenizer.decode(row.ids)
+    for stop in row.request.stop:
+        text = text.split(stop, 1)[0]
+    tokens: tuple[Token, ...] = ()
+    if row.request.logprobs:
+        tokens = tuple(Token(tokenizer.decode([t]), p) for t, p in zip(row.ids, row.logprobs, strict=True))
+    eos = row.finish == "stop" and text == whole  # it was said, and counts
+    usage = Usage(len(row.prompt), output_tokens=len(row.ids) + eos)
+    return Reply(text, finish="stop" if row.finish == "stop" else "length", tokens=tokens, usage=usage)
+
+
+def weighed(weighing: Weighing) -> Reply | ModelError:
+    if any(score != score for score in weighing.sums):
+        return no_numbers("a continuation")
+    tokens = len(weighing.prompt) + sum(map(len, weighing.continuations))
+    return Reply(scores=tuple(weighing.sums), usage=Usage(tokens))
+
+
+def no_numbers(where: str) -> ModelError:
+    return ModelError(f"the model's scores at {where} are not numbers (NaN); its weights have overflown")

@@ -1,0 +1,126 @@
+"""Keys and values of what has been read, in bounded memory: a tree of chunks, the least recently used of which go.
+
+A chunk is at most `CHUNK` tokens that stand behind others. It is always read in the same shapes, so its numbers are a
+function of its path in the tree alone: whether they were kept from an earlier wave changes no bit of any answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from promptlab.errors import SetupError
+from promptlab.tiny.engine.weights import Weights, room
+
+CHUNK = 32  # tokens
+NOWHERE, ASIDE = 0, 1  # a place of zeros, which padding reads, and one that padding writes to
+Places = NDArray[np.int64]
+
+
+class Chunk:
+    """Tokens behind those of `parent`, the first at position `start`; `places` are where they stand, once read."""
+
+    __slots__ = ("children", "depth", "parent", "places", "start", "tokens")
+
+    def __init__(self, parent: Chunk | None, tokens: tuple[int, ...]):
+        self.parent, self.tokens = parent, tokens
+        self.start: int = parent.end if parent is not None else 0
+        self.depth: int = parent.depth + 1 if parent is not None else 0
+        self.children: dict[tuple[int, ...], Chunk] = {}
+        self.places: Places | None = None
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.tokens)
+
+
+class Store:
+    """Room for `capacity` tokens' keys, values and last hidden states; memory is taken as it is first used."""
+
+    def __init__(self, weights: Weights, size: int):
+        c = weights.config
+        self.token_bytes = (2 * c.n_layers + 1) * c.d_model * weights.embedding.element_size()
+        self.capacity = size // self.token_bytes
+        if self.capacity < c.context:
+            needed = c.context * self.token_bytes
+            raise SetupError(
+                f"The engine's cache of {size / 1e6:,.3g} MB holds {self.capacity:,} tokens of this model, less than "
+                f"its context of {c.context:,}; give it {needed / 1e6:,.3g} MB at least."
+            )
+        shape = (c.n_layers, self.capacity + 2, c.d_model)
+        self.keys, self.values = (room(*shape, dtype=weights.dtype) for _ in range(2))
+        self.hidden = room(*shape[1:], dtype=weights.dtype)
+        self.root = Chunk(None, ())
+        self.free = np.arange(self.capacity + 1, 1, -1)  # its first `n_free` are
+        self.n_free = self.capacity
+        self.order: dict[Chunk, None] = {}  # what has been read, the least recently used first
+
+    def path(self, pieces: Iterable[tuple[int, ...]], share: bool = True) -> list[Chunk]:
+        """The chunks of a prompt that is cut so, without places those not read yet; fresh ones to not share."""
+        chunk, path = self.root if share else Chunk(None, ()), []
+        for tokens in pieces:
+            found = chunk.children.get(tokens)
+            if found is None:
+                found = chunk.children[tokens] = Chunk(chunk, tokens)
+            path.append(chunk := found)
+        return path
+
+    def use(self, path: Sequence[Chunk]) -> None:
+        """Marks what has been read of a path as used just now, and no chunk before those that stand on it."""
+        for chunk in reversed(path):
+            if chunk.places is not None:
+                del self.order[chunk]
+                self.order[chunk] = None
+
+    def take(self, n: int) -> Places:
+        """n places. The least recently used chunks make room: the caller's own must have been used just now."""
+        while self.n_free < n:
+            oldest = next(iter(self.order))
+            assert oldest.places is not None
+            del self.order[oldest]
+            self.give(oldest.places)
+            oldest.places = None
+            self.forget(oldest)
+        self.n_free -= n
+        return self.free[self.n_free : self.n_free + n].copy()
+
+    def give(self, places: Places) -> None:
+        self.free[self.n_free : self.n_free + len(places)] = places
+        self.n_free += len(places)
+
+    def forget(self, chunk: Chunk) -> None:
+        """Takes a chunk that is not read, and that nothing stands on, out of the tree, and those that this leaves."""
+        while chunk.parent is not None and chunk.places is None and not chunk.children:
+            if chunk.parent.children.get(chunk.tokens) is chunk:
+                del chunk.parent.children[chunk.tokens]
+            chunk = chunk.parent
+
+    def keep(self, chunk: Chunk, places: Places) -> None:
+        """A chunk has been read."""
+        chunk.places = places
+        self.order[chunk] = None
+
+
+def places(path: Sequence[Chunk]) -> Places:
+    """Where all tokens of a path stand, all of which have been read."""
+    found = [chunk.places for chunk in path if chunk.places is not None]
+    assert len(found) == len(path)
+    return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+
+
+def padded(rows: Sequence[Places], width: int) -> Tensor:
+    """Places (B, width) of rows of several lengths, padding standing nowhere."""
+    made = np.full((len(rows), width), NOWHERE)
+    for row, each in zip(made, rows, strict=True):
+        row[: len(each)] = each
+    return torch.from_numpy(made)
+
+
+def hidden_behind(lengths: Sequence[int], width: int, dtype: torch.dtype) -> Tensor:
+    """What is added to scores, (B, width): 0 before each row's length, minus infinity from it on."""
+    outside = torch.arange(width) >= torch.tensor(lengths)[:, None]
+    return torch.zeros(outside.shape, dtype=dtype).masked_fill_(outside, float("-inf"))

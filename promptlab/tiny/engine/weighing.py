@@ -1,0 +1,122 @@
+"""Scoring continuations: those of a prompt side by side, each seeing the prompt and itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from promptlab.tiny.engine.reading import CELLS
+from promptlab.tiny.engine.store import Chunk, Places, Store, hidden_behind, padded, places
+from promptlab.tiny.engine.weights import Attend, Weights, attention, merged
+
+PACK = 256  # tokens of continuations that are scored side by side
+
+
+@dataclass(slots=True)
+class Weighing:
+    """Continuations of one prompt, as ids; `sums` is Σ log p(token) of each, in nats."""
+
+    prompt: tuple[int, ...]
+    continuations: list[list[int]]
+    sums: list[float] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Pack:
+    """Pieces of one prompt whose tokens behind the first are scored in one row: (which weighing, which piece, ids)."""
+
+    where: Places
+    pieces: list[tuple[int, int, list[int]]] = field(default_factory=list)
+    width: int = 0
+
+
+def weigh(weights: Weights, store: Store, jobs: Sequence[tuple[Weighing, Sequence[Chunk]]]) -> None:
+    """Fills in the sums. Every path has been read."""
+    weighings, paths = [weighing for weighing, _ in jobs], [path for _, path in jobs]
+    where = [places(path) for path in paths]
+    firsts = log_p_of_firsts(weights, store, weighings, [each[-1] for each in where])
+    packs: list[Pack] = []
+    for n, weighing in enumerate(weighings):
+        weighing.sums = firsts[n]
+        pack = Pack(where[n])
+        for m, ids in enumerate(weighing.continuations):
+            if len(ids) > 1:
+                if pack.width and pack.width + len(ids) - 1 > PACK:
+                    packs.append(pack)
+                    pack = Pack(where[n])
+                pack.pieces.append((n, m, ids))
+                pack.width += len(ids) - 1
+        if pack.width:
+            packs.append(pack)
+    packs.sort(key=lambda pack: (-(-pack.width // 8), len(pack.where)))  # of like widths; else in the tree's order
+    start = 0
+    while start < len(packs):
+        end, cells = start, 0
+        while end < len(packs) and (end == start or cells <= CELLS):
+            widest = max(packs[end].width, packs[start].width)
+            end += 1
+            cells = (end + 1 - start) * (widest + max(len(pack.where) for pack in packs[start:end]))
+        for n, m, rest in side_by_side(weights, store, packs[start:end]):
+            weighings[n].sums[m] += rest
+        start = end
+
+
+def log_p_of_firsts(
+    weights: Weights, store: Store, weighings: Sequence[Weighing], ends: Sequence[int]
+) -> list[list[float]]:
+    """log p of every continuation's first token, 0 of an empty one: the prompt itself tells it."""
+    found: list[list[float]] = []
+    for start in range(0, len(weighings), 256):
+        some = weighings[start : start + 256]
+        log_p = torch.log_softmax(weights.logits(store.hidden[list(ends[start : start + 256])]), dim=-1)
+        asked = [(row, ids[0]) for row, each in enumerate(some) for ids in each.continuations if ids]
+        rows, ids = torch.tensor(asked, dtype=torch.long).view(-1, 2).unbind(1)
+        values = iter(log_p[rows, ids].tolist())
+        found += [[next(values) if ids else 0.0 for ids in each.continuations] for each in some]
+    return found
+
+
+def side_by_side(weights: Weights, store: Store, packs: Sequence[Pack]) -> Iterator[tuple[int, int, float]]:
+    """(weighing, piece, Σ log p of its tokens but the first)."""
+    width = max(pack.width for pack in packs)
+    inputs, targets, positions = (torch.zeros(len(packs), width, dtype=torch.long) for _ in range(3))
+    piece = torch.full((len(packs), width), -1)
+    for row, pack in enumerate(packs):
+        start = 0
+        for number, (_, _, ids) in enumerate(pack.pieces):
+            here = slice(start, start + len(ids) - 1)
+            inputs[row, here], targets[row, here], piece[row, here] = (
+                torch.tensor(ids[:-1]),
+                torch.tensor(ids[1:]),
+                number,
+            )
+            positions[row, here] = torch.arange(len(pack.where), len(pack.where) + len(ids) - 1)
+            start = here.stop
+    itself = (piece[:, :, None] == piece[:, None]).tril()  # (packs, width, width)
+    hidden = weights.forward(inputs, positions, behind(store, packs, itself))
+    said = piece >= 0
+    log_p = torch.log_softmax(weights.logits(hidden[said]), dim=-1).gather(1, targets[said][:, None]).squeeze(1)
+    sums = iter(torch.split(log_p, [len(ids) - 1 for pack in packs for _, _, ids in pack.pieces]))
+    for pack in packs:
+        for n, m, _ in pack.pieces:
+            yield n, m, float(next(sums).sum())
+
+
+def behind(store: Store, packs: Sequence[Pack], itself: Tensor) -> Attend:
+    """A token sees its pack's prompt, and of the pack where `itself` (B, T, T) says so."""
+    before = max(len(pack.where) for pack in packs)
+    where = padded([pack.where for pack in packs], before)
+    mask = hidden_behind([len(pack.where) for pack in packs], before, store.keys.dtype)[:, None, None]
+    own = torch.zeros(itself.shape, dtype=store.keys.dtype).masked_fill_(~itself, float("-inf"))[:, None]
+
+    def attend(layer: int, qkv: Tensor) -> Tensor:
+        B, T, _, H, D = qkv.shape
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        seen = attention(q, k, v, own)
+        k, v = (x[layer][where].view(*where.shape, H, D).transpose(1, 2) for x in (store.keys, store.values))
+        return merged(attention(q, k, v, mask), seen).transpose(1, 2).reshape(B, T, H * D)
+
+    return attend

@@ -1,0 +1,236 @@
+"""What the engine shares, keeps and refills changes nothing but the time it takes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from promptlab import Message, ModelError, Reply, Request
+from promptlab.backends.tiny import Tiny
+from promptlab.errors import SetupError
+from promptlab.tiny.engine import Engine
+from promptlab.tiny.engine.cutting import cut
+from promptlab.tiny.engine.store import CHUNK
+from promptlab.tiny.engine.weighing import Weighing
+from promptlab.tiny.engine.writing import ROWS
+from promptlab.tiny.tokenizer import Tokenizer
+
+WORDS = "cough fever water clinic today 12 patient reports nausea and the of".split()
+
+
+def words(seed: int, n: int) -> str:
+    rng = Random(seed)
+    return " ".join(rng.choice(WORDS) for _ in range(n))
+
+
+def request(prompt: str, **options: object) -> Request:
+    return Request((Message("user", prompt),), **options)  # type: ignore[arg-type]
+
+
+@st.composite
+def waves(draw: st.DrawFn) -> list[Request]:
+    """Prompts that part after any number of words, equal ones among them, asked for all that can be asked."""
+    made = []
+    for i in range(draw(st.integers(1, 8))):
+        prompt = words(0, draw(st.integers(0, 60))) + words(draw(st.integers(0, 2)), draw(st.integers(0, 20)))
+        kind = draw(st.sampled_from(["greedy", "sampled", "nucleus", "weighed"]))
+        how: dict[str, object] = {
+            "greedy": {"max_tokens": draw(st.integers(0, 6)), "logprobs": True},
+            "sampled": {"max_tokens": 5, "temperature": 1.0, "branch": (i,), "logprobs": True},
+            "nucleus": {"max_tokens": 5, "temperature": 0.7, "top_p": 0.8, "branch": (i,), "logprobs": True},
+            "weighed": {"continuations": ("cough", "", "fever and nausea", words(i, 12))},
+        }[kind]
+        made.append(request(prompt, **how))
+    return made
+
+
+def same(one: Sequence[Reply | ModelError], other: Sequence[Reply | ModelError], apart: float = 1e-5) -> None:
+    for a, b in zip(one, other, strict=True):
+        assert isinstance(a, Reply)
+        assert isinstance(b, Reply)
+        assert (a.text, a.finish, a.usage) == (b.text, b.finish, b.usage)
+        assert [t.text for t in a.tokens] == [t.text for t in b.tokens]
+        assert [t.logprob for t in a.tokens] == pytest.approx([t.logprob for t in b.tokens], abs=apart)
+        assert a.scores == pytest.approx(b.scores, abs=apart * 10)  # sums of up to 40 tokens
+
+
+def engine(of: Tiny, share: bool = True, cache_mb: float = 256.0) -> Engine:
+    made = Engine(of.model, of.tokenizer, cache_mb)
+    made.share = share
+    return made
+
+
+@settings(deadline=None, max_examples=40)
+@given(waves())
+def test_sharing_changes_nothing(random_tiny, wave):
+    same(engine(random_tiny).answer(wave), engine(random_tiny, share=False).answer(wave))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=3), st.integers(0, 9))
+def test_prompts_cut_anywhere_are_read_as_the_plain_model_reads_them(random_tiny, steps, seed):
+    """A chat that grows, all its beginnings being asked in the same wave."""
+    tokens = [1, *(Random(seed).randrange(10, 500) for _ in range(sum(steps)))]
+    prompts = [tuple(tokens[: 1 + sum(steps[: k + 1])]) for k in range(len(steps))]
+    weighings = [Weighing(prompt, [[k] for k in range(20)]) for prompt in prompts]
+    engine(random_tiny).work(weighings)
+    with torch.no_grad():
+        log_p = torch.log_softmax(random_tiny.model.logits(random_tiny.model(torch.tensor([tokens])))[0], -1)
+    for weighing in weighings:
+        assert weighing.sums == pytest.approx(log_p[len(weighing.prompt) - 1, :20].tolist(), abs=1e-4)
+
+
+@settings(deadline=None, max_examples=20)
+@given(waves())
+def test_a_request_is_answered_as_it_would_be_alone(random_tiny, wave):
+    alone = [reply for each in wave for reply in engine(random_tiny).answer([each])]
+    same(engine(random_tiny).answer(wave), alone)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(waves(), min_size=2, max_size=4), st.booleans())
+def test_what_was_asked_before_changes_no_bit(random_tiny, asked, little):
+    """Also where the cache is so small that most of it has been read anew."""
+    one = engine(random_tiny, cache_mb=0.2 if little else 256.0)
+    for wave in asked[:-1]:
+        one.answer(wave)
+    fresh = engine(random_tiny, cache_mb=one.cache_mb)
+    assert one.answer(asked[-1]) == fresh.answer(asked[-1])
+
+
+@settings(deadline=None, max_examples=40)
+@given(waves(), waves())
+def test_a_small_cache_changes_nothing_and_is_kept_to(random_tiny, first, second):
+    small = engine(random_tiny, cache_mb=0.2)
+    assert small.store.capacity < 320
+    same(small.answer(first + second), engine(random_tiny).answer(first + second))
+    held = sum(len(chunk.tokens) for chunk in small.store.order)
+    assert held + small.store.n_free == small.store.capacity
+
+
+@settings(max_examples=200)
+@given(st.lists(st.lists(st.integers(0, 1), max_size=90).map(tuple), min_size=1, max_size=12))
+def test_chunks_make_up_their_prompts(prompts):
+    pieces = cut(prompts)
+    assert set(pieces) == set(prompts)
+    for prompt, chunks in pieces.items():
+        assert sum(chunks, ()) == prompt
+        assert all(0 < len(chunk) <= CHUNK for chunk in chunks)
+
+
+def test_what_a_thousand_prompts_begin_with_is_read_once(random_tiny):
+    one = engine(random_tiny)
+    header = words(1, 60)
+    wave = [request(f"{header} {words(i, 5)}", continuations=("cough", "fever")) for i in range(200)]
+    chats = [one.tokenizer.chat(each.messages) for each in wave]
+    shared = next(i for i, column in enumerate(zip(*chats, strict=False)) if len(set(column)) > 1)
+    one.answer(wave)
+    assert one.tokens_read <= 1.05 * (shared + sum(len(chat) - shared for chat in chats))
+
+
+def test_a_prompt_is_read_once_for_all_samples_and_waves(random_tiny):
+    one = engine(random_tiny)
+    samples = [request(words(1, 60), temperature=1.0, max_tokens=3, branch=(i,)) for i in range(40)]
+    one.answer(samples)
+    prompt = len(one.tokenizer.chat(samples[0].messages))
+    assert one.tokens_read == prompt
+    one.answer([replace(each, branch=(each.branch[0] + 40,)) for each in samples])
+    assert one.tokens_read == prompt
+    grown = (*samples[0].messages, Message("assistant", "cough"), Message("user", words(2, 10)))
+    one.answer([Request(grown, max_tokens=1)])
+    assert one.tokens_read < prompt + len(one.tokenizer.chat(grown)) - prompt + CHUNK
+
+
+def test_rows_that_wait_take_the_place_of_those_that_end(random_tiny):
+    wave = [
+        request(words(i % 7, 3 + i % 5), max_tokens=1 + i * 7 % 23, temperature=0.5, branch=(i,)) for i in range(300)
+    ]
+    assert len(wave) > 2 * ROWS
+    together = engine(random_tiny).answer(wave)
+    same(
+        [together[i] for i in range(0, 300, 29)], [engine(random_tiny).answer([wave[i]])[0] for i in range(0, 300, 29)]
+    )
+
+
+# ---- bad input
+
+
+def test_a_cache_smaller_than_one_prompt_may_be_is_refused(random_folder):
+    with pytest.raises(SetupError, match=r"holds .* tokens of this model, less than its context of 256"):
+        Tiny(random_folder, cache_mb=0.1)
+
+
+def test_prompts_of_nothing_are_answered(random_tiny):
+    replies = random_tiny.generate(
+        [Request((), max_tokens=2), request("", max_tokens=2), request("", continuations=("a",))]
+    )
+    assert all(isinstance(reply, Reply) for reply in replies)
+
+
+@pytest.fixture
+def overflowing(random_tiny) -> tuple[Tiny, str]:
+    """A model that overflows at one word and nowhere else: one channel tells of it, which values are made huge by."""
+    model = copy.deepcopy(random_tiny.model)
+    [token, *_] = random_tiny.tokenizer.encode("Q")
+    with torch.no_grad():
+        model.model.embed_tokens.weight[:, 0] = 0.0
+        model.model.embed_tokens.weight[token] = 0.0  # it is never the likeliest, so no reply says it
+        model.model.embed_tokens.weight[token, 0] = 1.0
+        for block in model.model.layers:
+            block.self_attn.o_proj.weight[0] = 0.0
+            block.mlp.down_proj.weight[0] = 0.0
+            block.self_attn.v_proj.weight[:, 0] = 3e38
+    return Tiny.of(model, random_tiny.tokenizer), "Q"
+
+
+def test_a_row_whose_scores_are_no_numbers_fails_and_the_others_do_not(overflowing):
+    tiny, word = overflowing
+    fine = [request(words(i, 9), max_tokens=20) for i in range(3)]
+    broken = [request(f"cough {word}", max_tokens=20), request(f"cough {word}", continuations=("a", "b"))]
+    replies = tiny.generate([fine[0], broken[0], fine[1], broken[1], fine[2]])
+    for reply in replies[1::2]:
+        assert isinstance(reply, ModelError)
+        assert "not numbers" in str(reply)
+    assert replies[::2] == Tiny.of(tiny.model, tiny.tokenizer).generate(fine)
+    many = [request(f"{words(i, 4)} {word if i % 3 else ''}", max_tokens=12) for i in range(2 * ROWS)]
+    kinds = [type(reply) for reply in tiny.generate(many)]  # a row takes the place of one that failed
+    assert kinds == [ModelError if i % 3 else Reply for i in range(2 * ROWS)]
+
+
+class Interrupted(Tokenizer):
+    """Ctrl-C, pressed while a reply is looked at for its stop string."""
+
+    left = 40
+
+    def decode(self, ids: Sequence[int]) -> str:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return super().decode(ids)
+
+
+def test_after_ctrl_c_the_engine_answers_as_if_it_were_new(random_tiny):
+    one = Engine(random_tiny.model, Interrupted(random_tiny.tokenizer.bpe))
+    wave = [request(words(i, 30), max_tokens=9, stop=("never",)) for i in range(20)]
+    with pytest.raises(KeyboardInterrupt):
+        one.answer(wave)
+    assert one.answer(wave) == engine(random_tiny).answer(wave)
+
+
+def test_what_was_read_with_other_weights_is_forgotten(random_tiny):
+    model = copy.deepcopy(random_tiny.model)
+    one = Engine(model, random_tiny.tokenizer)
+    asked = [request(words(1, 40), max_tokens=8, logprobs=True)]
+    before = one.answer(asked)
+    with torch.no_grad():
+        model.model.layers[0].mlp.down_proj.weight.mul_(-1)
+    after = one.answer(asked)
+    assert after == Engine(model, random_tiny.tokenizer).answer(asked)
+    assert after != before
