@@ -5,6 +5,7 @@
     │   ├── DataError      a file, column or label set that cannot be used as asked
     │   ├── Unsupported    this backend cannot do what the request asks
     │   └── Unauthorized   no key, or one that the provider refuses
+    ├── Diverged           training went on until a loss or a weight was no finite number
     ├── ForeignAwaitable   a program under `run` awaited something that is not an effect
     ├── WrongCall          a call names no tool, or arguments it does not take: told to the model
     ├── ReplayMiss         a replayed program asked something that was not recorded
@@ -43,6 +44,10 @@ class DataError(SetupError):
 
 class Unsupported(SetupError):
     """This backend cannot do what the request asks."""
+
+
+class Diverged(PromptlabError, ArithmeticError):
+    """Training went on until a loss, a gradient or a weight was no finite number: in a study a result of its arm."""
 
 
 class ForeignAwaitable(PromptlabError, RuntimeError):

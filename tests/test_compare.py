@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import json
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from studies import (
     ARMS,
     Asked,
@@ -40,6 +42,7 @@ from promptlab.learners.solver import Silent
 from promptlab.prompt import Prompt
 from promptlab.strategies import zero_shot
 from promptlab.testing import Script
+from promptlab.tiny.train import Batch, Recipe, next_token_loss, train
 
 
 @pytest.fixture
@@ -289,6 +292,18 @@ def test_a_learner_that_raises_costs_its_own_cell_only(task, tmp_path):
     assert why.startswith("ModelError: learning failed: ZeroDivisionError: division by zero (test_compare.py, line ")
     [point] = [p for p in results["points"] if p["arm"] == "breaks"]
     assert (point["failed"], point["notes"]) == (0.5, [why.removeprefix("ModelError: ")])
+
+
+def test_a_training_that_diverges_costs_its_own_cell_only(task, tmp_path, random_tiny):
+    def diverges(task, examples, seed):
+        model, batch = copy.deepcopy(random_tiny.model), Batch(torch.ones(1, 9, dtype=torch.long), torch.ones(1, 8))
+        train(model, lambda step: [batch], next_token_loss, Recipe(9, lr=1e30, warmup=1))
+        return always("yes")
+
+    results = compare({"diverges": diverges, "yes": says_yes}, task, (2,), 1, out=tmp_path / "run")
+    [point] = [p for p in results["points"] if p["arm"] == "diverges"]
+    assert point["failed"] == 1
+    assert "Training stopped in step 2" in point["notes"][0]
 
 
 def test_a_failed_request_while_learning_costs_the_cell_and_a_wrong_set_up_ends_the_run(task, tmp_path):

@@ -23,7 +23,7 @@ from torch import nn
 
 from promptlab import Message
 from promptlab.backends.tiny import Tiny, TinyClassifier
-from promptlab.errors import DataError, PromptlabError, SetupError
+from promptlab.errors import DataError, Diverged, SetupError
 from promptlab.tiny.head import Classifier, encoded, label_loss, train_head
 from promptlab.tiny.model import Config
 from promptlab.tiny.sft import BATCH, epochs, padded, sft, steps_for
@@ -284,13 +284,13 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_the_last_good_checkpoi
 
     model, straight = fresh(), fresh()
     losses_of(straight, RECIPE)
-    with pytest.raises(PromptlabError, match=rf"stopped in step 6: {what}\..* step 4, {tmp_path / 'run'}\. Lower"):
+    with pytest.raises(Diverged, match=rf"stopped in step 6: {what}\..* step 4, {tmp_path / 'run'}\. Lower"):
         train(model, batch_at, loss, RECIPE, state=tmp_path / "run", save_every=2)
     assert all(bool(weight.isfinite().all()) for weight in model.state_dict().values())
     again = fresh(seed=7)
     losses_of(again, RECIPE, state=tmp_path / "run")  # what was kept is good to go on with
     assert_equal(weights_of(again), weights_of(straight))
-    with pytest.raises(PromptlabError, match=r"stopped in step 6: .* There is no earlier checkpoint"):
+    with pytest.raises(Diverged, match=r"stopped in step 6: .* There is no earlier checkpoint"):
         train(fresh(), batch_at, loss, RECIPE)
 
 

@@ -22,7 +22,7 @@ from promptlab.compare.cellfile import CellFile, opened
 from promptlab.compare.footprint import Peak, model_told
 from promptlab.compare.plan import Cell, Part, Plan
 from promptlab.effort import Effort, counted
-from promptlab.errors import BudgetExceeded, ModelError, PromptlabError, SetupError, reason
+from promptlab.errors import BudgetExceeded, Diverged, ModelError, PromptlabError, SetupError, reason
 from promptlab.learners.in_context import in_both_ways
 from promptlab.learners.solver import Silent, Solver
 from promptlab.program import Exchange, Program, discard, traced
@@ -113,8 +113,8 @@ def failing(why: str) -> tuple[Solver, str]:
 
 
 def ends_the_study(error: Exception) -> bool:
-    """A failed request never does; what promptlab says of a wrong set-up does. Others' bugs cost their own answers."""
-    return isinstance(error, PromptlabError) and not isinstance(error, ModelError)
+    """What promptlab says of a wrong set-up does; failed requests or trainings and others' bugs do not."""
+    return isinstance(error, PromptlabError) and not isinstance(error, ModelError | Diverged)
 
 
 class Asked(NamedTuple):

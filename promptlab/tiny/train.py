@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from promptlab.effort import trained_on, training_begins
-from promptlab.errors import PromptlabError, SetupError
+from promptlab.errors import Diverged, SetupError
 from promptlab.tiny import parallel
 from promptlab.tiny.checkpoint import read_json, tensors_in, weights_like
 from promptlab.tiny.model import Transformer
@@ -120,7 +120,7 @@ def train(
     With `state`, a folder, the run is saved there every `save_every` steps and at the end, and goes on from there if
     the folder holds a run. `on_step(step, loss)` is told each step's loss in nats.
     Of several processes (`promptlab.tiny.parallel`) each is given a batch of its own, and the step is over all of them.
-    Raises PromptlabError, before any weight is touched, where a loss or its gradient is not finite.
+    Raises Diverged, before any weight is touched, where a loss or its gradient is not finite.
     """
     optimizer = optimizer_for(model, recipe)
     done = load_state(state, model, optimizer) if state is not None and (state / "state.json").exists() else 0
@@ -142,7 +142,7 @@ def train(
         parallel.add_gradients(model)
         norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip))
         if not (math.isfinite(value) and math.isfinite(norm)):
-            raise PromptlabError(diverged(step, value, norm, state))
+            raise Diverged(diverged(step, value, norm, state))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if on_step is not None:
@@ -164,10 +164,10 @@ def diverged(step: int, loss: float, norm: float, state: Path | None) -> str:
 def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
     """Weights, moments and the step as safetensors and JSON; a crash half-way leaves the earlier state whole.
 
-    Weights that are not finite are not written: a PromptlabError.
+    Weights that are not finite are not written: Diverged.
     """
     if not all(bool(w.isfinite().all()) for w in model.state_dict().values()):
-        raise PromptlabError(f"Weights are not finite after step {step}: {folder} was left as it was. Lower the rate.")
+        raise Diverged(f"Weights are not finite after step {step}: {folder} was left as it was. Lower the rate.")
     folder.mkdir(parents=True, exist_ok=True)
     moments = {
         f"{i}.{name}": value
