@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from random import Random
 
@@ -17,7 +18,8 @@ from promptlab.backends.tiny import Tiny
 from promptlab.errors import SetupError
 from promptlab.tiny.engine import Engine
 from promptlab.tiny.engine.cutting import cut
-from promptlab.tiny.engine.store import CHUNK
+from promptlab.tiny.engine.reading import read
+from promptlab.tiny.engine.store import CHUNK, places
 from promptlab.tiny.engine.weighing import Weighing
 from promptlab.tiny.engine.writing import ROWS
 from promptlab.tiny.tokenizer import Tokenizer
@@ -98,11 +100,25 @@ def test_a_request_is_answered_as_it_would_be_alone(random_tiny, wave):
 @given(st.lists(waves(), min_size=2, max_size=4), st.booleans())
 def test_what_was_asked_before_changes_no_bit(random_tiny, asked, little):
     """Also where the cache is so small that most of it has been read anew."""
-    one = engine(random_tiny, cache_mb=0.2 if little else 256.0)
+    cache_mb = 0.2 if little else 256.0
+    one = engine(random_tiny, cache_mb=cache_mb)
     for wave in asked[:-1]:
         one.answer(wave)
-    fresh = engine(random_tiny, cache_mb=one.cache_mb)
+    fresh = engine(random_tiny, cache_mb=cache_mb)
     assert one.answer(asked[-1]) == fresh.answer(asked[-1])
+
+
+@pytest.mark.parametrize("width", [5, 12, 23, 32])
+def test_a_chunk_comes_out_the_same_alone_and_among_others(random_tiny, width):
+    rng = Random(width)
+    cuts = [[tuple(range(20, 38)), tuple(rng.choices(range(20, 200), k=width))] for _ in range(13)]
+    together, alone = engine(random_tiny), engine(random_tiny)
+    with torch.inference_mode():
+        read(together.weights, together.store, [together.store.path(each) for each in cuts])
+        for each in cuts:
+            read(alone.weights, alone.store, [alone.store.path(each)])
+            of_both = [e.store.hidden[torch.from_numpy(places(e.store.path(each)))] for e in (together, alone)]
+            assert torch.equal(*of_both)
 
 
 @settings(deadline=None, max_examples=40)
@@ -160,6 +176,15 @@ def test_rows_that_wait_take_the_place_of_those_that_end(random_tiny):
 
 
 # ---- bad input
+
+
+def test_threads_that_share_a_model_with_a_small_cache_wait_for_each_other(random_folder):
+    shared, alone = Tiny(random_folder, cache_mb=0.2), Tiny(random_folder)
+    waves = [[request(words(10 * k + i, 30), max_tokens=4) for i in range(10)] for k in range(12)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(shared.generate, waves))
+    for replies, wave in zip(found, waves, strict=True):
+        same(replies, alone.generate(wave))
 
 
 def test_a_cache_smaller_than_one_prompt_may_be_is_refused(random_folder):

@@ -11,7 +11,8 @@ from typing import Any
 from promptlab.errors import ModelError, SetupError
 from promptlab.options import check
 from promptlab.tiny import checkpoint
-from promptlab.tiny.engine import CACHE_MB, MAX_NEW_TOKENS, Engine
+from promptlab.tiny.engine import MAX_NEW_TOKENS, Engine
+from promptlab.tiny.engine.store import room_for
 from promptlab.tiny.fill_mask import filled, top
 from promptlab.tiny.head import Classifier
 from promptlab.tiny.model import Transformer
@@ -25,9 +26,9 @@ class Tiny:
     Greedy unless a request gives a temperature; what is sampled depends on `seed` (a request's own comes first) and
     the request's branch. `sha256` is of the weights, the config and the tokenizer together.
 
-    What prompts begin with is read once and kept for later waves, up to `cache_mb`; SetupError where that is less than
-    one prompt as long as the context takes. A masked checkpoint (`promptlab train mlm`) fills gaps instead: it takes
-    texts with one [MASK], and no prompts.
+    What prompts begin with is read once and kept for later waves, up to `cache_mb` (256 MB, or one context if that is
+    more, where it is not given); SetupError where that is less than one context takes. A masked checkpoint (`promptlab
+    train mlm`) fills gaps instead: it takes texts with one [MASK], and no prompts.
     """
 
     batched = True
@@ -37,7 +38,7 @@ class Tiny:
     max_new_tokens = MAX_NEW_TOKENS  # where the request does not say
     can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs"})
 
-    def __init__(self, path: str | Path | None = None, *, seed: int = 0, cache_mb: float = CACHE_MB):
+    def __init__(self, path: str | Path | None = None, *, seed: int = 0, cache_mb: float | None = None):
         self.path: Path | None = checkpoint.BUNDLED if path is None else Path(path)
         self.seed, self.cache_mb = seed, cache_mb
         self.model, self.tokenizer, weights = checkpoint.load(self.path)
@@ -46,7 +47,7 @@ class Tiny:
         self.sha256 = hashlib.sha256(" ".join([weights, *files]).encode()).hexdigest()
 
     @classmethod
-    def of(cls, model: Transformer, tokenizer: Tokenizer, *, seed: int = 0, cache_mb: float = CACHE_MB) -> Tiny:
+    def of(cls, model: Transformer, tokenizer: Tokenizer, *, seed: int = 0, cache_mb: float | None = None) -> Tiny:
         """A backend of a model in memory, fine-tuned here for instance."""
         self = cls.__new__(cls)
         self.path, self.seed, self.cache_mb, self.model, self.tokenizer = None, seed, cache_mb, model, tokenizer
@@ -62,7 +63,7 @@ class Tiny:
         if not self.model.config.causal:
             self.chats, self.can = False, frozenset({"logprobs"})
         else:
-            self.engine  # noqa: B018  # a cache too small is told of here
+            room_for(self.model.config, self.model.dtype, self.cache_mb)  # too small a cache is told of here
 
     @cached_property
     def engine(self) -> Engine:
@@ -110,7 +111,7 @@ class Tiny:
         return top(self.model, self.tokenizer, text, k)
 
 
-def _load(path: Path, seed: int, cache_mb: float) -> Tiny:
+def _load(path: Path, seed: int, cache_mb: float | None) -> Tiny:
     return Tiny(path, seed=seed, cache_mb=cache_mb)
 
 

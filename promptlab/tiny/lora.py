@@ -204,7 +204,8 @@ def load_adapter(base: Transformer, folder: Path) -> Transformer:
                 raise SetupError(
                     f"{folder} is an adapter of another model: {key} is {shape}, not {tuple(value.shape)}."
                 )
-            value.data.copy_(given)
+            with torch.no_grad():
+                value.copy_(given)
     if tensors:
         raise SetupError(f"{folder} is an adapter of another model: this one has no {next(iter(tensors))}.")
     return model

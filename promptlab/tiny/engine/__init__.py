@@ -11,6 +11,7 @@ log-probability, a reply may depend on the make-up of its wave, but never on ear
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -19,7 +20,7 @@ from promptlab.errors import ContextOverflow, ModelError
 from promptlab.tiny.engine.cutting import Prompt, cut
 from promptlab.tiny.engine.drawing import uniforms
 from promptlab.tiny.engine.reading import read
-from promptlab.tiny.engine.store import Chunk, Store
+from promptlab.tiny.engine.store import Chunk, Store, room_for
 from promptlab.tiny.engine.weighing import Weighing, weigh
 from promptlab.tiny.engine.weights import Weights
 from promptlab.tiny.engine.writing import Row, write
@@ -28,30 +29,32 @@ from promptlab.tiny.tokenizer import Tokenizer
 from promptlab.types import Reply, Request, Token, Usage
 
 MAX_NEW_TOKENS = 256  # where the request does not say
-CACHE_MB = 256.0  # of keys and values kept: 39,000 tokens of the bundled model
-
 
 Asked = tuple[list[Chunk], list[Row | Weighing]]
 
 
 class Engine:
-    """A model that answers. Its parameters may change between calls: what was read before is then forgotten.
+    """A model that answers, one wave at a time, whichever threads they come from.
 
-    `cache_mb` bounds what is kept of prompts; SetupError where that is less than the model's context takes.
+    Its parameters may change between calls, and what was read before is then forgotten: not so where they are written
+    to through `.data`, which leaves no mark; then say `forget`. `cache_mb` bounds what is kept of prompts (`room_for`).
     `tokens_read` counts the prompt tokens that went through the model, continuations and replies not among them. With
     `share` off every request's prompt is read for itself, to see what sharing saves.
     """
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, cache_mb: float = CACHE_MB):
-        self.model, self.tokenizer, self.cache_mb = model, tokenizer, cache_mb
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, cache_mb: float | None = None):
+        self.model, self.tokenizer = model, tokenizer
+        self.capacity = room_for(model.config, model.dtype, cache_mb)
         self.tokens_read, self.share = 0, True
+        self.working = threading.RLock()
         self.forget()
 
     def forget(self) -> None:
         """Keeps nothing of what was read before."""
-        self.state = versions(self.model)
-        self.weights = Weights(self.model)
-        self.store = Store(self.weights, int(self.cache_mb * 1e6))
+        with self.working:
+            self.state = versions(self.model)
+            self.weights = Weights(self.model)
+            self.store = Store(self.weights, self.capacity)
 
     def answer(self, requests: Sequence[Request], seed: int = 0) -> list[Reply | ModelError]:
         """A reply, or the error in its place, to every request, in order. `seed` is used where a request has none."""
@@ -78,6 +81,10 @@ class Engine:
 
     def work(self, jobs: Sequence[Row | Weighing]) -> None:
         """Does what was begun, as many prompts at a time as the cache holds."""
+        with self.working:
+            self._work(jobs)
+
+    def _work(self, jobs: Sequence[Row | Weighing]) -> None:
         if self.state != versions(self.model):
             self.forget()
         if self.share:
@@ -91,6 +98,8 @@ class Engine:
         with torch.inference_mode():
             for part in self.parts(wanted):
                 self.tokens_read += read(self.weights, self.store, [path for path, _ in part])
+                for path, _ in part:
+                    self.store.use(path)  # what others stand on goes after them
                 each = [(job, path) for path, asked in part for job in asked]
                 weigh(self.weights, self.store, [(job, path) for job, path in each if isinstance(job, Weighing)])
                 rows = [(job, path) for job, path in each if isinstance(job, Row)]
@@ -118,7 +127,7 @@ class Engine:
 
 
 def versions(model: Transformer) -> tuple[tuple[int, int], ...]:
-    """Other numbers wherever a parameter has been written to or replaced."""
+    """Other numbers wherever a parameter has been written to, by other ways than its `.data`, or replaced."""
     return tuple((p.data_ptr(), -1 if p.is_inference() else p._version) for p in model.parameters())
 
 

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from promptlab.errors import SetupError
 from promptlab.tiny.engine.weights import Weights, room
+from promptlab.tiny.model import Config
 
 CHUNK = 32  # tokens
+CACHE_MB = 256.0  # of keys and values kept: 39,000 tokens of the bundled model
 NOWHERE, ASIDE = 0, 1  # a place of zeros, which padding reads, and one that padding writes to
 Places = NDArray[np.int64]
 
@@ -38,19 +40,27 @@ class Chunk:
         return self.start + len(self.tokens)
 
 
+def room_for(config: Config, dtype: torch.dtype, cache_mb: float | None) -> int:
+    """How many tokens a cache of so many MB holds; by default CACHE_MB, or what the context takes if that is more.
+
+    Raises SetupError where what was given is less than the context takes.
+    """
+    token_bytes = (2 * config.n_layers + 1) * config.d_model * dtype.itemsize
+    held = int((CACHE_MB if cache_mb is None else cache_mb) * 1e6) // token_bytes
+    if cache_mb is not None and held < config.context:
+        raise SetupError(
+            f"The engine's cache of {cache_mb:,.3g} MB holds {held:,} tokens of this model, less than its context of "
+            f"{config.context:,}; give it {config.context * token_bytes / 1e6:,.3g} MB at least."
+        )
+    return max(held, config.context)
+
+
 class Store:
     """Room for `capacity` tokens' keys, values and last hidden states; memory is taken as it is first used."""
 
-    def __init__(self, weights: Weights, size: int):
+    def __init__(self, weights: Weights, capacity: int):
         c = weights.config
-        self.token_bytes = (2 * c.n_layers + 1) * c.d_model * weights.embedding.element_size()
-        self.capacity = size // self.token_bytes
-        if self.capacity < c.context:
-            needed = c.context * self.token_bytes
-            raise SetupError(
-                f"The engine's cache of {size / 1e6:,.3g} MB holds {self.capacity:,} tokens of this model, less than "
-                f"its context of {c.context:,}; give it {needed / 1e6:,.3g} MB at least."
-            )
+        self.capacity = capacity
         shape = (c.n_layers, self.capacity + 2, c.d_model)
         self.keys, self.values = (room(*shape, dtype=weights.dtype) for _ in range(2))
         self.hidden = room(*shape[1:], dtype=weights.dtype)

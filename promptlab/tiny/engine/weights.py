@@ -17,6 +17,7 @@ from torch import Tensor
 
 from promptlab.tiny.model import Transformer, rotary
 
+VECTORS = 512  # numbers: a multiple of what a processor takes at a time, in as many threads as it may have
 Attend = Callable[[int, Tensor], Tensor]  # layer, queries, keys and values (…, 3, H, D) -> what is seen, (…, C)
 
 
@@ -109,8 +110,15 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool
 
 def merged(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
     """Attention over two stretches of keys as over both: each counts by its share of the denominator."""
-    share = torch.sigmoid(one[1] - other[1]).unsqueeze(-1).to(one[0].dtype)  # (B, H, T, 1)
+    share = sigmoid(one[1] - other[1]).unsqueeze(-1).to(one[0].dtype)  # (B, H, T, 1)
     return torch.lerp(other[0], one[0], share)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """The same of a number wherever it stands: PyTorch's rounds otherwise in what is left over of its last vector."""
+    whole = x.new_zeros(-(-x.numel() // VECTORS) * VECTORS)
+    whole[: x.numel()] = x.flatten()
+    return whole.sigmoid_()[: x.numel()].view_as(x)
 
 
 def room(*shape: int, dtype: torch.dtype) -> Tensor:
