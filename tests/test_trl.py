@@ -110,7 +110,8 @@ def test_dpo_is_that_of_trl(random_model, policy, tiny_tokenizer, tmp_path, kind
     assert torch.equal(inputs["input_ids"], batch.tokens)
     assert torch.equal(inputs["completion_mask"][:, 1:].float(), batch.weights)
     expected = trainer.compute_loss(trainer.model, inputs)
-    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    grown = 1 / (1 - 2 * smoothing) if kind == "robust" else 1  # what that loss makes of a rounding of the margin
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6 * grown)
     found.backward()
     expected.backward()
     assert_same_gradients(dict(ours.named_parameters()), trainer.model)
