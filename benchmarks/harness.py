@@ -9,11 +9,10 @@ import resource
 import shlex
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -43,19 +42,25 @@ def options(doc: str | None) -> argparse.Namespace:
     return parser(doc).parse_args()
 
 
-def run_watched(command: Sequence[str]) -> float:
-    """Run a command to its end; the most memory that it and its children held together, in GB.
+class Watched:
+    """A command and `peak_gb`, the most memory that it and its children have held together, also where `run` raises.
 
     Shared pages count by share (PSS); looked at every two seconds, as looking takes a while.
     """
-    process = subprocess.Popen(command)
-    peak = 0.0
-    while process.poll() is None:
-        peak = max(peak, sum(map(proportional_set_size, with_children(process.pid))))
-        time.sleep(2)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, list(command))
-    return peak / 1e6
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.command, self.peak_gb = list(command), 0.0
+
+    def run(self) -> None:
+        """To its end. Raises CalledProcessError where it fails."""
+        process = subprocess.Popen(self.command)
+        while process.poll() is None:
+            held = sum(map(proportional_set_size, with_children(process.pid)))
+            self.peak_gb = max(self.peak_gb, held / 1e6)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=2)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, self.command)
 
 
 def with_children(pid: int) -> list[int]:

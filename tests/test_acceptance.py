@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from promptlab.optimizers.acceptance import mcnemar, verdict
+from promptlab.optimizers.acceptance import fewest, mcnemar, verdict
 
 
 @pytest.mark.parametrize("n", [5, 13, 30])
@@ -61,3 +61,16 @@ def test_graded_scores_that_are_clearly_higher_are_accepted():
     rng = np.random.default_rng(1)
     found = verdict(np.clip(rng.normal(0.15, 0.3, 160), -1, 1).tolist(), 0.05)
     assert (found.accepted, found.test) == (True, "betting")
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.1, 0.05, 0.01, 1e-6])
+@pytest.mark.parametrize(("test", "graded"), [("exact", False), ("exact", True), ("betting", False), ("betting", True)])
+def test_nothing_is_accepted_on_fewer_than_the_fewest_and_something_is_on_so_many(alpha, test, graded):
+    n, won = fewest(alpha, test, graded=graded), 1 - 1e-9 if graded else 1
+    assert verdict([won] * n, alpha, test).accepted
+    assert not verdict([won] * (n - 1), alpha, test).accepted
+
+
+def test_right_and_wrong_take_fewer_than_a_bet():
+    assert [fewest(alpha, graded=False) for alpha in (0.1, 0.05, 0.5**6)] == [4, 5, 6]
+    assert [fewest(alpha, "betting") for alpha in (0.05, 0.5**6)] == [7, 9]

@@ -116,6 +116,12 @@ def test_no_input_of_the_last_comparison_was_fought_on_before():
     assert sorted(fought[-n:]) == sorted(last["items"])
 
 
+def test_a_duel_is_won_or_lost_so_few_different_inputs_suffice():
+    model = Routed(Script(answers), proposer=Script(proposes), judge=Script(honest))
+    found = run(duels(Prompt("Give a word."), inputs(15) * 6, calls=1_500, proposals=6), model).found
+    assert (found.verdict.test, found.verdict.n, found.accepted) == ("exact", 6, True)
+
+
 def test_what_cannot_be_judged_is_refused():
     with pytest.raises(SetupError, match="A judge has to know what is wanted"):
         run(duels(Prompt(), inputs(100)), Script(answers))

@@ -17,6 +17,7 @@ from promptlab.errors import DataError, SetupError
 from promptlab.optimizers import ape, pool
 from promptlab.optimizers.sections import grouped, looks, sections
 from promptlab.strategies import zero_shot
+from promptlab.task import exact
 from promptlab.testing import Script
 from promptlab.types import Request
 
@@ -61,6 +62,16 @@ def test_too_few_calls_or_examples_are_refused_with_the_smallest_that_is_enough(
         run(ape(Prompt("Give a word."), lists(24), calls=600), Script(obedient))
     with pytest.raises(SetupError, match="4 groups or different texts"):
         run(ape(Prompt("Give a word."), lists(10) * 6, calls=600), Script(obedient))
+
+
+def test_graded_scores_and_bets_are_refused_where_groups_suffice_for_right_and_wrong_alone():
+    def tuned(score: Any = exact, **options: Any) -> Any:
+        return run(ape(Prompt("Give a word."), lists(15) * 6, score, calls=600, **options), Script(obedient))
+
+    assert tuned().found.verdict.n == 6
+    for unlike in ({"score": lambda value, target: 0.99 * (value == target)}, {"test": "betting"}):
+        with pytest.raises(SetupError, match="on 6 groups or different texts, and on fewer than 7 "):
+            tuned(**unlike)
 
 
 def test_a_score_may_be_of_any_type_of_number_and_nothing_else():

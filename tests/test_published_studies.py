@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 import sys
 from argparse import Namespace
 from collections import Counter
@@ -139,3 +140,11 @@ def test_advice_from_outside_is_of_two_parts(tmp_path):
     assert (
         sum("discussion:" in line for line in lines) == sum("unstructured_abstract:" in line for line in lines) == 100
     )
+
+
+def test_the_memory_and_minutes_of_a_session_that_failed_are_noted_too(tmp_path):
+    with pytest.raises(subprocess.CalledProcessError):
+        running.watched(["compare", str(tmp_path / "none.csv")], tmp_path)
+    session = json.loads((tmp_path / "sessions.jsonl").read_text(encoding="utf-8"))
+    assert session["peak_gb"] > 0
+    assert session["minutes"] > 0

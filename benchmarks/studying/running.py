@@ -19,7 +19,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import RESULTS, as_text, parser, row, run_watched
+from harness import RESULTS, Watched, as_text, parser, row
 
 from promptlab.compare.study import Arguments
 from studying.outside import by_part
@@ -116,12 +116,12 @@ def recorded(study: Study, folder: Path) -> Json:
 
 def watched(typed: Sequence[str], folder: Path) -> None:
     """One session of a run; its minutes and its memory are noted beside the run, however it ends."""
-    began, peak = time.perf_counter(), 0.0
+    began, compared = time.perf_counter(), Watched([sys.executable, "-m", "promptlab", *typed, "--quiet"])
     try:
-        peak = run_watched([sys.executable, "-m", "promptlab", *typed, "--quiet"])
+        compared.run()
     finally:
         if folder.is_dir():
-            session = {"minutes": (time.perf_counter() - began) / 60, "peak_gb": peak}
+            session = {"minutes": (time.perf_counter() - began) / 60, "peak_gb": compared.peak_gb}
             with (folder / "sessions.jsonl").open("a", encoding="utf-8") as out:
                 out.write(json.dumps(session) + "\n")
 

@@ -59,10 +59,10 @@ def compare(
     Items from `outside` the data set are asked of the same solvers, and the test of the `general` task of each model
     before and after it is tuned: what both say is told beside the decision, which rests on the task's own test.
     With `terms`, the queries a month above all, costs decide among arms that are as good.
-    The rows are the same, but for their seconds, whatever `jobs` is (0: one a core), and on a Ray cluster: at the
-    address `ray`, or one of so many jobs started here where that is "local". A request that fails, a learner or
-    a program that raises: these are rows with a reason and no answer. Raises SetupError where the study cannot be run,
-    where `out` holds another run or cannot be written, and where a resumed run is not the same study.
+    The rows are the same, but for their timings (`seconds`, `latency`), whatever `jobs` is (0: one a core), and on a
+    Ray cluster: at the address `ray`, or one of so many jobs started here where that is "local". A request that fails,
+    a learner or a program that raises: these are rows with a reason and no answer. Raises SetupError where the study
+    cannot be run, where `out` holds another run or cannot be written, and where a resumed run is not the same study.
     """
     if jobs < 0:
         raise SetupError(f"jobs is 1 or more, or 0 for one a core; got {jobs}.")

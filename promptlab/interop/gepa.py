@@ -19,7 +19,7 @@ from promptlab.optimizers.found import Over
 from promptlab.optimizers.proposing import Wish, wrong_with
 from promptlab.optimizers.search import Search
 from promptlab.optimizers.sections import Item
-from promptlab.optimizers.table import Outcome, Score, Solve, Table
+from promptlab.optimizers.table import BINARY, Outcome, Score, Solve, Table
 from promptlab.options import name_of
 from promptlab.program import Program, traced
 from promptlab.prompt import shown
@@ -169,14 +169,17 @@ class Paired:
     """Our paired test as GEPA's acceptance_criterion, in the place of "a larger sum on three examples".
 
     Differs from the test that a Search ends with: each proposal has a test of its own, so at `alpha` this share of the
-    proposals that are no better passes. Raises SetupError for a minibatch on which nothing could ever pass.
+    proposals that are no better passes. Raises SetupError for a minibatch on which nothing could ever pass: scores
+    that are 0 or 1, not `graded`, take fewer examples.
     """
 
-    def __init__(self, minibatch: int, alpha: float = 0.1, test: Test = "exact") -> None:
-        if minibatch < fewest(alpha):
+    def __init__(self, minibatch: int, alpha: float = 0.1, test: Test = "exact", *, graded: bool = True) -> None:
+        if not 0 < alpha < 1:
+            raise SetupError(f"alpha lies between 0 and 1; got {alpha!r}.")
+        if minibatch < (least := fewest(alpha, test, graded=graded)):
             raise SetupError(
                 f"On {minibatch} examples nothing can be shown at alpha = {alpha:g}, though all of them were won: give "
-                f"GEPA reflection_minibatch_size={fewest(alpha)} or more."
+                f"GEPA reflection_minibatch_size={least} or more."
             )
         self.alpha, self.test = alpha, test
 
@@ -219,9 +222,12 @@ def optimize_with_gepa(
     except (Over, BudgetExceeded) as over:
         return as_it_is(search, str(over))
     adapter = Searching(search, backend)
-    given.setdefault("reflection_minibatch_size", MINIBATCH if paired is None else max(MINIBATCH, fewest(paired)))
-    if paired is not None:
-        given["acceptance_criterion"] = Paired(given["reflection_minibatch_size"], paired)
+    if paired is None:
+        given.setdefault("reflection_minibatch_size", MINIBATCH)
+    else:
+        graded = score not in BINARY
+        minibatch = given.setdefault("reflection_minibatch_size", max(MINIBATCH, fewest(paired, graded=graded)))
+        given["acceptance_criterion"] = Paired(minibatch, paired, graded=graded)
     result = gepa.optimize(
         seed_candidate=adapter.seed_candidate,
         trainset=list(search.sections.feed),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import count
 from typing import Literal, NamedTuple, get_args
 
 from promptlab.errors import SetupError
@@ -87,9 +88,15 @@ def wealth(differences: Sequence[float]) -> list[float]:
     return path
 
 
-def fewest(alpha: float) -> int:
-    """Items below which nothing can be accepted, though the challenger wins every one."""
-    return math.ceil(math.log2(1 / alpha) - 1e-9)
+def fewest(alpha: float, test: Test = "exact", *, graded: bool = True) -> int:
+    """Items below which nothing can be accepted, though the challenger wins every one by all there is.
+
+    Scores that are not known to be 0 or 1 are `graded`: `verdict` bets on those whatever the test is, and a bet takes
+    more items.
+    """
+    if test == "exact" and not graded:
+        return math.ceil(math.log2(1 / alpha) - 1e-9)
+    return next(n for n in count(1) if 1 / wealth([1.0] * n)[-1] <= alpha)
 
 
 def smallest_gain(n: int, alpha: float, discordant: float = 0.25, power: float = 0.8) -> float:

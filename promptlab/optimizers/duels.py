@@ -16,7 +16,7 @@ from promptlab.optimizers.judge import BOTH_WAYS, Bias, Contest, Judged, bias_of
 from promptlab.optimizers.proposing import Limits, Wish, meta
 from promptlab.optimizers.search import RESERVED, Search
 from promptlab.optimizers.sections import Item, by_group
-from promptlab.optimizers.table import Outcome, Solve
+from promptlab.optimizers.table import Outcome, Solve, unscored
 from promptlab.program import attempt, traced
 from promptlab.prompt import Prompt, shown
 from promptlab.strategies import zero_shot
@@ -87,11 +87,6 @@ async def duels(
         return as_it_is(search, str(over))
     except BudgetExceeded as spent:
         return as_it_is(search, f"the budget was spent before the search was done: {spent}")
-
-
-def unscored(value: Any, target: Any) -> float:
-    """There are no labels: what an answer is worth is for the judge to say."""
-    return 0.0
 
 
 class Ring:

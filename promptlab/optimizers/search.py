@@ -14,7 +14,7 @@ from promptlab.optimizers.concluding import TOO_MANY_FAILED
 from promptlab.optimizers.found import FEWEST_CONFIRMED, Event, Over, Spent, TooFew
 from promptlab.optimizers.proposing import Limits, Wish, proposed
 from promptlab.optimizers.sections import SHARES, Item, check_shares, grouped, sections
-from promptlab.optimizers.table import Outcome, Score, Solve, Table
+from promptlab.optimizers.table import BINARY, Outcome, Score, Solve, Table
 from promptlab.program import Prompted, ask, attempt, gather
 from promptlab.strategies import zero_shot
 from promptlab.task import exact
@@ -69,9 +69,10 @@ class Search:
         self.calls, self.spent, self.proposals, self.each = calls, 0, 0, 1
         self.reserved = self._reserve(calls)
         verdict((), alpha, test)  # an unknown test is refused before anything is asked
-        if (n := self._groups(self.confirmed())) < fewest(alpha):
+        least = fewest(alpha, test, graded=score not in BINARY)
+        if (n := self._groups(self.confirmed())) < least:
             raise SetupError(
-                f"The last comparison would be on {n} groups or different texts, and on fewer than {fewest(alpha)} "
+                f"The last comparison would be on {n} groups or different texts, and on fewer than {least} "
                 f"nothing is shown at alpha={alpha:g}: bring more of them, or give more calls."
             )
         self.known: dict[str, Candidate] = {self.seed.key: self.seed}

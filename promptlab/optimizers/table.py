@@ -10,12 +10,21 @@ from promptlab.errors import BudgetExceeded, ModelError, SetupError
 from promptlab.optimizers.candidate import Candidate, as_text
 from promptlab.optimizers.sections import Item
 from promptlab.program import Exchange, attempt, gather, metered, traced
+from promptlab.task import exact
 from promptlab.types import Answer, Usage
 
 Solve = Callable[[Any, Any], Awaitable[Any]]  # (question, prompt or prompts) -> Answer, or its plain value
 Score = Callable[[Any, Any], Any]  # (answer's value, target) -> float in [0, 1], or (float, what was good or bad)
 Take = Callable[[int], None]  # told of so many requests that are to go out; raises what ends it all
 EVALUATIONS = -1  # the first number of their branches: apart from all else that an optimiser asks
+
+
+def unscored(value: Any, target: Any) -> float:
+    """There are no labels: what an answer is worth is for a judge to say, who lets one of two win or none."""
+    return 0.0
+
+
+BINARY: tuple[Score, ...] = (exact, unscored)  # of any other score it is not known whether it is ever between 0 and 1
 
 
 class Step(NamedTuple):

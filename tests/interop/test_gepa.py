@@ -18,7 +18,7 @@ from promptlab.errors import DataError, ModelError, Refused, SetupError
 from promptlab.interop.gepa import Paired, PromptlabAdapter, numbered, optimize_with_gepa, prompt_from_gepa
 from promptlab.program import ask
 from promptlab.testing import Script
-from promptlab.types import Reply
+from promptlab.types import Reply, Request
 
 BEST = "Say whether the hospital is open."
 
@@ -132,8 +132,34 @@ def test_a_paired_test_lets_pass_no_more_than_it_says() -> None:
     )
     assert passed <= 1_000 * 0.1 + 2 * (1_000 * 0.1 * 0.9) ** 0.5
     assert test.should_accept(proposal([0.0] * 10, [1.0] * 10), None)
-    with pytest.raises(SetupError, match="reflection_minibatch_size=4"):
-        Paired(3, alpha=0.1)
+
+
+def test_a_minibatch_on_which_nothing_could_pass_is_refused() -> None:
+    for graded, least in ((False, 4), (True, 6)):
+        with pytest.raises(SetupError, match=f"reflection_minibatch_size={least} "):
+            Paired(least - 1, alpha=0.1, graded=graded)
+        won = proposal([0.0] * least, [0.999 if graded else 1.0] * least)
+        assert Paired(least, alpha=0.1, graded=graded).should_accept(won, None)
+    with pytest.raises(SetupError, match="between 0 and 1"):
+        Paired(10, alpha=0)
+
+
+def test_graded_scores_get_minibatches_on_which_something_can_pass() -> None:
+    def graded(value: Any, target: Any) -> float:
+        return 0.99 * (value == target)
+
+    def clear(request: Request) -> Reply:  # right where it is told of a hospital, else wrong
+        if "new instruction" in request.messages[-1].content:
+            return simulated(request)
+        odd = request.messages[-1].content.rstrip()[-1] in "13579"
+        return Reply("yes" if odd == ("hospital" in request.messages[0].content) else "no")
+
+    found = optimize_with_gepa(PROMPT, examples(240), graded, model=Script(clear), calls=900, paired=0.1)
+    assert found.instruction == BEST
+    with pytest.raises(SetupError, match="reflection_minibatch_size=6 "):
+        optimize_with_gepa(
+            PROMPT, examples(240), graded, model=Script(clear), paired=0.1, options={"reflection_minibatch_size": 4}
+        )
 
 
 def test_what_proposing_costs_is_told_to_gepa() -> None:
