@@ -16,7 +16,7 @@ from promptlab.tiny.rlhf import PPO, Iteration, Reward, rlhf
 from promptlab.tiny.train import Recipe
 
 BETAS = (0.3, 0.05, 0.0)
-ITERATIONS, FEW = 24, 6  # of a run, and of one that is only to be seen working
+ITERATIONS, FEW = 32, 6  # of a run, and of one that is only to be seen working
 LAST = 5  # iterations at the end that a run's figures are means over
 
 
