@@ -149,7 +149,7 @@ def rule(results: Results) -> Iterator[str]:
     else:
         all_ = f"{plain(terms.queries)} queries a month for {plain(terms.months)} months"
         yield f"{equal}; of these the cheapest is the one to use, {_by(results)} over {all_}, learning included."
-        yield "Of those that cost the same it is the one that needs the least: labels, then a model, trained weights."
+        yield "Of equal costs, that of the least need counts: labels, then a model, trained weights, tokens."
         yield "Where only the best itself is so good, it is the one to use."
     if results.machine_is_free and (terms.queries is not None or terms.usd_per_label):
         yield "An hour of this machine counts as $0, as nobody said what it costs (--usd-per-hour)."
@@ -162,7 +162,7 @@ def rule(results: Results) -> Iterator[str]:
 
 def _by(results: Results) -> str:
     """In which unit costs are compared, and at which numbers of labels in which where not everywhere in the same."""
-    units = {chance.budget: chance.unit for chance in results.chances}
+    units = {chance.budget: chance.unit for chance in results.chances} or {0: None}
     parts = []
     for unit in dict.fromkeys(units.values()):
         said = unit or "what it needs (no cost is known of all)"
@@ -214,9 +214,10 @@ def verdict_at(budget: int, results: Results) -> Verdict:
     if unclear:
         about = (*equal, *unclear)
         return Verdict(budget, UNDECIDED, about, _unclear(about, best, results, budget))
-    cheapest = next(name for option in results.by_cost for name in equal if option in best[name].options)
+    by_need = [name for option in results.by_cost for name in equal if option in best[name].options]
+    cheapest = by_need[0]
     if all(chances[name].total is not None for name in equal):
-        cheapest = min(equal, key=lambda name: (chances[name].total, name != cheapest))
+        cheapest = min(by_need, key=lambda name: chances[name].total)  # of equal ones the first
     said = _equal(cheapest, equal, best, results, budget)
     return Verdict(budget, cheapest, tuple(equal), said, tuple(order), chances[cheapest].cheapest)
 
