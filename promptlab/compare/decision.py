@@ -216,8 +216,9 @@ def verdict_at(budget: int, results: Results) -> Verdict:
         return Verdict(budget, UNDECIDED, about, _unclear(about, best, results, budget))
     by_need = [name for option in results.by_cost for name in equal if option in best[name].options]
     cheapest = by_need[0]
-    if all(chances[name].total is not None for name in equal):
-        cheapest = min(by_need, key=lambda name: chances[name].total)  # of equal ones the first
+    totals = {name: total for name in by_need if (total := chances[name].total) is not None}
+    if len(totals) == len(equal):
+        cheapest = min(totals, key=totals.__getitem__)  # of equal ones the first
     said = _equal(cheapest, equal, best, results, budget)
     return Verdict(budget, cheapest, tuple(equal), said, tuple(order), chances[cheapest].cheapest)
 
