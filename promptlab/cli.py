@@ -41,6 +41,7 @@ from promptlab.commands.options import (
     UsdPerLabel,
     Watts,
     terms_of,
+    typed,
 )
 from promptlab.commands.train import app as train_app
 from promptlab.errors import PromptlabError, ReplayMiss, SetupError, reason
@@ -238,7 +239,7 @@ def compare(
         return
     folder = resume or out or Path("runs") / (file.stem if file else "run")
     command = shlex.join(["promptlab", *ctx.find_root().obj])
-    terms = terms_of(queries, months, usd_per_hour, watts, usd_per_label)
+    terms = terms_of(ctx, folder)
     going_on = resume is not None
     failed = run_study(given, folder, jobs=jobs, ray=ray, resume=going_on, quiet=quiet, command=command, terms=terms)
     if any(failure.whole for failure in failed):
@@ -261,12 +262,6 @@ def refuse_changes(ctx: typer.Context) -> None:
     free |= {"queries", "months", "usd_per_hour", "watts", "usd_per_label"}
     if changed := [f"--{name.replace('_', '-')}" for name in ctx.params if name not in free and typed(ctx, name)]:
         raise SetupError(f"--resume goes on with a run as it was begun; leave out {', '.join(changed)}.")
-
-
-def typed(ctx: typer.Context, name: str) -> bool:
-    """Whether an option was given, rather than left at its default."""
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 @app.command(
@@ -378,6 +373,7 @@ def lint(
 
 @app.command(epilog="Example: `promptlab report runs/notes --open`")
 def report(
+    ctx: typer.Context,
     folder: Path,
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     markdown: Annotated[Path | None, typer.Option(help="Write the run's tables there as Markdown too.")] = None,
@@ -412,7 +408,7 @@ def report(
             f"{folder} holds no finished run (no rows.jsonl). Finish it with: promptlab compare --resume {folder}"
         )
     else:
-        page = write_report(folder, terms=terms_of(queries, months, usd_per_hour, watts, usd_per_label))
+        page = write_report(folder, terms=terms_of(ctx, folder))
         write_tables(folder, markdown, csv)
         if export[0]:
             export_run(folder, *export)

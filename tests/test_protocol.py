@@ -100,7 +100,10 @@ def test_labels_that_no_example_has_are_named(tmp_path):
 
 def test_the_recall_of_each_class_is_that_of_its_items(task, tmp_path):
     results = compare({"yes": says_yes}, task, (4,), 2, out=tmp_path)
-    assert results["points"][0]["recall"] == {"no": 0.0, "yes": 1.0}
+    recall = results["points"][0]["recall"]
+    assert {label: share["value"] for label, share in recall.items()} == {"no": 0.0, "yes": 1.0}
+    assert all(0 <= share["low"] <= share["value"] <= share["high"] <= 1 for share in recall.values())
+    assert recall["no"]["high"] < 0.5 < recall["yes"]["low"]
     assert "Each class, and how sure the answers were" in (tmp_path / "report.html").read_text()
 
 
@@ -114,7 +117,10 @@ def test_calibration_is_that_of_the_labels_probabilities(task, tmp_path):
     said = [[-0.3 * (len(e.input) % 5), -1.1] for e in task.test]
     targets = np.array([("no", "yes").index(e.target) for e in task.test])
     expected = calibration(probabilities(said), targets)
-    assert (found["brier"], found["ece"]) == pytest.approx((expected.brier, expected.ece), abs=1e-4)
+    brier, ece = found["brier"], found["ece"]
+    assert (brier["value"], ece["value"]) == pytest.approx((expected.brier, expected.ece), abs=1e-4)
+    assert all(share["low"] <= share["value"] <= share["high"] for share in (brier, ece))
+    assert brier["low"] < brier["high"]
     assert "scores" not in rows_of(tmp_path)[0]
 
 

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from studies import a_task
+from studies import a_task, rows_of
 from synthetic import write_run
 
 from promptlab import compare, finetuned, in_context, model
@@ -31,6 +31,8 @@ from promptlab.compare.spending import (
     spending_of,
 )
 from promptlab.errors import SetupError
+from promptlab.testing import Script
+from promptlab.types import Reply, Usage
 
 DRAWS = 200
 
@@ -169,26 +171,23 @@ def test_the_tables_have_learning_calibration_costs_and_break_even(studied):
         assert head in text
 
 
+def counted(run, cells, rows=()):
+    """A made-up run with what its cells and rows took: for each arm what to add to its lines."""
+    size = {"parameters": 1_000_000, "layers": 0, "width": 0, "local": True, "price": None, "trainings": 1}
+    for name, base, more in (
+        ("cells", {**size, "attended": 0, "tokens": 0}, dict(cells)),
+        ("rows", {}, dict(rows)),
+    ):
+        told = [json.loads(line) for line in (run / f"{name}.jsonl").read_text().splitlines()]
+        told = [line | base | more.get(line["arm"], {}) for line in told]
+        (run / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
+    return run
+
+
 def test_without_queries_what_is_needed_decides_among_equals_and_with_them_the_bill(tmp_path):
     arms = {"same": ("prompting", "", (0.8,)), "same'": ("fine-tuning", "", (0.8,))}
     run = write_run(tmp_path, arms=arms, budgets=(16,))
-    told = [json.loads(line) for line in (run / "cells.jsonl").read_text().splitlines()]
-    size = {
-        "parameters": 1_000_000,
-        "layers": 0,
-        "width": 0,
-        "local": True,
-        "price": None,
-        "trainings": 1,
-        "attended": 0,
-    }
-    for line in told:
-        line |= {**size, "tokens": 50_000 if line["arm"] == "same'" else 0}
-    (run / "cells.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
-    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
-    for row in rows:
-        row["input_tokens"] = 40 if row["arm"] == "same'" else 536
-    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    counted(run, {"same'": {"tokens": 50_000}}, {"same": {"input_tokens": 536}, "same'": {"input_tokens": 40}})
 
     def verdict(terms):
         [found] = decide(measure(run, DRAWS, terms=terms)).per_budget
@@ -203,6 +202,65 @@ def test_without_queries_what_is_needed_decides_among_equals_and_with_them_the_b
     headline = decide(measure(run, DRAWS, terms=Terms(queries=10_000))).headline
     assert "fine-tune (same')" in headline.lower()
     assert headline.endswith("P > 0.99 at your 10,000 queries a month.")
+
+
+HOSTED = {"local": False, "parameters": None}
+
+
+def test_a_hosted_prompt_and_a_baseline_here_are_compared_in_dollars_with_this_machine_at_none(tmp_path):
+    arms = {"same": ("prompting", "", (0.8,)), "same'": ("baseline", "", (0.8,))}
+    took = {"same": {"cost_usd": 1e-4}, "same'": {"seconds": 0.1}}
+    counted(write_run(tmp_path, arms=arms, budgets=(16,)), {"same": HOSTED}, took)
+    results = measure(tmp_path, DRAWS, terms=Terms(queries=1_000))
+    assert {(c.family, c.unit): c.total for c in results.chances} == {
+        ("prompting", USD): pytest.approx(1e-4 * 12_000),
+        ("baseline", USD): 0,
+    }
+    told = decide(results)
+    assert [(v.verdict, v.p) for v in told.per_budget] == [("baseline", 1)]
+    assert any("An hour of this machine counts as $0" in line for line in told.rule)
+    dear = measure(tmp_path, DRAWS, terms=Terms(queries=1_000, usd_per_hour=3_600))  # a dollar a second
+    assert [(v.verdict, v.p) for v in decide(dear).per_budget] == [("prompting", 1)]
+    assert not any("counts as $0" in line for line in decide(dear).rule)
+
+
+def test_the_rule_says_at_which_numbers_of_labels_no_cost_was_known(tmp_path):
+    arms = {"same": ("prompting", "", (0.6, 0.8)), "same'": ("baseline", "", (None, 0.8))}
+    run = counted(write_run(tmp_path, arms=arms, budgets=(0, 16)), {"same": HOSTED}, {"same": {"cost_usd": 1e-4}})
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    for row in rows:
+        if row["labels"] == 16:
+            row.pop("cost_usd", None)
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rule = " ".join(decide(measure(run, DRAWS, terms=Terms(queries=0.5, months=0.5))).rule)
+    assert "by dollars at 0 labels, by what it needs (no cost is known of all) at 16 labels" in rule
+    assert "over 0.5 queries a month for 0.5 months" in rule
+
+
+def test_what_labels_cost_counts_where_the_machines_hours_are_not_known(tmp_path):
+    arms = {"same": ("prompting", "", (0.8,)), "same'": ("fine-tuning", "", (0.8,))}
+    counted(write_run(tmp_path, arms=arms, budgets=(16,)), {"same'": {"tokens": 50_000}})
+    results = measure(tmp_path, DRAWS, terms=Terms(queries=10, usd_per_label=5))
+    assert {(c.unit, c.total) for c in results.chances} == {(USD, 80)}
+    [verdict] = decide(results).per_budget
+    assert (verdict.verdict, verdict.p) == ("prompting", 1)  # of equal costs the one that needs less
+    assert any("An hour of this machine counts as $0" in line for line in decide(results).rule)
+    assert USD in {p.unit for p in results.paybacks}
+    assert results.terms.usd_per_hour is None
+
+
+class Free(Script):
+    """A hosted model whose tokens cost nothing, which is known."""
+
+    def __init__(self):
+        super().__init__(lambda request: Reply(text="yes", usage=Usage(40, output_tokens=1, cost_usd=0.0)))
+
+
+def test_a_cost_that_is_known_to_be_nothing_is_not_unknown(tmp_path):
+    results = compare({"few-shot": in_context(Free())}, a_task(16, 12), (0,), 1, out=tmp_path)
+    assert {row["cost_usd"] for row in rows_of(tmp_path)} == {0.0}
+    [spent] = results["spending"]
+    assert spent["bills"][USD] == {"once": 0.0, "query": 0.0}
 
 
 @pytest.mark.parametrize("terms", [{"queries": -1}, {"months": 0}, {"watts": float("nan")}])
@@ -223,3 +281,12 @@ def test_the_report_takes_other_terms_and_prints_the_decision_as_json(studied, c
     write_report(studied)
     after = json.loads((studied / "results.json").read_text())
     assert {**after, "run": None} == {**before, "run": None}
+
+
+def test_a_term_that_is_typed_leaves_the_runs_other_terms_as_they_are(studied):
+    with pytest.raises(SystemExit) as stop:
+        main(["report", str(studied), "--watts", "65"])
+    assert not stop.value.code
+    terms = json.loads((studied / "results.json").read_text())["terms"]
+    assert (terms["queries"], terms["months"], terms["watts"]) == (10_000, 12, 65)
+    write_report(studied)

@@ -1,6 +1,7 @@
 """Scores by whom items are about, intervals of calibration and recall, and what to measure next."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from promptlab.compare.calibration import brier_interval, ece, ece_interval
 from promptlab.compare.comparisons import FAMILY_QUESTION, Difference
 from promptlab.compare.decision import decide
 from promptlab.compare.measures import measure
-from promptlab.compare.next_measurement import enough
+from promptlab.compare.next_measurement import enough, next_measurement
 from promptlab.compare.report import write_report
 from promptlab.compare.report.tables import as_markdown
 from promptlab.compare.statistics import Interval, accuracy, counted_mean, resample, variances
@@ -120,6 +121,20 @@ def test_what_settles_a_difference_is_more_of_what_it_varies_with():
     assert 100 < by_items[1] < 300
     wanted = (0.1 / (1.959964 + 0.841621)) ** 2
     assert by_seeds[0] == int(np.ceil(5 * 0.05**2 / (wanted - 0.01**2)))
+
+
+def test_a_pair_that_is_shown_to_be_as_good_needs_no_measurement_beside_one_that_is_open(tmp_path):
+    arms = {"ask": ("prompting", "", (0.8,)), "ask'": ("baseline", "", (0.8,)), "tune": ("fine-tuning", "", (0.8,))}
+    results = measure(write_run(tmp_path, arms=arms, budgets=(16,), n_items=60), DRAWS)
+    settled = replace(results.between("prompting", "baseline", 16), items_variance=3e-5)
+    settled = replace(settled, interval=replace(settled.interval, low=-0.012, high=0.012))
+    others = [d for d in results.differences if {d.a_family, d.b_family} != {"prompting", "baseline"}]
+    found = next_measurement(replace(results, differences=(settled, *others)), [16])
+    assert "tune" in found.said
+    assert found.number > (3 if found.what == "seeds" else 60)
+    assert next_measurement(replace(results, differences=(settled,)), [16]) is None
+    shifted = replace(settled, interval=replace(settled.interval, low=-0.03, high=0.012))  # may be worse: open
+    assert next_measurement(replace(results, differences=(shifted,)), [16]).what == "seeds"
 
 
 def test_what_is_open_comes_with_the_cheapest_measurement_and_what_is_clear_with_none(tmp_path):

@@ -24,6 +24,7 @@ from promptlab.commands.options import (
     TestFile,
     TestShare,
     Text,
+    typed,
 )
 from promptlab.errors import SetupError, reason
 
@@ -250,11 +251,6 @@ def options_of(given: Any) -> dict[str, Any]:
         except ValueError:
             found[name] = text.splitlines() if value.startswith("@") else text
     return found
-
-
-def typed(ctx: typer.Context, name: str) -> bool:
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def refuse_changes(ctx: typer.Context) -> None:

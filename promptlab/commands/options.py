@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,11 +45,17 @@ Watts = Annotated[float | None, typer.Option(min=0, help="What that machine draw
 UsdPerLabel = Annotated[float | None, typer.Option(min=0, help="What labelling an example costs, in dollars.")]
 
 
-def terms_of(
-    queries: float | None, months: float, usd_per_hour: float | None, watts: float | None, usd_per_label: float | None
-) -> Terms | None:
-    """What was said of the use; None where nothing was."""
+def typed(ctx: typer.Context, name: str) -> bool:
+    """Whether an option was given, rather than left at its default."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def terms_of(ctx: typer.Context, folder: Path) -> Terms | None:
+    """What was typed of the use, and the rest as the run in the folder has it; None where nothing was typed."""
+    from promptlab.compare.cells import read_json
     from promptlab.compare.spending import Terms
 
-    given = Terms(queries, months, usd_per_hour, watts, usd_per_label)
-    return None if given == Terms() else given
+    given = {field.name: ctx.params[field.name] for field in fields(Terms) if typed(ctx, field.name)}
+    there = folder / "run.json"
+    return replace(Terms.of(read_json(there).get("terms") if there.exists() else None), **given) if given else None

@@ -219,7 +219,8 @@ def as_row(item: Example, asked: Asked) -> Row:
 
 
 def of_calls(behind: Sequence[Exchange], usage: Usage) -> Row:
-    """What else the calls behind an answer took, where there is anything to tell; absent means one call, 0, unknown.
+    """What else the calls behind an answer took, where there is anything to tell; absent means one call, 0, unknown; a
+    cost that is known is told where it is 0 too.
 
     `prefix_tokens` are those of the messages before the first call's last one, which other items may share: of each
     call that begins with them, by their share of its bytes.
@@ -230,12 +231,13 @@ def of_calls(behind: Sequence[Exchange], usage: Usage) -> Row:
         for e in behind
         if prefix and not isinstance(e.reply, ModelError) and e.request.messages[: len(prefix)] == prefix
     )
-    waited = latency([e for e in behind if not isinstance(e.reply, ModelError)])
+    answered = [e for e in behind if not isinstance(e.reply, ModelError)]
+    waited = latency(answered)
     told = {
         "calls": len(behind) if len(behind) != 1 else None,
         "prefix_tokens": round(of_prefix) or None,
         "cached_tokens": usage.cached_tokens or None,
-        "cost_usd": usage.cost_usd or None,
+        "cost_usd": usage.cost_usd if answered else None,
         "latency": None if waited is None else round(waited, 4),
     }
     return {name: value for name, value in told.items() if value is not None}

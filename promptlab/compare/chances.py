@@ -45,15 +45,16 @@ def chances_at(
     acc = np.array([mean_draws(correct[name], sure.items.clusters, sure.resamples) for name in names])  # (F, B)
     paid = {name: expenses.get(best[name].options[0], {}) for name in names}
     unit = next((u for u in (USD, FLOPS) if all(u in paid[name] for name in names)), None) if queries else None
+    rank = np.array([[float(min(by_cost.index(option) for option in best[name].options))] for name in names])  # (F, 1)
     if unit is None or queries is None:
-        rank = [float(min(by_cost.index(option) for option in best[name].options)) for name in names]
-        cost: Floats = np.repeat(np.array(rank)[:, None], acc.shape[1], axis=1)
+        cost: Floats = np.repeat(rank, acc.shape[1], axis=1)
     else:
         each = (totals(paid[name][unit], sure) for name in names)
         cost = np.array([once + queries * query for once, query in each])
     top = acc.max(axis=0)
     ahead = acc >= top - 1e-12
-    cheapest = np.where(acc > top - margin, cost, np.inf).argmin(axis=0)
+    cost = np.where(acc > top - margin, cost, np.inf)
+    cheapest = np.where(cost <= cost.min(axis=0) * (1 + 1e-9), rank, np.inf).argmin(axis=0)  # of equal costs the first
     for i, name in enumerate(names):
         total = None if unit is None or queries is None else paid[name][unit].bill.total(queries)
         share = float((ahead[i] / ahead.sum(axis=0)).mean())

@@ -16,7 +16,7 @@ from promptlab.compare.next_measurement import Next, chance, next_measurement
 from promptlab.compare.overtaking import ends, families, told
 from promptlab.compare.points import Point
 from promptlab.compare.spending import USD
-from promptlab.compare.wording import FAMILY_NAMES, labels, number, sentence_of, shown
+from promptlab.compare.wording import FAMILY_NAMES, labels, number, plain, sentence_of, shown
 
 UNDECIDED, NOTHING, FAILED, ALONE = "undecided", "nothing", "failed", "alone"
 
@@ -122,7 +122,7 @@ def headline(results: Results, verdicts: Sequence[Verdict], p: float | None) -> 
         said = "; ".join(parts)
         said = f"{said[0].upper()}{said[1:]}"
     queries = results.terms.queries
-    use = "" if queries is None else f" at your {queries:,.0f} queries a month"
+    use = "" if queries is None else f" at your {plain(queries)} queries a month"
     return f"{said}; P {as_chance(p)}{use}." if p is not None else f"{said}."
 
 
@@ -147,16 +147,30 @@ def rule(results: Results) -> Iterator[str]:
         yield "A family whose best is ahead of every other's (the paired interval leaves out 0) is the one to use."
         yield f"{equal}; of these the one that needs the least is: labels, then a model, trained weights, tokens."
     else:
-        units = {chance.unit for chance in results.chances}
-        by = " or ".join(sorted(unit for unit in units if unit)) or "what it needs (no cost is known of all)"
-        all_ = f"{terms.queries:,.0f} queries a month for {terms.months:,.0f} months"
-        yield f"{equal}; of these the cheapest is the one to use, by {by} over {all_}, learning included."
+        all_ = f"{plain(terms.queries)} queries a month for {plain(terms.months)} months"
+        yield f"{equal}; of these the cheapest is the one to use, {_by(results)} over {all_}, learning included."
+        yield "Of equal costs, that of the least need counts: labels, then a model, trained weights, tokens."
         yield "Where only the best itself is so good, it is the one to use."
+    if results.machine_is_free and (terms.queries is not None or terms.usd_per_label):
+        yield "An hour of this machine counts as $0, as nobody said what it costs (--usd-per-hour)."
     yield "Else they are not told apart, and no winner is named."
     yield (
         "P is the share of resamples of seeds and test items in which the family that is named is the one that is "
         "ahead, or the cheapest of those within the margin; of several numbers of labels it is the lowest."
     )
+
+
+def _by(results: Results) -> str:
+    """In which unit costs are compared, and at which numbers of labels in which where not everywhere in the same."""
+    units = {chance.budget: chance.unit for chance in results.chances} or {0: None}
+    parts = []
+    for unit in dict.fromkeys(units.values()):
+        said = unit or "what it needs (no cost is known of all)"
+        where = [f"{budget:,}" for budget, other in units.items() if other == unit]
+        *most, last = where
+        at = f" at {', '.join(most)}{' and ' if most else ''}{last} labels" if len(set(units.values())) > 1 else ""
+        parts.append(f"by {said}{at}")
+    return ", ".join(parts)
 
 
 def sensitivity(results: Results, clauses: Sequence[Clause]) -> str | None:
@@ -200,9 +214,11 @@ def verdict_at(budget: int, results: Results) -> Verdict:
     if unclear:
         about = (*equal, *unclear)
         return Verdict(budget, UNDECIDED, about, _unclear(about, best, results, budget))
-    cheapest = next(name for option in results.by_cost for name in equal if option in best[name].options)
-    if all(chances[name].total is not None for name in equal):
-        cheapest = min(equal, key=lambda name: (chances[name].total, name != cheapest))
+    by_need = [name for option in results.by_cost for name in equal if option in best[name].options]
+    cheapest = by_need[0]
+    totals = {name: total for name in by_need if (total := chances[name].total) is not None}
+    if len(totals) == len(equal):
+        cheapest = min(totals, key=totals.__getitem__)  # of equal ones the first
     said = _equal(cheapest, equal, best, results, budget)
     return Verdict(budget, cheapest, tuple(equal), said, tuple(order), chances[cheapest].cheapest)
 

@@ -39,7 +39,7 @@ from promptlab.compare.overtaking import crossovers
 from promptlab.compare.payback import Payback, paybacks
 from promptlab.compare.points import Arm, Point, arm_of, cost_lines, drawn, point_of
 from promptlab.compare.sensitivity import without_failures
-from promptlab.compare.spending import Spending, Terms, expenses_of, spending_of
+from promptlab.compare.spending import SECONDS, USD, Spending, Terms, expenses_of, spending_of
 from promptlab.compare.subgroups import Subgroups, subgroups_of
 from promptlab.errors import DataError
 
@@ -121,6 +121,12 @@ class Results:
     def drawn(self) -> bool:
         """Whether any answer depends on the seed."""
         return any(drawn(point, self.arms) for point in self.points)
+
+    @property
+    def machine_is_free(self) -> bool:
+        """Whether an hour of this machine counts as 0 dollars because nobody said what it costs."""
+        here = any(USD in spent.bills and SECONDS in spent.bills for spent in self.spending)
+        return here and self.terms.usd_per_hour is None
 
     @property
     def by_cost(self) -> tuple[Option, ...]:
@@ -210,7 +216,8 @@ def measured(
     ordered = by_cost([p for p in points if p.family in FAMILIES])
     options = {Option(cell.arm, cell.labels): cell for cell in cells}
     named = {(b.family, b.budget): b for found in compared for b in found.best}
-    expenses = {o: expenses_of(options[o], costs.get(o, ()), terms) for b in named.values() for o in b.options}
+    counted = terms.counted(cells)
+    expenses = {o: expenses_of(options[o], costs.get(o, ()), counted) for b in named.values() for o in b.options}
     return Results(
         run=run,
         arms=arms,
@@ -232,7 +239,7 @@ def measured(
         crossovers=crossovers(choosable, family, sure),
         choice=choice_of(choosable, [p for p in points if p.family in FAMILIES], sure_of(choosable), margin),
         terms=terms,
-        spending=tuple(spending_of(cell, costs.get(o, ()), terms) for o, cell in options.items()),
+        spending=tuple(spending_of(cell, costs.get(o, ()), counted) for o, cell in options.items()),
         paybacks=tuple(paybacks(named, expenses, sure)),
         chances=tuple(
             chance

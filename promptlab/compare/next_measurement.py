@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from promptlab.compare.comparisons import FAMILY_QUESTION, Difference
 from promptlab.compare.crossover import CROSSES
+from promptlab.compare.hypotheses import not_worse
 from promptlab.compare.overtaking import families
 from promptlab.compare.wording import labels, number, shown
 
@@ -60,7 +61,7 @@ def next_measurement(results: Results, undecided: Sequence[int]) -> Next | None:
     if by_seeds:
         n, d = min(by_seeds, key=lambda way: way[0])
         return Next(SEEDS, n, f"Run with --seeds {n}: it takes no new labels and should settle {_told(d)}.")
-    by_items = [(n, d) for d, _, n in ways if n is not None]
+    by_items = [(n, d) for d, _, n in ways if n is not None and n > d.interval.n_clusters]
     if not by_items:
         d = min(open_, key=lambda d: d.seeds_variance)
         n = 2 * d.interval.n_seeds
@@ -75,12 +76,14 @@ def next_measurement(results: Results, undecided: Sequence[int]) -> Next | None:
 
 
 def _open_at(results: Results, budget: int) -> list[Difference]:
+    """Neither told apart nor shown to be as good as each other."""
     there = [
         d
         for d in results.differences
         if d.budget == budget and d.a_family != d.b_family and d.question == FAMILY_QUESTION
     ]
-    return [d for d in there if d.interval.low <= 0 <= d.interval.high and d.interval.low < d.interval.high]
+    over_zero = [d for d in there if d.interval.low <= 0 <= d.interval.high and d.interval.low < d.interval.high]
+    return [d for d in over_zero if not all(not_worse(way.interval, results.margin) for way in (d, d.reversed))]
 
 
 def _told(d: Difference) -> str:

@@ -8,7 +8,7 @@ terms (what a run cannot know) ───┘
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,6 +55,12 @@ class Terms:
     def in_all(self) -> float | None:
         """Queries over all the months."""
         return None if self.queries is None else self.queries * self.months
+
+    def counted(self, cells: Sequence[Cell]) -> Terms:
+        """These, with the machine's hours at 0 dollars where nobody said what they cost and others are known: those of
+        labels or of a hosted model, beside which what runs here would have no cost to compare."""
+        others = self.usd_per_label or any(not np.isnan(cell.columns["cost_usd"]).all() for cell in cells)
+        return replace(self, usd_per_hour=0.0) if self.usd_per_hour is None and others else self
 
 
 class Expense(NamedTuple):

@@ -14,6 +14,11 @@ def number(x: float, sign: bool = False) -> str:
     return mark + text
 
 
+def plain(x: float) -> str:
+    """A number that somebody gave, as they would write it: "10,000", "0.5"."""
+    return f"{x:,.12g}"
+
+
 def shown(interval: Interval, sign: bool = False) -> str:
     """An estimate with its interval: "0.62 [0.55, 0.69]", or "+0.14 [0.08, 0.20]"."""
     return f"{number(interval.value, sign)} [{number(interval.low)}, {number(interval.high)}]"
