@@ -62,7 +62,7 @@ def stopping(name: str, asked: Sequence[Problem]) -> Rows:
 
 def voted(tiny: Tiny, asked: Sequence[Problem], stop: Stop | None) -> list[Answer]:
     vote: Any = partial(self_consistency, n=N, stop=stop, max_tokens=LONGEST)
-    return run([vote(problem.question) for problem in asked], tiny)
+    return run([vote(problem.question, seed=i) for i, problem in enumerate(asked)], tiny)  # numbers of its own for each
 
 
 def right(answers: Sequence[Answer], asked: Sequence[Problem]) -> list[bool]:

@@ -43,7 +43,8 @@ def problems(name: str, steps: Sequence[int], n: int) -> list[Problem]:
 
 
 def right(tiny: Tiny, asked: Sequence[Problem], strategy: Callable[..., Program[Answer]]) -> list[bool]:
-    answers = run([strategy(problem.question, max_tokens=LONGEST) for problem in asked], tiny)
+    # a seed of its own for each problem: else the samples of all would be drawn by the same few numbers
+    answers = run([strategy(p.question, max_tokens=LONGEST, seed=i) for i, p in enumerate(asked)], tiny)
     return [value(a) == problem.answer for a, problem in zip(answers, asked, strict=True)]
 
 

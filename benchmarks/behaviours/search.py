@@ -52,7 +52,11 @@ def chains(tiny: Tiny, puzzles: Sequence[tuple[Numbers, int]], n: int) -> dict[s
     questions = [state(*each) for each in puzzles]
     greedy = run([chain_of_thought(q, max_tokens=LONGEST) for q in questions], tiny)
     drawn = run(
-        [gather(chain_of_thought(q, temperature=0.7, max_tokens=LONGEST) for _ in range(n)) for q in questions], tiny
+        [
+            gather(chain_of_thought(q, temperature=0.7, max_tokens=LONGEST, seed=i) for _ in range(n))
+            for i, q in enumerate(questions)  # a seed of its own: else all would be drawn by the same few numbers
+        ],
+        tiny,
     )
     votes = [majority([a.but(value=a.trace) for a in several if a.trace]) for several in drawn]
     return {
