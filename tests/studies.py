@@ -181,7 +181,7 @@ def rows_of(folder: Path) -> list[dict]:
 
 
 def untimed(folder: Path) -> bytes:
-    """A run's rows and messages, byte for byte but for the seconds."""
+    """A run's rows and messages, byte for byte but for the timings."""
     rows = [{**row, "seconds": 0, "latency": 0} for row in rows_of(folder)]
     return (json.dumps(rows) + (folder / "messages.jsonl").read_text()).encode()
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waves import request, words
 
 from promptlab import Message, ModelError, Reply, Request
 from promptlab.backends.tiny import Tiny
@@ -23,17 +24,6 @@ from promptlab.tiny.engine.store import CHUNK, places
 from promptlab.tiny.engine.weighing import Weighing
 from promptlab.tiny.engine.writing import ROWS
 from promptlab.tiny.tokenizer import Tokenizer
-
-WORDS = "cough fever water clinic today 12 patient reports nausea and the of".split()
-
-
-def words(seed: int, n: int) -> str:
-    rng = Random(seed)
-    return " ".join(rng.choice(WORDS) for _ in range(n))
-
-
-def request(prompt: str, **options: object) -> Request:
-    return Request((Message("user", prompt),), **options)  # type: ignore[arg-type]
 
 
 @st.composite

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
+from waves import request, words
 
 from promptlab import Message, ModelError, Reply, Request, ask, gather, run, sample
 from promptlab import score as scored
@@ -23,17 +24,6 @@ from promptlab.errors import ContextOverflow, SetupError, Unsupported
 from promptlab.tiny.engine import answer
 from promptlab.tiny.model import Config, Transformer
 from promptlab.tiny.tokenizer import EOS, Tokenizer
-
-WORDS = "cough fever water clinic today 12 patient reports nausea and the of".split()
-
-
-def words(seed: int, n: int) -> str:
-    rng = Random(seed)
-    return " ".join(rng.choice(WORDS) for _ in range(n))
-
-
-def request(prompt: str, **options: object) -> Request:
-    return Request((Message("user", prompt),), **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
