@@ -39,6 +39,18 @@ from promptlab.types import Message, Reply, Request, Token, ToolCall, ToolSpec, 
 ADD = ToolSpec("add", "Adds.", {"type": "object", "properties": {"x": {"type": "integer"}}})
 USAGE = Usage(input_tokens=10, cached_tokens=4, output_tokens=7, reasoning_tokens=3)
 
+# ---- where it is
+
+
+def test_no_server_has_the_address_of_one_before():
+    def address() -> str:
+        with FakeServer() as server:
+            return server.url
+
+    addresses = [address() for _ in range(200)]  # of some 14,000 that the system chooses from: some would come twice
+    assert len(set(addresses)) == 200
+
+
 # ---- text
 
 

@@ -60,8 +60,7 @@ class FakeServer:
     def url(self) -> str:
         if self._listening is None:
             raise SetupError("A FakeServer has an address while it runs: `with FakeServer(…) as server:`.")
-        host, port = self._listening.server_address[:2]
-        return f"http://{host!s}:{port}"
+        return f"http://127.0.0.1:{self._listening.port}"
 
     @property
     def received(self) -> list[Received]:
@@ -71,7 +70,7 @@ class FakeServer:
     def __enter__(self) -> FakeServer:
         if self._listening is not None:
             raise SetupError("This FakeServer runs already; make another one.")
-        self._listening = _Listening(self)
+        self._listening = _listening(self)
         threading.Thread(target=self._listening.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
@@ -88,6 +87,17 @@ class FakeServer:
             return len(self._received), fault or Fault()
 
 
+_HAD: set[int] = set()  # the ports that servers of this process had
+
+
+def _listening(fake: FakeServer) -> _Listening:
+    """At an address of its own, so that no client takes it for one before: a pause that one asked for is kept."""
+    while (made := _Listening(fake)).port in _HAD:
+        made.server_close()
+    _HAD.add(made.port)
+    return made
+
+
 class _Listening(ThreadingTCPServer):
     """The socket, and the connections that are open. A plain HTTPServer would look its own name up in the DNS."""
 
@@ -100,6 +110,10 @@ class _Listening(ThreadingTCPServer):
         self._open: set[Any] = set()
         self._changed = threading.Condition()
         super().__init__(("127.0.0.1", 0), _Connection)
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._changed:

@@ -99,7 +99,7 @@ def answering(answer: Any, content_type: str = "") -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://localhost:{server.server_port}"  # not the host, so not the account, of any FakeServer
     finally:
         server.shutdown()
         server.server_close()
