@@ -319,6 +319,28 @@ def tree_search(tiny: Tiny, n: int, puzzles: int) -> Iterator[dict[str, Any]]:
     yield row(f"{what}: times as fast with sharing", value, "times", low=low, high=high, n=n, target=1.5, note=note)
     same = sum(a == b for a, b in zip(answers[True], answers[False], strict=True)) / puzzles
     yield row(f"{what}: equal answers", same, "share", n=puzzles, target=0.98)
+    noting = Noting(tiny.path)
+    run([tree_of_thoughts(each, Countdown(3)) for each in some], noting)
+    yield row(
+        f"{what}: prompt tokens of earlier waves read again", noting.again, "tokens", n=puzzles, target=0, at_most=True
+    )
+
+
+class Noting(Tiny):
+    """Counts the prompt tokens that a wave reads `again`: an earlier one had read them behind the same ones."""
+
+    again = 0
+
+    def generate(self, requests: Sequence[Request]) -> list[Any]:
+        known: set[tuple[int, ...]] = self.__dict__.setdefault("known", set())
+        prompts = {tuple(self.tokenizer.chat(request.messages)) for request in requests}
+        beginnings = [prompt[: n + 1] for prompt in prompts for n in range(len(prompt))]
+        already = self.engine.tokens_read
+        replies = super().generate(requests)
+        new = sum(beginning not in known for beginning in beginnings)
+        self.again += max(0, self.engine.tokens_read - already - new)
+        known.update(beginnings)
+        return replies
 
 
 def memory_mb(what: str) -> float:

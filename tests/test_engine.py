@@ -18,9 +18,7 @@ from promptlab import Message, ModelError, Reply, Request
 from promptlab.backends.tiny import Tiny
 from promptlab.errors import SetupError
 from promptlab.tiny.engine import Engine
-from promptlab.tiny.engine.cutting import cut
-from promptlab.tiny.engine.reading import read
-from promptlab.tiny.engine.store import CHUNK, places
+from promptlab.tiny.engine.store import places
 from promptlab.tiny.engine.weighing import Weighing
 from promptlab.tiny.engine.writing import ROWS
 from promptlab.tiny.tokenizer import Tokenizer
@@ -98,17 +96,19 @@ def test_what_was_asked_before_changes_no_bit(random_tiny, asked, little):
     assert one.answer(asked[-1]) == fresh.answer(asked[-1])
 
 
-@pytest.mark.parametrize("width", [5, 12, 23, 32])
-def test_a_chunk_comes_out_the_same_alone_and_among_others(random_tiny, width):
-    rng = Random(width)
-    cuts = [[tuple(range(20, 38)), tuple(rng.choices(range(20, 200), k=width))] for _ in range(13)]
-    together, alone = engine(random_tiny), engine(random_tiny)
-    with torch.inference_mode():
-        read(together.weights, together.store, [together.store.path(each) for each in cuts])
-        for each in cuts:
-            read(alone.weights, alone.store, [alone.store.path(each)])
-            of_both = [e.store.hidden[torch.from_numpy(places(e.store.path(each)))] for e in (together, alone)]
-            assert torch.equal(*of_both)
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.lists(st.integers(20, 21), min_size=1, max_size=90).map(tuple), min_size=1, max_size=12), st.data())
+def test_a_token_comes_out_the_same_to_the_bit_whatever_is_read_beside_and_was_before(random_tiny, prompts, data):
+    """The prompts part and end anywhere, and are read in one wave, in several, and each by itself."""
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(prompts)), max_size=3)))
+    one = engine(random_tiny)
+    for start, end in zip([0, *cuts], [*cuts, len(prompts)], strict=True):
+        one.work([Weighing(prompt, [[30]]) for prompt in prompts[start:end]])
+    for prompt in prompts:
+        alone = engine(random_tiny)
+        alone.work([Weighing(prompt, [[30]])])
+        of_both = [e.store.hidden[torch.from_numpy(places(e.store.path(prompt)))] for e in (one, alone)]
+        assert torch.equal(*of_both)
 
 
 @settings(deadline=None, max_examples=40)
@@ -121,14 +121,18 @@ def test_a_small_cache_changes_nothing_and_is_kept_to(random_tiny, first, second
     assert held + small.store.n_free == small.store.capacity
 
 
-@settings(max_examples=200)
-@given(st.lists(st.lists(st.integers(0, 1), max_size=90).map(tuple), min_size=1, max_size=12))
-def test_chunks_make_up_their_prompts(prompts):
-    pieces = cut(prompts)
-    assert set(pieces) == set(prompts)
-    for prompt, chunks in pieces.items():
-        assert sum(chunks, ()) == prompt
-        assert all(0 < len(chunk) <= CHUNK for chunk in chunks)
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.lists(st.lists(st.integers(20, 21), max_size=90), min_size=1, max_size=6), min_size=1, max_size=5))
+def test_no_wave_reads_again_what_an_earlier_one_has_read(random_tiny, asked):
+    one, before = engine(random_tiny), set()
+    for wave in asked:
+        prompts = {(1, *tokens) for tokens in wave}
+        beginnings = {prompt[: n + 1] for prompt in prompts for n in range(len(prompt))}
+        new = sum(prompt[: n + 1] not in before for prompt in prompts for n in range(len(prompt)))
+        already = one.tokens_read
+        one.work([Weighing(prompt, [[30]]) for prompt in prompts])
+        assert len(beginnings - before) <= one.tokens_read - already <= new
+        before |= beginnings
 
 
 def test_what_a_thousand_prompts_begin_with_is_read_once(random_tiny):
@@ -151,7 +155,7 @@ def test_a_prompt_is_read_once_for_all_samples_and_waves(random_tiny):
     assert one.tokens_read == prompt
     grown = (*samples[0].messages, Message("assistant", "cough"), Message("user", words(2, 10)))
     one.answer([Request(grown, max_tokens=1)])
-    assert one.tokens_read < prompt + len(one.tokenizer.chat(grown)) - prompt + CHUNK
+    assert one.tokens_read == len(one.tokenizer.chat(grown))
 
 
 def test_rows_that_wait_take_the_place_of_those_that_end(random_tiny):
@@ -214,6 +218,8 @@ def test_a_row_whose_scores_are_no_numbers_fails_and_the_others_do_not(overflowi
         assert isinstance(reply, ModelError)
         assert "not numbers" in str(reply)
     assert replies[::2] == Tiny.of(tiny.model, tiny.tokenizer).generate(fine)
+    alike = [request(f"cough {words(i, 9)}", max_tokens=20) for i in range(3)]  # begin as what failed
+    assert tiny.generate(alike) == Tiny.of(tiny.model, tiny.tokenizer).generate(alike)
     many = [request(f"{words(i, 4)} {word if i % 3 else ''}", max_tokens=12) for i in range(2 * ROWS)]
     kinds = [type(reply) for reply in tiny.generate(many)]  # a row takes the place of one that failed
     assert kinds == [ModelError if i % 3 else Reply for i in range(2 * ROWS)]

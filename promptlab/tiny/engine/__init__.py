@@ -1,7 +1,7 @@
 """The engine: answers a wave of requests together, and reads nothing twice.
 
-The wave's prompts are cut into the chunks of a prefix tree (`cutting`), of which those that are not kept from earlier
-waves (`store`) are read (`reading`), each once and in shapes of its own. Continuations are then scored (`weighing`) and
+The wave's prompts are paths in a tree of chunks of tokens (`store`), of which what is not kept from earlier waves is
+read (`reading`). Continuations are then scored (`weighing`) and
 replies written (`writing`), as many together as memory allows, a waiting one taking the place of one that ends.
 
 What is read does not depend on what else is, nor on what was kept. The products of scoring and writing are as wide as
@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import torch
 
 from promptlab.errors import ContextOverflow, ModelError
-from promptlab.tiny.engine.cutting import Prompt, cut
 from promptlab.tiny.engine.drawing import uniforms
 from promptlab.tiny.engine.reading import read
-from promptlab.tiny.engine.store import Chunk, Store, room_for
+from promptlab.tiny.engine.store import Chunk, Prompt, Store, room_for
 from promptlab.tiny.engine.weighing import Weighing, weigh
 from promptlab.tiny.engine.weights import Weights
 from promptlab.tiny.engine.writing import Row, write
@@ -87,14 +87,11 @@ class Engine:
     def _work(self, jobs: Sequence[Row | Weighing]) -> None:
         if self.state != versions(self.model):
             self.forget()
+        in_order = sorted(jobs, key=lambda job: job.prompt)  # of the tree
         if self.share:
-            pieces = cut([job.prompt for job in jobs])
-            by_prompt: dict[Prompt, list[Row | Weighing]] = {prompt: [] for prompt in pieces}
-            for job in jobs:
-                by_prompt[job.prompt].append(job)
-            wanted = [(cuts, by_prompt[prompt]) for prompt, cuts in pieces.items()]
+            wanted = [(prompt, list(alike)) for prompt, alike in groupby(in_order, key=lambda job: job.prompt)]
         else:
-            wanted = [(cut([job.prompt])[job.prompt], [job]) for job in jobs]
+            wanted = [(job.prompt, [job]) for job in in_order]
         with torch.inference_mode():
             for part in self.parts(wanted):
                 self.tokens_read += read(self.weights, self.store, [path for path, _ in part])
@@ -105,19 +102,19 @@ class Engine:
                 rows = [(job, path) for job, path in each if isinstance(job, Row)]
                 write(self.weights, self.store, self.tokenizer, rows)
 
-    def parts(self, wanted: Sequence[tuple[list[Prompt], list[Row | Weighing]]]) -> Iterator[list[Asked]]:
+    def parts(self, wanted: Sequence[tuple[Prompt, list[Row | Weighing]]]) -> Iterator[list[Asked]]:
         """Paths, in the tree's order, and what is asked of each, as many at a time as there is room for."""
         part: list[Asked] = []
         seen: set[Chunk] = set()
         tokens = 0
-        for cuts, asked in wanted:
-            path = self.store.path(cuts, share=self.share)
+        for prompt, asked in wanted:
+            path = self.store.path(prompt, share=self.share)
             more = sum(len(chunk.tokens) for chunk in path if chunk not in seen)
             if part and tokens + more > self.store.capacity:
                 yield part
                 part, seen, tokens = [], set(), 0
-                path = self.store.path(cuts, share=self.share)  # what was seen of it may have gone
-                more = sum(map(len, cuts))
+                path = self.store.path(prompt, share=self.share)  # what was seen of it may have gone
+                more = len(prompt)
             part.append((path, asked))
             seen.update(path)
             tokens += more

@@ -1,4 +1,4 @@
-"""Reading prompts: the chunks of a wave that have not been read yet, those of like shape together."""
+"""Reading prompts: what of a wave's chunks has not been read yet, those of like shape together."""
 
 from __future__ import annotations
 
@@ -9,75 +9,126 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from promptlab.tiny.engine.store import ASIDE, CHUNK, Chunk, Store, hidden_behind, padded, places
+from promptlab.tiny.engine.store import ASIDE, CHUNK, NOWHERE, Chunk, Places, Store, common, places
 from promptlab.tiny.engine.weights import Attend, Weights, attention, merged
 
 CELLS = 16_384  # tokens looked at by a batch, those of each row counted, padding included
-STEP = 8  # a chunk's width is a multiple of this
+STEP = 8  # tokens are read by a multiple of this: a row of fewer may be rounded otherwise
+PAYS = 64  # tokens that waiting for another chunk of the wave has to save
+
+Part = tuple[Chunk, Places, Places]  # where its tokens go, and where those that it begins with stand already
 
 
 def read(weights: Weights, store: Store, paths: Sequence[Sequence[Chunk]]) -> int:
     """Reads what of the paths is not; how many tokens that were."""
-    missing = sorted({chunk: None for path in paths for chunk in path if chunk.places is None}, key=shape)
-    for like, chunks in groupby(missing, key=shape):
-        for some in in_runs(list(chunks), sum(like[1:])):
-            read_together(weights, store, some)
-    return sum(len(chunk.tokens) for chunk in missing)
+    missing = {chunk: None for path in paths for chunk in path if chunk.places is None}
+    n = 0
+    for _, chunks in groupby(sorted(missing, key=lambda chunk: chunk.start), key=lambda chunk: chunk.start):
+        waiting = list(chunks)
+        while waiting:
+            turn = dict.fromkeys(first(waiting))
+            n += read_turn(weights, store, list(turn))
+            waiting = [chunk for chunk in waiting if chunk not in turn]
+    return n
 
 
-def shape(chunk: Chunk) -> tuple[int, int, int]:
-    """Its depth, how much room those before it take, and how much it takes itself. Parents come before children."""
-    return chunk.depth, -(-chunk.start // CHUNK) * CHUNK, -(-len(chunk.tokens) // STEP) * STEP
+def first(chunks: Sequence[Chunk]) -> Iterator[Chunk]:
+    """Those to read first, of chunks in the tree's order: one of several that begin alike, if it spares others much."""
+    groups = [list(siblings) for _, siblings in groupby(chunks, key=lambda chunk: id(chunk.parent))]
+    while groups:
+        group = groups.pop()
+        alike = common(group[0].tokens, group[-1].tokens)
+        if len(group) == 1 or (alike * (len(group) - 1) >= PAYS and sum(spared(c, alike) for c in group[1:]) >= PAYS):
+            yield group[0]
+        else:
+            groups += [list(some) for _, some in groupby(group, key=lambda chunk: chunk.tokens[alike : alike + 1])]
 
 
-def in_runs(chunks: Sequence[Chunk], width: int) -> Iterator[Sequence[Chunk]]:
-    """As many at a time as memory allows, siblings side by side."""
-    size = max(1, CELLS // width)
-    for start in range(0, len(chunks), size):
-        yield chunks[start : start + size]
+def spared(chunk: Chunk, alike: int) -> int:
+    """How many tokens fewer would be read of a chunk, padding included, if so many of its first were known."""
+    n, known = len(chunk.tokens), len(chunk.known())
+    return wide(n - known) - wide(n - max(known, alike))
 
 
-def read_together(weights: Weights, store: Store, chunks: Sequence[Chunk]) -> None:
-    """Reads chunks of one shape, whose parents have been read, and keeps them."""
-    _, before, width = shape(chunks[0])
+def wide(n: int) -> int:
+    """In how many tokens, padding included, n are read."""
+    return -(-n // STEP) * STEP
+
+
+def read_turn(weights: Weights, store: Store, chunks: Sequence[Chunk]) -> int:
+    """Reads and keeps chunks with the same start, whose parents have been read."""
     lengths = [len(chunk.tokens) for chunk in chunks]
-    taken = store.take(sum(lengths))
+    taken = dict(zip(chunks, np.split(store.take(sum(lengths)), np.cumsum(lengths)[:-1]), strict=True))
     try:
-        own = np.split(taken, np.cumsum(lengths)[:-1])
-        to = np.full((len(chunks), width), ASIDE)
-        tokens = np.zeros((len(chunks), width), dtype=np.int64)
-        for row, (chunk, where) in enumerate(zip(chunks, own, strict=True)):
-            tokens[row, : len(where)], to[row, : len(where)] = chunk.tokens, where
-        start = torch.tensor([chunk.start for chunk in chunks])[:, None]
-        positions = (start + torch.arange(width)).clamp_(max=weights.config.context - 1)  # padding may be beyond
-        hidden = weights.forward(
-            torch.from_numpy(tokens), positions, among(store, chunks, before, torch.from_numpy(to).flatten())
-        )
-        store.hidden[torch.from_numpy(taken)] = hidden[torch.from_numpy(to != ASIDE)]
-    except BaseException:  # Ctrl-C among them: what was not read takes no place
-        store.give(taken)
-        raise
-    for chunk, where in zip(chunks, own, strict=True):
-        store.keep(chunk, where)
+        parts = sorted(((chunk, where, chunk.known()) for chunk, where in taken.items()), key=width)
+        for columns, alike in groupby(parts, key=width):
+            for some in in_runs(list(alike), chunks[0].start + CHUNK):
+                read_together(weights, store, columns, some)
+                for chunk, where, _ in some:
+                    store.keep(chunk, where)
+                    del taken[chunk]
+    finally:  # after Ctrl-C as well: what was not read takes no place
+        for where in taken.values():
+            store.give(where)
+    return sum(len(where) - len(known) for _, where, known in parts)
 
 
-def among(store: Store, chunks: Sequence[Chunk], before: int, to: Tensor) -> Attend:
-    """A chunk sees what its path has before it, and itself up to each token; its keys and values go to `to` (B·T,)."""
+def width(part: Part) -> int:
+    """How many tokens are to be read, padding included."""
+    _, where, known = part
+    return wide(len(where) - len(known))
+
+
+def in_runs(parts: Sequence[Part], cells: int) -> Iterator[Sequence[Part]]:
+    """As many at a time as memory allows, siblings side by side."""
+    size = max(1, CELLS // cells)
+    for start in range(0, len(parts), size):
+        yield parts[start : start + size]
+
+
+def read_together(weights: Weights, store: Store, columns: int, parts: Sequence[Part]) -> None:
+    """Takes over what is known of the parts and reads the rest, which is of one width."""
+    old = np.concatenate([known for _, _, known in parts])
+    store.copy(old, np.concatenate([where[: len(known)] for _, where, known in parts]))
+    if not columns:
+        return
+    tokens = np.zeros((len(parts), columns), dtype=np.int64)
+    to, whole = np.full(tokens.shape, ASIDE), np.full((len(parts), CHUNK), NOWHERE)
+    for row, (chunk, where, known) in enumerate(parts):
+        n = len(where) - len(known)
+        tokens[row, :n], to[row, :n] = chunk.tokens[len(known) :], where[len(known) :]
+        whole[row, : len(where)] = where
+    column = torch.tensor([[len(known)] for _, _, known in parts]) + torch.arange(columns)  # in its chunk
+    positions = (parts[0][0].start + column).clamp_(max=weights.config.context - 1)  # padding may be beyond
+    goes = torch.from_numpy(to)
+    attend = among(store, [chunk for chunk, _, _ in parts], torch.from_numpy(whole), column, goes.flatten())
+    hidden = weights.forward(torch.from_numpy(tokens), positions, attend)
+    store.hidden.index_copy_(0, goes.flatten(), hidden.flatten(0, 1))
+
+
+def among(store: Store, chunks: Sequence[Chunk], whole: Tensor, column: Tensor, to: Tensor) -> Attend:
+    """A token sees what its path has before its chunk, and its chunk up to itself.
+
+    Its keys and values go to `to` (B·T,). `whole` (B, CHUNK) is where the chunks' tokens stand, `column` (B, T) which
+    of its chunk a token is.
+    """
     parents = list(dict.fromkeys(chunk.parent for chunk in chunks))
     rows = [chunk.parent for chunk in chunks] if len(parents) > 1 else parents  # siblings share one row
-    earlier = [places(up_to(parent)) for parent in rows]
-    where = padded(earlier, before)
-    mask = hidden_behind([len(each) for each in earlier], before, store.keys.dtype)[:, None, None]
+    earlier = torch.from_numpy(np.stack([places(up_to(parent)) for parent in rows]))
+    later = torch.arange(CHUNK) > column[:, None, :, None]
+    mask = torch.zeros(later.shape, dtype=store.keys.dtype).masked_fill_(later, float("-inf"))  # (B, 1, T, CHUNK)
 
     def attend(layer: int, qkv: Tensor) -> Tensor:
         B, T, _, H, D = qkv.shape
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, H, T, D) each
-        store.keys[layer].index_copy_(0, to, qkv[:, :, 1].reshape(B * T, H * D))
-        store.values[layer].index_copy_(0, to, qkv[:, :, 2].reshape(B * T, H * D))
-        seen = attention(q, k, v, None, causal=True)
-        if before:
-            k, v = (x[layer][where].view(*where.shape, H, D).transpose(1, 2) for x in (store.keys, store.values))
-            y = merged(attention(q, k, v, mask.expand(B, -1, -1, -1)), seen)
+        both = store.keys[layer], store.values[layer]
+        for kept, fresh in zip(both, qkv[:, :, 1:].unbind(2), strict=True):
+            kept.index_copy_(0, to, fresh.reshape(B * T, H * D))
+        q = qkv[:, :, 0].transpose(1, 2)  # (B, H, T, D)
+        k, v = (kept[whole].view(B, CHUNK, H, D).transpose(1, 2) for kept in both)
+        seen = attention(q, k, v, mask)
+        if earlier.shape[1]:
+            k, v = (kept[earlier].view(*earlier.shape, H, D).transpose(1, 2) for kept in both)
+            y = merged(attention(q, k, v, None), seen)
         else:
             y = seen[0]
         return y.transpose(1, 2).reshape(B, T, H * D)

@@ -1,12 +1,14 @@
 """Keys and values of what has been read, in bounded memory: a tree of chunks, the least recently used of which go.
 
-A chunk is at most `CHUNK` tokens that stand behind others. It is always read in the same shapes, so its numbers are a
-function of its path in the tree alone: whether they were kept from an earlier wave changes no bit of any answer.
+A prompt's chunks are its first `CHUNK` tokens, the next as many, and so on. They are always read in like shapes, so
+that a token's numbers are a function of it and those before it alone: whether they were kept from an earlier wave, or
+taken over from another chunk that begins alike, changes no bit of any answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,23 +23,35 @@ CHUNK = 32  # tokens
 CACHE_MB = 256.0  # of keys and values kept: 39,000 tokens of the bundled model
 NOWHERE, ASIDE = 0, 1  # a place of zeros, which padding reads, and one that padding writes to
 Places = NDArray[np.int64]
+Prompt = tuple[int, ...]
 
 
 class Chunk:
     """Tokens behind those of `parent`, the first at position `start`; `places` are where they stand, once read."""
 
-    __slots__ = ("children", "depth", "parent", "places", "start", "tokens")
+    __slots__ = ("children", "parent", "places", "read", "start", "tokens")
 
-    def __init__(self, parent: Chunk | None, tokens: tuple[int, ...]):
+    def __init__(self, parent: Chunk | None, tokens: Prompt):
         self.parent, self.tokens = parent, tokens
-        self.start: int = parent.end if parent is not None else 0
-        self.depth: int = parent.depth + 1 if parent is not None else 0
-        self.children: dict[tuple[int, ...], Chunk] = {}
+        self.start: int = parent.start + len(parent.tokens) if parent is not None else 0
+        self.children: dict[Prompt, Chunk] = {}
+        self.read: list[Prompt] = []  # the children that others may take over from, in order
         self.places: Places | None = None
 
-    @property
-    def end(self) -> int:
-        return self.start + len(self.tokens)
+    def known(self) -> Places:
+        """Where the tokens that it begins with stand already, as another chunk has been read that begins alike."""
+        assert self.parent is not None
+        near = self.parent.read
+        at = bisect_left(near, self.tokens)  # none begins more alike than its neighbours in order
+        found = max(near[max(at - 1, 0) : at + 1], key=lambda tokens: common(tokens, self.tokens), default=())
+        places = self.parent.children[found].places if found else None
+        return np.empty(0, dtype=np.int64) if places is None else places[: common(found, self.tokens)]
+
+
+def common(one: Prompt, other: Prompt) -> int:
+    """How many tokens both begin with."""
+    n = min(len(one), len(other))
+    return next((i for i in range(n) if one[i] != other[i]), n)
 
 
 def room_for(config: Config, dtype: torch.dtype, cache_mb: float | None) -> int:
@@ -69,10 +83,11 @@ class Store:
         self.n_free = self.capacity
         self.order: dict[Chunk, None] = {}  # what has been read, the least recently used first
 
-    def path(self, pieces: Iterable[tuple[int, ...]], share: bool = True) -> list[Chunk]:
-        """The chunks of a prompt that is cut so, without places those not read yet; fresh ones to not share."""
+    def path(self, prompt: Prompt, share: bool = True) -> list[Chunk]:
+        """The chunks of a prompt, without places those not read yet; fresh ones to not share."""
         chunk, path = self.root if share else Chunk(None, ()), []
-        for tokens in pieces:
+        for at in range(0, len(prompt), CHUNK):
+            tokens = prompt[at : at + CHUNK]
             found = chunk.children.get(tokens)
             if found is None:
                 found = chunk.children[tokens] = Chunk(chunk, tokens)
@@ -94,6 +109,10 @@ class Store:
             del self.order[oldest]
             self.give(oldest.places)
             oldest.places = None
+            assert oldest.parent is not None
+            near = oldest.parent.read
+            if (at := bisect_left(near, oldest.tokens)) < len(near) and near[at] == oldest.tokens:
+                del near[at]
             self.forget(oldest)
         self.n_free -= n
         return self.free[self.n_free : self.n_free + n].copy()
@@ -110,9 +129,18 @@ class Store:
             chunk = chunk.parent
 
     def keep(self, chunk: Chunk, places: Places) -> None:
-        """A chunk has been read."""
+        """A chunk has been read. Others may take over from it unless it has NaN, which spoils the tokens before it."""
         chunk.places = places
         self.order[chunk] = None
+        if chunk.parent is not None and self.hidden[torch.from_numpy(places)].isfinite().all():
+            insort(chunk.parent.read, chunk.tokens)
+
+    def copy(self, places: Places, to: Places) -> None:
+        """What stands at some places, also to others."""
+        here, there = torch.from_numpy(places), torch.from_numpy(to)
+        self.hidden[there] = self.hidden[here]
+        for kept in (self.keys, self.values):
+            kept[:, there] = kept[:, here]
 
 
 def places(path: Sequence[Chunk]) -> Places:

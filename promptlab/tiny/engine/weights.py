@@ -97,7 +97,7 @@ def product(x: Tensor, matrix: Tensor, plus: Tensor | None = None) -> Tensor:
     return torch.mm(x, matrix) if plus is None else torch.addmm(plus, x, matrix)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool = False) -> tuple[Tensor, Tensor]:
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """softmax(q kᵀ + mask) v, (B, H, T, D), and the logarithm of the softmax's denominator, (B, H, T).
 
     q is (B, H, T, D); k and v are (B, H, S, D), or (1, H, S, D) of what all rows share; mask is (B, 1, T or 1, S).
@@ -105,7 +105,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool
     k, v = (x.expand(len(q), -1, -1, -1) for x in (k, v))
     # What F.scaled_dot_product_attention calls on a CPU; it does not hand on the denominator.
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return cast("tuple[Tensor, Tensor]", flash(q, k, v, is_causal=causal, attn_mask=mask, scale=1.0))
+    return cast("tuple[Tensor, Tensor]", flash(q, k, v, attn_mask=mask, scale=1.0))
 
 
 def merged(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
