@@ -1,8 +1,8 @@
 """The engine: answers a wave of requests together, and reads nothing twice.
 
 The wave's prompts are paths in a tree of chunks of tokens (`store`), of which what is not kept from earlier waves is
-read (`reading`). Continuations are then scored (`weighing`) and
-replies written (`writing`), as many together as memory allows, a waiting one taking the place of one that ends.
+read (`reading`). Continuations are then scored (`weighing`) and replies written (`writing`), as many together as memory
+allows, a waiting one taking the place of one that ends.
 
 What is read does not depend on what else is, nor on what was kept. The products of scoring and writing are as wide as
 the batch; where the processor's library rounds a row of them otherwise in another batch, by about 1e-6 in a
