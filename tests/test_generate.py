@@ -24,6 +24,7 @@ from promptlab.errors import ContextOverflow, SetupError, Unsupported
 from promptlab.tiny.engine import answer
 from promptlab.tiny.model import Config, Transformer
 from promptlab.tiny.tokenizer import EOS, Tokenizer
+from promptlab.types import ToolSpec
 
 
 @pytest.fixture(scope="module")
@@ -299,8 +300,8 @@ def test_options_that_mean_nothing_are_refused_by_name(exact, wrong):
 
 
 def test_what_the_engine_cannot_do_is_refused(exact):
-    with pytest.raises(Unsupported, match="schema"):
-        exact.generate([request("x", schema={"type": "object"})])
+    with pytest.raises(Unsupported, match="tools"):
+        exact.generate([request("x", tools=(ToolSpec("add", "Adds.", {"type": "object", "properties": {}}),))])
 
 
 # ---- size

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from promptlab.backends.pretrained import (
     adapted,
@@ -19,9 +19,13 @@ from promptlab.backends.pretrained import (
     weights_of,
 )
 from promptlab.backends.templates import MAX_NEW_TOKENS, Job, decode, encode, jobs_of, pieces, seed_of
+from promptlab.constrained import Held, grammatical
 from promptlab.errors import ModelError, SetupError
 from promptlab.options import check
 from promptlab.types import Message, Reply, Request, Token, Usage
+
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer
 
 TOKENS_A_LOGITS = 8  # a position whose logits are kept counts as so many more that are read
 Row = tuple[int, ...]
@@ -33,14 +37,14 @@ class HF:
     Greedy unless a request gives a temperature: of the checkpoint's generation_config.json only the ends count. What
     is sampled depends on `seed` (a request's own comes first) and the request's branch, not on the batch. `dtype` is
     "auto" for the checkpoint's own; `device` "auto" for a GPU if there is one. A model without a chat template
-    continues plain text. Weights are read from safetensors only.
+    continues plain text. A reply to a request with a schema is JSON of it, as `Tiny`'s is. Weights are read from safetensors only.
     """
 
     batched = True
     scores = True
     local = True
     max_new_tokens = MAX_NEW_TOKENS  # where the request does not say
-    can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs"})
+    can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs", "schema"})
 
     def __init__(
         self, name: str, *, adapter: str | None = None, dtype: str = "auto", device: str = "auto", seed: int = 0
@@ -92,6 +96,16 @@ class HF:
         return described(self.name, self.model, self.device) + (f", adapter {self.adapter}" if self.adapter else "")
 
     @cached_property
+    def grammatical(self) -> LLTokenizer:
+        """Its tokens as what holds replies to schemas knows them."""
+        if not (fast := getattr(self.tokenizer, "backend_tokenizer", None)) or not self.ends:
+            raise SetupError(f"{self!r} cannot hold replies to a schema: its tokenizer has no fast form, or no end.")
+        plain = copy(fast)
+        plain.no_padding()
+        plain.no_truncation()
+        return grammatical(plain.to_str(), self.model.config.vocab_size, self.ends)
+
+    @cached_property
     def context_tokens(self) -> int:
         return context_of(self.model)
 
@@ -106,10 +120,18 @@ class HF:
 
         check(self, requests)
         jobs, replies = jobs_of(self.tokenizer, requests, self.context_tokens)
+        held: dict[int, Held] = {}
+        for job in jobs:
+            if job.request.schema is not None and not job.texts:
+                try:
+                    held[job.i] = Held(job.request.schema, self.grammatical)
+                except ModelError as error:
+                    replies[job.i] = error
+        jobs = [job for job in jobs if job.i not in replies]
         with torch.inference_mode():
             replies |= self._scored([job for job in jobs if job.texts])
             for some in together([job for job in jobs if not job.texts], lambda job: len(job.prompt) + job.room):
-                replies |= {job.i: reply for job, reply in zip(some, self._written(some), strict=True)}
+                replies |= {job.i: reply for job, reply in zip(some, self._written(some, held), strict=True)}
         return [replies[i] for i in range(len(requests))]
 
     def _only_ends(self) -> list[int]:
@@ -171,12 +193,15 @@ class HF:
             given["logits_to_keep"] = n
         return self.model(**given).logits[:, -n:]
 
-    def _written(self, jobs: Sequence[Job]) -> list[Reply]:
-        """Replies written together, each to its own end."""
+    def _written(self, jobs: Sequence[Job], held: Mapping[int, Held]) -> list[Reply]:
+        """Replies written together, each to its own end; those of `held` as their schemas have it."""
         from promptlab.backends.decoding import Ends, Sampling
 
         width = max(len(job.prompt) for job in jobs)
-        sampling = Sampling([(job.request, seed_of(job.request, self.seed)) for job in jobs], self.device)
+        schemas = {k: held[job.i] for k, job in enumerate(jobs) if job.i in held}
+        sampling = Sampling(
+            [(job.request, seed_of(job.request, self.seed)) for job in jobs], self.device, schemas, width
+        )
         made = self.model.generate(
             **self._padded([job.prompt for job in jobs]),
             generation_config=self._decoding(self.ends, max_new_tokens=max(job.room for job in jobs)),

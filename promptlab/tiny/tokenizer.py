@@ -7,13 +7,18 @@ Text is never read for special tokens: a user who types "<eos>" gets those five 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer as Bpe
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from promptlab.constrained import grammatical
 from promptlab.types import Message
+
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<system>", "<user>", "<assistant>", "<tool>", "<mask>", "<call>", "</call>")
 PAD, BOS, EOS, MASK = 0, 1, 2, 7
@@ -57,6 +62,11 @@ class Tokenizer:
 
     def __len__(self) -> int:
         return int(self.bpe.get_vocab_size())
+
+    @cached_property
+    def grammatical(self) -> LLTokenizer:
+        """Itself as what holds replies to schemas knows it."""
+        return grammatical(self.bpe.to_str(), len(self), [EOS])
 
     def encode(self, text: str) -> list[int]:
         return list(self.bpe.encode(text, add_special_tokens=False).ids)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from pydantic import BaseModel
 
 from promptlab import Message, ModelError, Reply, Request, arun, ask, gather, run, sample
 from promptlab.backends.tiny import Tiny
 from promptlab.errors import ContextOverflow, SetupError, Unsupported
 from promptlab.options import OPTIONS
+from promptlab.strategies.structured import closed
 from promptlab.tiny.data.reasoning import word_problem
 from promptlab.types import ToolSpec
 
@@ -301,6 +303,28 @@ def test_what_it_cannot_do_is_refused_at_once(other: Any, name: str):
     else:
         with pytest.raises(Unsupported):
             other.generate([asked])
+
+
+class Finding(BaseModel):
+    sign: Literal["fever", "cough", "none of these"]
+    days: Literal[1, 2, 7]
+    sure: bool | None
+
+
+@pytest.mark.parametrize("how", [{}, {"temperature": 1.0}], ids=["greedy", "sampled"])
+def test_replies_held_to_a_schema_are_of_it_and_those_beside_them_are_free(other: Any, how: dict[str, Any]):
+    if not {"schema", *how} <= other.can:
+        with pytest.raises(Unsupported):
+            other.generate([problem(0, schema=closed(Finding.model_json_schema()), **how)])
+        return
+    held = [problem(i, schema=closed(Finding.model_json_schema()), branch=(i,), **how) for i in range(6)]
+    free = [problem(i, branch=(i,), **how) for i in range(6)]
+    replies = other.generate([request for both in zip(held, free, strict=True) for request in both])
+    for reply in replies[::2]:
+        assert reply.finish == "stop", reply
+        Finding.model_validate_json(reply.text, strict=True)
+    if "seed" in other.can:  # what is beside a reply does not change it
+        assert texts(replies[1::2]) == texts(other.generate(free))
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import pytest
-from doors import CHATS, Door
+from doors import CHATS, KEY, Door
 from pydantic import BaseModel, Field, RootModel
 
-from promptlab import Message, Prompt, Reply, Request, Usage, ask, model, run, tool
+from promptlab import Message, ModelError, Prompt, Reply, Request, Usage, ask, model, run, tool
 from promptlab.backends.wire.schemas import ANTHROPIC, OPENAI, held
 from promptlab.backends.wrappers.emulating import as_wished
 from promptlab.errors import Malformed, SetupError, Truncated, Unsupported
@@ -138,13 +138,57 @@ def test_texts_to_score_can_be_neither_emulated_nor_left_out():
             as_wished(Bare(["x"]), how).generate([asked(continuations=("a",))])
 
 
-def test_the_bundled_model_takes_a_schema_only_if_told_how():
+def test_a_schema_is_taken_only_if_told_how_where_it_cannot_be():
+    served = "openai:m@http://localhost:1/v1"
     with pytest.raises(Unsupported, match="on_unsupported"):
-        model("tiny").generate([asked(schema={"type": "object"})])
-    [reply] = model("tiny", on_unsupported="emulate").generate([asked(schema={"type": "object"}, max_tokens=4)])
-    assert isinstance(reply, Reply)
+        model(served, api="completions", key=KEY).generate([asked(schema={"type": "object"})])
     with pytest.raises(SetupError, match="emulate"):
         model("tiny", on_unsupported="ignore")
+
+
+class Limits(BaseModel):
+    """What strict modes of providers leave to the words."""
+
+    share: Annotated[float, Field(ge=0, le=1)]
+    days: Annotated[int, Field(gt=3, le=21)]
+    code: Annotated[str, Field(pattern=r"^[A-Z]\d{2}$")]
+    names: Annotated[list[Annotated[str, Field(max_length=6)]], Field(min_length=1, max_length=3)]
+
+
+class Tree(BaseModel):
+    """One that holds itself."""
+
+    word: Literal["a", 'b"', "é"]
+    below: Tree | None
+
+
+@pytest.mark.parametrize("kind", [Limits, Tree, RootModel[tuple[bool, None, Literal[3, "3"]]]])
+@pytest.mark.parametrize("engine", ["tiny", "hf"])
+def test_engines_here_write_nothing_but_what_the_schema_allows(
+    random_tiny: Any, random_folder: Any, engine: str, kind: type[BaseModel]
+):
+    """A model of random weights at a high temperature, to which every token is about as likely."""
+    backend = random_tiny if engine == "tiny" else model(f"hf:{random_folder}", dtype="float32")
+    schema = kind.model_json_schema()
+    replies = backend.generate(
+        [asked(schema=schema, temperature=2.0, branch=(i,), max_tokens=200, logprobs=True) for i in range(12)]
+    )
+    whole = [reply for reply in replies if reply.finish == "stop"]
+    assert len(whole) >= 4  # others have trees that were still growing
+    for reply in whole:
+        kind.model_validate_json(reply.text)
+        assert all(-25 < token.logprob < 0 for token in reply.tokens)  # the model's own, who was not held
+        assert len(reply.tokens) == reply.usage.output_tokens - 1
+
+
+@pytest.mark.parametrize("engine", ["tiny", "hf"])
+def test_a_schema_that_says_nothing_fails_in_its_place(random_tiny: Any, random_folder: Any, engine: str):
+    backend = random_tiny if engine == "tiny" else model(f"hf:{random_folder}", dtype="float32")
+    schemas: list[Any] = [{"type": "strange"}, None, {"$ref": "#/nowhere"}, {"enum": ["a"]}]
+    replies = backend.generate([asked(schema=schema, max_tokens=12) for schema in schemas])
+    assert [isinstance(reply, ModelError) for reply in replies] == [True, False, True, False]
+    assert "cannot be held to this schema" in str(replies[0])
+    assert replies[3].text == '"a"'
 
 
 @pytest.mark.parametrize(

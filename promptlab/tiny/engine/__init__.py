@@ -17,6 +17,7 @@ from itertools import groupby
 
 import torch
 
+from promptlab.constrained import Held
 from promptlab.errors import ContextOverflow, ModelError
 from promptlab.tiny.engine.drawing import uniforms
 from promptlab.tiny.engine.reading import read
@@ -73,7 +74,12 @@ class Engine:
             elif continuations:
                 jobs[i] = Weighing(prompt, continuations)
             else:
-                jobs[i] = begin(prompt, request, context, seed)
+                try:
+                    held = None if request.schema is None else Held(request.schema, self.tokenizer.grammatical)
+                except ModelError as error:
+                    replies[i] = error
+                else:
+                    jobs[i] = begin(prompt, request, context, seed, held)
         self.work(list(jobs.values()))
         for i, job in jobs.items():
             replies[i] = weighed(job) if isinstance(job, Weighing) else written(job, self.tokenizer)
@@ -135,10 +141,10 @@ def answer(
     return Engine(model, tokenizer).answer(requests, seed)
 
 
-def begin(prompt: Prompt, request: Request, context: int, seed: int) -> Row:
+def begin(prompt: Prompt, request: Request, context: int, seed: int, held: Held | None = None) -> Row:
     """A reply of which nothing is written yet."""
     most = MAX_NEW_TOKENS if request.max_tokens is None else request.max_tokens
-    return Row(prompt, request, uniforms(request, seed, min(most, context - len(prompt))))
+    return Row(prompt, request, uniforms(request, seed, min(most, context - len(prompt))), held)
 
 
 def written(row: Row, tokenizer: Tokenizer) -> Reply | ModelError:

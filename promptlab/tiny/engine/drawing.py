@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -24,13 +24,17 @@ def uniforms(request: Request, seed: int, n: int) -> Uniforms:
     return np.random.Generator(philox).random(n)
 
 
-def choose(logits: Tensor, how: Sequence[tuple[float, float, float]]) -> tuple[list[int], list[float]]:
+def choose(
+    logits: Tensor, how: Sequence[tuple[float, float, float]], allowed: Mapping[int, NDArray[np.bool_]]
+) -> tuple[list[int], list[float]]:
     """The next token of every row (B, V) and its log-probability (of the model, before temperature and top-p).
 
-    `how` is each row's temperature, top-p and number in [0, 1); at temperature 0 it is the likeliest. The
-    log-probability is NaN where the row's logits are no numbers.
+    `how` is each row's temperature, top-p and number in [0, 1); at temperature 0 it is the likeliest. A row of
+    `allowed` gets one of the tokens that are there. The log-probability is NaN where the row's logits are no numbers.
     """
     log_p = torch.log_softmax(logits, dim=-1)
+    for row, may in allowed.items():
+        log_p[row] += torch.zeros(len(may)).masked_fill_(torch.from_numpy(~may), float("-inf"))
     if not any(temperature for temperature, _, _ in how):
         best = log_p.max(dim=-1)
         return best.indices.tolist(), best.values.tolist()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from promptlab.constrained import Held
 from promptlab.tiny.engine.drawing import Uniforms, choose
 from promptlab.tiny.engine.store import NOWHERE, Chunk, Places, Store, places
 from promptlab.tiny.engine.weights import Attend, Weights, room
@@ -30,6 +31,7 @@ class Row:
     prompt: tuple[int, ...]
     request: Request
     uniforms: Uniforms  # one draw in [0, 1) a token: as many as there is room for
+    held: Held | None = None  # to the request's schema
     finish: str | None = None
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -47,6 +49,8 @@ class Row:
         else:
             self.ids.append(token)
             self.logprobs.append(log_p)
+            if self.held is not None:
+                self.held.take(token)
             if self.request.stop and any(stop in tokenizer.decode(self.ids) for stop in self.request.stop):
                 self.finish = "stop"
             elif len(self.ids) == len(self.uniforms):
@@ -171,9 +175,11 @@ class Session:
 
     def extend(self, slots: list[int], logits: Tensor) -> None:
         """Each of these rows gets its next token."""
-        tokens, log_p = choose(logits, [self.rows[slot].how() for slot in slots])
-        for slot, token, p in zip(slots, tokens, log_p, strict=True):
-            self.rows[slot].extend(token, p, self.tokenizer)
+        rows = [self.rows[slot] for slot in slots]
+        allowed = {k: row.held.allowed() for k, row in enumerate(rows) if row.held is not None}
+        tokens, log_p = choose(logits, [row.how() for row in rows], allowed)
+        for row, token, p in zip(rows, tokens, log_p, strict=True):
+            row.extend(token, p, self.tokenizer)
 
     def keep(self, slots: list[int]) -> None:
         """Only these rows stay."""
