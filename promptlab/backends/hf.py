@@ -37,7 +37,8 @@ class HF:
     Greedy unless a request gives a temperature: of the checkpoint's generation_config.json only the ends count. What
     is sampled depends on `seed` (a request's own comes first) and the request's branch, not on the batch. `dtype` is
     "auto" for the checkpoint's own; `device` "auto" for a GPU if there is one. A model without a chat template
-    continues plain text. A reply to a request with a schema is JSON of it, as `Tiny`'s is. Weights are read from safetensors only.
+    continues plain text. A reply to a request with a schema is JSON of it, as that of Tiny is. Weights are read from
+    safetensors only.
     """
 
     batched = True

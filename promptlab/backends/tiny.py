@@ -24,8 +24,10 @@ class Tiny:
     """The bundled transformer, or a checkpoint of its kind in the folder `path`, in this process.
 
     Greedy unless a request gives a temperature; what is sampled depends on `seed` (a request's own comes first) and
-    the request's branch. A reply to a request with a schema is JSON of it, unless there was no room for all of it, and a
-    ModelError where llguidance cannot hold it to that. `sha256` is of the weights, the config and the tokenizer together.
+    the request's branch. `sha256` is of the weights, the config and the tokenizer together.
+
+    A reply to a request with a schema is JSON of it, unless there is no room for all of it: token after token is
+    chosen among those that llguidance allows. A schema that it does not know is a ModelError.
 
     What prompts begin with is read once and kept for later waves, up to `cache_mb` (256 MB, or one context if that is
     more, where it is not given); SetupError where that is less than one context takes. A masked checkpoint (`promptlab
