@@ -17,12 +17,16 @@
         ├── Truncated          the reply ended before what was asked for was whole: a JSON object, a tool's arguments
         └── Malformed          what came is not what was asked: no such protocol, a stream without end, not the schema
 
+    KeyboardInterrupt
+    └── Interrupted        Ctrl-C while an engine in this process answered a wave: holds what it had answered
+
 Catch broadly (`PromptlabError`) at the edge, narrowly (`ModelError`, through `attempt`) inside a program.
 What the model *wrote* is never an error: an unreadable reply is `Answer(None, why=…)`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,6 +110,14 @@ class Truncated(ModelError):
 
 class Malformed(ModelError):
     """What came back is not what was asked for."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of a wave. `replies` are those that are whole, None in the places of others."""
+
+    def __init__(self, replies: Sequence[Reply | ModelError | None]) -> None:
+        super().__init__()
+        self.replies = replies
 
 
 def reason(error: Exception) -> str:

@@ -16,6 +16,8 @@ from waves import request, words
 
 from promptlab import Message, ModelError, Reply, Request
 from promptlab.backends.tiny import Tiny
+from promptlab.backends.wrappers.cached import Cached
+from promptlab.backends.wrappers.record import Record
 from promptlab.errors import SetupError
 from promptlab.tiny.engine import Engine
 from promptlab.tiny.engine.store import places
@@ -225,7 +227,7 @@ def test_a_row_whose_scores_are_no_numbers_fails_and_the_others_do_not(overflowi
     assert kinds == [ModelError if i % 3 else Reply for i in range(2 * ROWS)]
 
 
-class Interrupted(Tokenizer):
+class Pressed(Tokenizer):
     """Ctrl-C, pressed while a reply is looked at for its stop string."""
 
     left = 40
@@ -238,11 +240,21 @@ class Interrupted(Tokenizer):
 
 
 def test_after_ctrl_c_the_engine_answers_as_if_it_were_new(random_tiny):
-    one = Engine(random_tiny.model, Interrupted(random_tiny.tokenizer.bpe))
+    one = Engine(random_tiny.model, Pressed(random_tiny.tokenizer.bpe))
     wave = [request(words(i, 30), max_tokens=9, stop=("never",)) for i in range(20)]
     with pytest.raises(KeyboardInterrupt):
         one.answer(wave)
     assert one.answer(wave) == engine(random_tiny).answer(wave)
+
+
+def test_what_was_answered_before_ctrl_c_is_kept_and_not_asked_again(random_tiny, tmp_path):
+    wave = [request(words(i, 9), max_tokens=1 + i, stop=("never",)) for i in range(12)]
+    wave += [request(words(i, 9), continuations=("cough", "fever")) for i in range(3)]
+    pressed, calm = (Tiny.of(random_tiny.model, kind(random_tiny.tokenizer.bpe)) for kind in (Pressed, Tokenizer))
+    with pytest.raises(KeyboardInterrupt):
+        Cached(pressed, tmp_path / "cache.db").generate(wave)
+    assert 5 <= len(Record(tmp_path / "cache.db")) < len(wave)
+    assert Cached(calm, tmp_path / "cache.db").generate(wave) == calm.generate(wave)
 
 
 def test_what_was_read_with_other_weights_is_forgotten(random_tiny):

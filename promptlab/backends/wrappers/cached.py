@@ -14,7 +14,7 @@ from promptlab.backends.wrappers.record import Record
 from promptlab.backends.wrappers.recorded import missing
 from promptlab.backends.wrappers.recordings import Key
 from promptlab.backends.wrappers.wrapper import Inner, Replies, Wrapper
-from promptlab.errors import ModelError, SetupError
+from promptlab.errors import Interrupted, ModelError, SetupError
 from promptlab.jsonable import KEPT_ERRORS, digest, dumped, request_json
 from promptlab.options import name_of
 from promptlab.types import Backend, Reply, Request
@@ -145,8 +145,18 @@ class Cached(Wrapper):
         return found
 
     async def _sent(self, asked: Mapping[Key, Asked], inner: Inner) -> dict[Key, Reply | ModelError]:
-        """Ask, and keep what was answered before anybody is told."""
-        found = dict(zip(asked, await inner.send([request for request, _ in asked.values()]), strict=True))
+        """Ask, and keep what was answered before anybody is told, also where Ctrl-C came before the rest was."""
+        try:
+            replies = await inner.send([request for request, _ in asked.values()])
+        except Interrupted as stop:
+            self._keep(asked, stop.replies)
+            raise
+        return self._keep(asked, replies)
+
+    def _keep(
+        self, asked: Mapping[Key, Asked], replies: Sequence[Reply | ModelError | None]
+    ) -> dict[Key, Reply | ModelError]:
+        found = {key: reply for key, reply in zip(asked, replies, strict=True) if reply is not None}
         for key, reply in found.items():
             if is_kept(reply):
                 found[key] = self.record.keep(key, asked[key][1], reply)

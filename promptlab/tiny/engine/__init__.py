@@ -12,13 +12,13 @@ log-probability, a reply may depend on the make-up of its wave, but never on ear
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 import torch
 
 from promptlab.constrained import Held
-from promptlab.errors import ContextOverflow, ModelError
+from promptlab.errors import ContextOverflow, Interrupted, ModelError
 from promptlab.tiny.engine.drawing import uniforms
 from promptlab.tiny.engine.reading import read
 from promptlab.tiny.engine.store import Chunk, Prompt, Store, room_for
@@ -58,7 +58,10 @@ class Engine:
             self.store = Store(self.weights, self.capacity)
 
     def answer(self, requests: Sequence[Request], seed: int = 0) -> list[Reply | ModelError]:
-        """A reply, or the error in its place, to every request, in order. `seed` is used where a request has none."""
+        """A reply, or the error in its place, to every request, in order. `seed` is used where a request has none.
+
+        After Ctrl-C raises Interrupted with the replies that are whole.
+        """
         replies: dict[int, Reply | ModelError] = {}
         jobs: dict[int, Row | Weighing] = {}
         context = self.model.config.context
@@ -80,10 +83,18 @@ class Engine:
                     replies[i] = error
                 else:
                     jobs[i] = begin(prompt, request, context, seed, held)
-        self.work(list(jobs.values()))
-        for i, job in jobs.items():
-            replies[i] = weighed(job) if isinstance(job, Weighing) else written(job, self.tokenizer)
+        try:
+            self.work(list(jobs.values()))
+        except KeyboardInterrupt as stop:
+            replies |= self.told({i: job for i, job in jobs.items() if job.done})
+            raise Interrupted([replies.get(i) for i in range(len(requests))]) from stop
+        replies |= self.told(jobs)
         return [replies[i] for i in range(len(requests))]
+
+    def told(self, done: Mapping[int, Row | Weighing]) -> dict[int, Reply | ModelError]:
+        return {
+            i: weighed(job) if isinstance(job, Weighing) else written(job, self.tokenizer) for i, job in done.items()
+        }
 
     def work(self, jobs: Sequence[Row | Weighing]) -> None:
         """Does what was begun, as many prompts at a time as the cache holds."""

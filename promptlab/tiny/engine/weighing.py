@@ -22,6 +22,7 @@ class Weighing:
     prompt: tuple[int, ...]
     continuations: list[list[int]]
     sums: list[float] = field(default_factory=list)
+    done: bool = False
 
 
 @dataclass(slots=True)
@@ -62,6 +63,8 @@ def weigh(weights: Weights, store: Store, jobs: Sequence[tuple[Weighing, Sequenc
         for n, m, rest in side_by_side(weights, store, packs[start:end]):
             weighings[n].sums[m] += rest
         start = end
+    for weighing in weighings:
+        weighing.done = True
 
 
 def log_p_of_firsts(

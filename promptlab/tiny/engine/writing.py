@@ -36,6 +36,10 @@ class Row:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
 
+    @property
+    def done(self) -> bool:
+        return self.finish is not None
+
     def how(self) -> tuple[float, float, float]:
         """Temperature, top-p and the number to draw the next token by."""
         return self.request.temperature or 0.0, self.request.top_p, self.uniforms[len(self.ids)]
