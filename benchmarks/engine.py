@@ -329,6 +329,22 @@ def classification(tiny: Tiny, peers: Sequence[Any], n: int, items: int) -> Iter
     yield row(f"{what}: prompt tokens read", read, "times header and rests", target=1.05, at_most=True)
 
 
+def invariance(tiny: Tiny, n: int) -> Iterator[dict[str, Any]]:
+    """What it costs that a reply is the same to the bit in any wave."""
+    waves = {
+        "1 reply": [asked(prose(0, 6), max_tokens=NEW)],
+        "128 replies": [asked(prose(i, 6), max_tokens=NEW) for i in range(128)],
+        "40 samples of one prompt": [
+            asked(prose(0, 100), max_tokens=NEW, temperature=0.7, branch=(i,)) for i in range(40)
+        ],
+    }
+    invariant = Tiny(tiny.path, batch_invariant=True)
+    for what, wave in waves.items():
+        ratios = [ours(invariant, wave)() / ours(tiny, wave)() for _ in range(n + 1)][1:]
+        value, low, high = statistics.median(ratios), min(ratios), max(ratios)
+        yield row(f"batch-invariant, {what}: times the usual rate", value, "times", low=low, high=high, n=n)
+
+
 def word_problems(tiny: Tiny, peer: Transformers, n: int) -> Iterator[dict[str, Any]]:
     asks = [f"{word_problem(Random(f'engine/{i}'), 1 + i % 5).question}\nLet's think step by step." for i in range(64)]
     mine = ours(tiny, [asked(question, max_tokens=NEW) for question in asks])
@@ -423,6 +439,7 @@ def main() -> None:
             *decoding(tiny, [*peers, *small], n),
             *self_consistency(tiny, peers, n),
             *classification(tiny, peers, min(n, 3), 100 if given.quick else 1000),
+            *invariance(tiny, n),
             *word_problems(bundled, Transformers(bundled), min(n, 3)),
             *tree_search(bundled, min(n, 3), 5 if given.quick else 100),
             *growing(Path(name), 2000 if given.quick else 100_000),

@@ -30,8 +30,10 @@ class Tiny:
     chosen among those that llguidance allows. A schema that it does not know is a ModelError.
 
     What prompts begin with is read once and kept for later waves, up to `cache_mb` (256 MB, or one context if that is
-    more, where it is not given); SetupError where that is less than one context takes. A masked checkpoint (`promptlab
-    train mlm`) fills gaps instead: it takes texts with one [MASK], and no prompts.
+    more, where it is not given); SetupError where that is less than one context takes. With `batch_invariant` a reply
+    is the same to the bit whatever it is asked beside, which costs most where one is asked alone or many of one prompt.
+
+    A masked checkpoint (`promptlab train mlm`) fills gaps instead: it takes texts with one [MASK], and no prompts.
     """
 
     batched = True
@@ -41,9 +43,16 @@ class Tiny:
     max_new_tokens = MAX_NEW_TOKENS  # where the request does not say
     can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs", "schema"})
 
-    def __init__(self, path: str | Path | None = None, *, seed: int = 0, cache_mb: float | None = None):
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        seed: int = 0,
+        cache_mb: float | None = None,
+        batch_invariant: bool = False,
+    ):
         self.path: Path | None = checkpoint.BUNDLED if path is None else Path(path)
-        self.seed, self.cache_mb = seed, cache_mb
+        self.seed, self.cache_mb, self.batch_invariant = seed, cache_mb, batch_invariant
         self.model, self.tokenizer, weights = checkpoint.load(self.path)
         self._declare()
         files = [checkpoint.sha256_of(self.path / name) for name in ("config.json", "tokenizer.json")]
@@ -53,7 +62,8 @@ class Tiny:
     def of(cls, model: Transformer, tokenizer: Tokenizer, *, seed: int = 0, cache_mb: float | None = None) -> Tiny:
         """A backend of a model in memory, fine-tuned here for instance."""
         self = cls.__new__(cls)
-        self.path, self.seed, self.cache_mb, self.model, self.tokenizer = None, seed, cache_mb, model, tokenizer
+        self.path, self.seed, self.cache_mb, self.batch_invariant = None, seed, cache_mb, False
+        self.model, self.tokenizer = model, tokenizer
         self._declare()
         digest = hashlib.sha256(f"{model.config} {tokenizer.bpe.to_str()}".encode())
         for weight in model.state_dict().values():
@@ -70,7 +80,7 @@ class Tiny:
 
     @cached_property
     def engine(self) -> Engine:
-        return Engine(self.model, self.tokenizer, self.cache_mb)
+        return Engine(self.model, self.tokenizer, self.cache_mb, self.batch_invariant)
 
     def __repr__(self) -> str:
         return f"Tiny({str(self.path)!r})" if self.path else "Tiny.of(a model in memory)"
@@ -80,12 +90,13 @@ class Tiny:
             raise SetupError(
                 "a Tiny made in memory cannot be sent to another process; save it and load it by its path."
             )
-        return _load, (self.path, self.seed, self.cache_mb)
+        return _load, (self.path, self.seed, self.cache_mb, self.batch_invariant)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """All of it that can change an answer."""
-        return {"kind": "tiny", "sha256": self.sha256, "seed": self.seed}
+        invariant = {"batch_invariant": True} if self.batch_invariant else {}
+        return {"kind": "tiny", "sha256": self.sha256, "seed": self.seed, **invariant}
 
     @property
     def description(self) -> str:
@@ -114,8 +125,8 @@ class Tiny:
         return top(self.model, self.tokenizer, text, k)
 
 
-def _load(path: Path, seed: int, cache_mb: float | None) -> Tiny:
-    return Tiny(path, seed=seed, cache_mb=cache_mb)
+def _load(path: Path, seed: int, cache_mb: float | None, batch_invariant: bool) -> Tiny:
+    return Tiny(path, seed=seed, cache_mb=cache_mb, batch_invariant=batch_invariant)
 
 
 class TinyClassifier:

@@ -4,9 +4,10 @@ The wave's prompts are paths in a tree of chunks of tokens (`store`), of which w
 read (`reading`). Continuations are then scored (`weighing`) and replies written (`writing`), as many together as memory
 allows, a waiting one taking the place of one that ends.
 
-What is read does not depend on what else is, nor on what was kept. The products of scoring and writing are as wide as
-the batch; where the processor's library rounds a row of them otherwise in another batch, by about 1e-6 in a
-log-probability, a reply may depend on the make-up of its wave, but never on earlier ones.
+What is read and scored comes out the same to the bit whatever else is, and whatever was kept. A reply may depend on the
+make-up of its wave, by about 1e-6 in a log-probability and never on earlier waves, as products of few rows are rounded
+otherwise than those of many, and so is what several rows look at in one place; with `batch_invariant` it does not.
+All of this holds where rows of a product of `weights.ALIKE` rows or more are rounded alike, as here they are.
 """
 
 from __future__ import annotations
@@ -40,11 +41,14 @@ class Engine:
     Its parameters may change between calls, and what was read before is then forgotten: not so where they are written
     to through `.data`, which leaves no mark; then say `forget`. `cache_mb` bounds what is kept of prompts (`room_for`).
     `tokens_read` counts the prompt tokens that went through the model, continuations and replies not among them. With
-    `share` off every request's prompt is read for itself, to see what sharing saves.
+    `share` off every request's prompt is read for itself, to see what sharing saves; with `batch_invariant` a reply is
+    the same to the bit in any wave.
     """
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, cache_mb: float | None = None):
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, cache_mb: float | None = None, batch_invariant: bool = False
+    ):
+        self.model, self.tokenizer, self.batch_invariant = model, tokenizer, batch_invariant
         self.capacity = room_for(model.config, model.dtype, cache_mb)
         self.tokens_read, self.share = 0, True
         self.working = threading.RLock()
@@ -117,7 +121,7 @@ class Engine:
                 each = [(job, path) for path, asked in part for job in asked]
                 weigh(self.weights, self.store, [(job, path) for job, path in each if isinstance(job, Weighing)])
                 rows = [(job, path) for job, path in each if isinstance(job, Row)]
-                write(self.weights, self.store, self.tokenizer, rows)
+                write(self.weights, self.store, self.tokenizer, rows, self.batch_invariant)
 
     def parts(self, wanted: Sequence[tuple[Prompt, list[Row | Weighing]]]) -> Iterator[list[Asked]]:
         """Paths, in the tree's order, and what is asked of each, as many at a time as there is room for."""

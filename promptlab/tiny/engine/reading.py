@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ CELLS = 16_384  # tokens looked at by a batch, those of each row counted, paddin
 STEP = 8  # tokens are read by a multiple of this: a row of fewer may be rounded otherwise
 PAYS = 64  # tokens that waiting for another chunk of the wave has to save
 
+T = TypeVar("T")
 Part = tuple[Chunk, Places, Places]  # where its tokens go, and where those that it begins with stand already
 
 
@@ -79,7 +81,7 @@ def width(part: Part) -> int:
     return wide(len(where) - len(known))
 
 
-def in_runs(parts: Sequence[Part], cells: int) -> Iterator[Sequence[Part]]:
+def in_runs(parts: Sequence[T], cells: int) -> Iterator[Sequence[T]]:
     """As many at a time as memory allows, siblings side by side."""
     size = max(1, CELLS // cells)
     for start in range(0, len(parts), size):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from promptlab.tiny.engine.reading import CELLS
-from promptlab.tiny.engine.store import Chunk, Places, Store, hidden_behind, padded, places
+from promptlab.tiny.engine.reading import in_runs, wide
+from promptlab.tiny.engine.store import CHUNK, Chunk, Places, Store, hidden_behind, padded, places
 from promptlab.tiny.engine.weights import Attend, Weights, attention, merged
 
 PACK = 256  # tokens of continuations that are scored side by side
@@ -52,19 +53,17 @@ def weigh(weights: Weights, store: Store, jobs: Sequence[tuple[Weighing, Sequenc
                 pack.width += len(ids) - 1
         if pack.width:
             packs.append(pack)
-    packs.sort(key=lambda pack: (-(-pack.width // 8), len(pack.where)))  # of like widths; else in the tree's order
-    start = 0
-    while start < len(packs):
-        end, cells = start, 0
-        while end < len(packs) and (end == start or cells <= CELLS):
-            widest = max(packs[end].width, packs[start].width)
-            end += 1
-            cells = (end + 1 - start) * (widest + max(len(pack.where) for pack in packs[start:end]))
-        for n, m, rest in side_by_side(weights, store, packs[start:end]):
-            weighings[n].sums[m] += rest
-        start = end
+    for (width, before), alike in groupby(sorted(packs, key=shape), key=shape):
+        for some in in_runs(list(alike), width + before):
+            for n, m, rest in side_by_side(weights, store, width, before, some):
+                weighings[n].sums[m] += rest
     for weighing in weighings:
         weighing.done = True
+
+
+def shape(pack: Pack) -> tuple[int, int]:
+    """How much room its tokens and its prompt take. Those of one shape are scored together, each as if alone."""
+    return wide(pack.width), -(-len(pack.where) // CHUNK) * CHUNK
 
 
 def log_p_of_firsts(
@@ -74,7 +73,7 @@ def log_p_of_firsts(
     found: list[list[float]] = []
     for start in range(0, len(weighings), 256):
         some = weighings[start : start + 256]
-        log_p = torch.log_softmax(weights.logits(store.hidden[list(ends[start : start + 256])]), dim=-1)
+        log_p = torch.log_softmax(weights.alike(store.hidden[list(ends[start : start + 256])]), dim=-1)
         asked = [(row, ids[0]) for row, each in enumerate(some) for ids in each.continuations if ids]
         rows, ids = torch.tensor(asked, dtype=torch.long).view(-1, 2).unbind(1)
         values = iter(log_p[rows, ids].tolist())
@@ -82,9 +81,10 @@ def log_p_of_firsts(
     return found
 
 
-def side_by_side(weights: Weights, store: Store, packs: Sequence[Pack]) -> Iterator[tuple[int, int, float]]:
-    """(weighing, piece, Σ log p of its tokens but the first)."""
-    width = max(pack.width for pack in packs)
+def side_by_side(
+    weights: Weights, store: Store, width: int, before: int, packs: Sequence[Pack]
+) -> Iterator[tuple[int, int, float]]:
+    """(weighing, piece, Σ log p of its tokens but the first), of packs of one shape."""
     inputs, targets, positions = (torch.zeros(len(packs), width, dtype=torch.long) for _ in range(3))
     piece = torch.full((len(packs), width), -1)
     for row, pack in enumerate(packs):
@@ -99,18 +99,17 @@ def side_by_side(weights: Weights, store: Store, packs: Sequence[Pack]) -> Itera
             positions[row, here] = torch.arange(len(pack.where), len(pack.where) + len(ids) - 1)
             start = here.stop
     itself = (piece[:, :, None] == piece[:, None]).tril()  # (packs, width, width)
-    hidden = weights.forward(inputs, positions, behind(store, packs, itself))
+    hidden = weights.forward(inputs, positions, behind(store, before, packs, itself))
     said = piece >= 0
-    log_p = torch.log_softmax(weights.logits(hidden[said]), dim=-1).gather(1, targets[said][:, None]).squeeze(1)
+    log_p = torch.log_softmax(weights.alike(hidden[said]), dim=-1).gather(1, targets[said][:, None]).squeeze(1)
     sums = iter(torch.split(log_p, [len(ids) - 1 for pack in packs for _, _, ids in pack.pieces]))
     for pack in packs:
         for n, m, _ in pack.pieces:
             yield n, m, float(next(sums).sum())
 
 
-def behind(store: Store, packs: Sequence[Pack], itself: Tensor) -> Attend:
+def behind(store: Store, before: int, packs: Sequence[Pack], itself: Tensor) -> Attend:
     """A token sees its pack's prompt, and of the pack where `itself` (B, T, T) says so."""
-    before = max(len(pack.where) for pack in packs)
     where = padded([pack.where for pack in packs], before)
     mask = hidden_behind([len(pack.where) for pack in packs], before, store.keys.dtype)[:, None, None]
     own = torch.zeros(itself.shape, dtype=store.keys.dtype).masked_fill_(~itself, float("-inf"))[:, None]

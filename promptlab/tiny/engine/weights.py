@@ -17,6 +17,7 @@ from torch import Tensor
 
 from promptlab.tiny.model import Transformer, rotary
 
+ALIKE = 8  # rows from which on a product's rows come out the same beside any others
 VECTORS = 512  # numbers: a multiple of what a processor takes at a time, in as many threads as it may have
 Attend = Callable[[int, Tensor], Tensor]  # layer, queries, keys and values (…, 3, H, D) -> what is seen, (…, C)
 
@@ -71,6 +72,11 @@ class Weights:
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token, (N, V), for normed hidden states (N, C)."""
         return product(hidden, self.unembedding)
+
+    def alike(self, hidden: Tensor) -> Tensor:
+        """The logits, each row's the same whatever the others are."""
+        n = len(hidden)
+        return self.logits(hidden if n >= ALIKE else F.pad(hidden, (0, 0, 0, ALIKE - n)))[:n]
 
 
 def packed(block: Any, n_heads: int) -> Layer:

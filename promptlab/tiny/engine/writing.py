@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from promptlab.constrained import Held
 from promptlab.tiny.engine.drawing import Uniforms, choose
 from promptlab.tiny.engine.store import NOWHERE, Chunk, Places, Store, places
-from promptlab.tiny.engine.weights import Attend, Weights, room
+from promptlab.tiny.engine.weights import ALIKE, Attend, Weights, room
 from promptlab.tiny.tokenizer import EOS, Tokenizer
 from promptlab.types import Request
 
@@ -64,18 +64,21 @@ class Row:
 Job = tuple[Row, Sequence[Chunk]]
 
 
-def write(weights: Weights, store: Store, tokenizer: Tokenizer, jobs: Sequence[Job]) -> None:
-    """Writes the rows' replies. Every path has been read, and they are in the tree's order."""
+def write(weights: Weights, store: Store, tokenizer: Tokenizer, jobs: Sequence[Job], invariant: bool) -> None:
+    """Writes the rows' replies. Every path has been read, and they are in the tree's order.
+
+    Where they are to be `invariant`, each looks at a copy of its own, and there are never too few of them.
+    """
     for row, _ in jobs:
         if not len(row.uniforms):
             row.finish = "length"
     jobs = [job for job in jobs if job[0].finish is None]
     for some in sessions(jobs, 0):
         shared = min(shared_by(some[0][1], path) for _, path in some)
-        if len(some) < FEW or sum(len(chunk.tokens) for chunk in some[0][1][:shared]) < SHORT:
+        if invariant or len(some) < FEW or sum(len(chunk.tokens) for chunk in some[0][1][:shared]) < SHORT:
             shared = 0
         for alike in by_width(some, shared):
-            Session(weights, store, tokenizer, alike, shared).write()
+            Session(weights, store, tokenizer, alike, shared, ALIKE if invariant else 1).write()
 
 
 def sessions(jobs: Sequence[Job], depth: int) -> list[list[Job]]:
@@ -110,17 +113,28 @@ def by_width(jobs: Sequence[Job], shared: int) -> list[list[Job]]:
     return [found[width] for width in sorted(found)]
 
 
-class Session:
-    """Rows that begin with the same `shared` chunks, which all look at in one place; the rest each has a copy of."""
+def seen(columns: int) -> int:
+    """How many columns are looked at where so many are filled: of few sizes, in all of which sums are the same."""
+    return max(32, -(-columns // 16) * 16)  # of fewer PyTorch multiplies otherwise
 
-    def __init__(self, weights: Weights, store: Store, tokenizer: Tokenizer, jobs: Sequence[Job], shared: int):
-        self.weights, self.store, self.tokenizer = weights, store, tokenizer
+
+class Session:
+    """Rows that begin with the same `shared` chunks, which all look at in one place; the rest each has a copy of.
+
+    They are `fewest` at least: others, which have ended, stand in.
+    """
+
+    def __init__(
+        self, weights: Weights, store: Store, tokenizer: Tokenizer, jobs: Sequence[Job], shared: int, fewest: int
+    ):
+        self.weights, self.store, self.tokenizer, self.fewest = weights, store, tokenizer, fewest
+        jobs = [*jobs, *[(replace(jobs[0][0], finish="length"), jobs[0][1])] * (fewest - len(jobs))]
         c = weights.config
         common = places(jobs[0][1][:shared])
         self.shared = len(common)
         self.waiting = deque((row, places(path)) for row, path in jobs)
-        width = max(len(where) - self.shared + len(row.uniforms) for row, where in self.waiting)
-        n = min(len(jobs), ROWS, max(1, CELLS // width))
+        width = seen(max(len(where) - self.shared + len(row.uniforms) for row, where in self.waiting))
+        n = min(len(jobs), ROWS, max(fewest, CELLS // width))
         self.width = width
         where = torch.from_numpy(common)
         # (L, H, S, D) and, of every row, (L, B, H, W, D)
@@ -135,7 +149,7 @@ class Session:
     def write(self) -> None:
         n = len(self.lengths)
         logits = self.admit(list(range(n)))
-        fresh = list(range(n))
+        fresh = [slot for slot, row in enumerate(self.rows) if row.finish is None]
         while True:
             while fresh:  # a row that ends at once makes room at once
                 self.extend(fresh, logits[fresh] if len(fresh) < len(self.rows) else logits)
@@ -145,8 +159,10 @@ class Session:
             going = [slot for slot, row in enumerate(self.rows) if row.finish is None]
             if not going:
                 return
-            if len(going) <= 0.75 * len(self.rows):  # not at once: leaving costs a copy of what stays
-                self.keep(going)
+            ended = [slot for slot, row in enumerate(self.rows) if row.finish is not None]
+            stay = going + ended[: max(0, self.fewest - len(going))]
+            if len(stay) <= 0.75 * len(self.rows):  # not at once: leaving costs a copy of what stays
+                self.keep(stay)
                 going = list(range(len(going)))
             logits, fresh = self.step(), going
 
@@ -175,7 +191,8 @@ class Session:
         self.lengths[slots] = lengths
         open_to = torch.arange(self.width) < torch.tensor(lengths)[:, None]
         self.mask[to, 0] = torch.zeros(open_to.shape, dtype=self.mask.dtype).masked_fill_(~open_to, float("-inf"))
-        return self.weights.logits(self.store.hidden[[int(where[-1]) for _, where in new]])
+        scores = self.weights.alike if self.fewest == ALIKE else self.weights.logits
+        return scores(self.store.hidden[[int(where[-1]) for _, where in new]])
 
     def extend(self, slots: list[int], logits: Tensor) -> None:
         """Each of these rows gets its next token."""
@@ -204,7 +221,7 @@ class Session:
     def looking(self, columns: Places) -> Attend:
         """A row sees what all share and its own columns up to its last token, which is written to `columns`."""
         _, _, B, H, W, D = self.own.shape
-        end = min(-(-int(columns.max() + 1) // 16) * 16, W)  # of few sizes
+        end = seen(int(columns.max()) + 1)
         mask = self.mask[:, :, :end].expand(-1, H, -1).reshape(B * H, 1, end)
         rows = (np.arange(2)[:, None] * B + np.arange(B)[:, None, None]) * H  # (B, 2, 1)
         cells = torch.from_numpy((((rows + np.arange(H)) * W) + columns[:, None, None]).ravel())
