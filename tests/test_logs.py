@@ -340,7 +340,7 @@ def test_the_difference_is_that_of_the_studys_statistics(run):
     assert found.difference == statistics.paired_difference(a, b, items.clusters, resamples)
     assert (found.wins, found.losses, found.ties) == statistics.votes(a, b, items.clusters, items.n_clusters)
     assert found.matched.n_clusters == 30
-    assert found.test == "exact sign test"
+    assert found.test == "exact permutation test"
 
 
 def test_a_winner_is_named_only_where_the_interval_leaves_out_zero():

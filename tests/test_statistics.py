@@ -274,9 +274,23 @@ def test_flipping_every_sign_is_scipys_permutation_test(differences):
     assert sign_flips(np.array(differences)) == pytest.approx(min(1, found.pvalue), abs=1e-9)
 
 
-def test_of_right_and_wrong_answers_flipping_signs_is_mcnemars_test():
-    differences = np.array([1.0] * 9 + [-1.0] * 2 + [0.0] * 30)
-    assert sign_flips(differences) == pytest.approx(mcnemar(9, 2))
+@given(st.integers(0, 300), st.integers(0, 300), st.sampled_from([1, 3]))
+def test_of_right_and_wrong_answers_flipping_signs_is_mcnemars_test(wins, losses, seeds):
+    differences = np.array([seeds] * wins + [-seeds] * losses + [0] * 30, dtype=float)
+    assert sign_flips(differences) == pytest.approx(mcnemar(wins, losses), rel=1e-9)
+
+
+@given(st.lists(st.integers(-5, 5), min_size=1, max_size=12))
+def test_flipping_the_signs_of_whole_numbers_is_exact_without_going_through_all_flips(differences):
+    some = np.array(differences, dtype=float)
+    assert sign_flips(some) == pytest.approx(sign_flips(some / 7), abs=1e-9)  # no whole numbers: all 2^n flips
+
+
+def test_five_seeds_that_agree_are_more_than_one_that_does():
+    """Of 100 items a wins 40 in four of five runs; b wins 60 in one of five."""
+    apart = np.array([4.0] * 40 + [-1.0] * 60)
+    assert sign_flips(apart) < 0.001
+    assert mcnemar(40, 60) > 0.05
 
 
 def test_flipping_some_signs_comes_near_to_flipping_all_and_is_never_nought():

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from promptlab.compare import statistics
 from promptlab.compare.cells import Cell, Items
-from promptlab.compare.statistics import Interval, Matrix, Resamples
+from promptlab.compare.hypotheses import sign_flips
+from promptlab.compare.statistics import Floats, Interval, Matrix, Resamples
 from promptlab.errors import DataError
 
 PROMPTING, FINE_TUNING, BASELINE = FAMILIES = ("prompting", "fine-tuning", "baseline")
@@ -62,7 +63,7 @@ class Best:
 class Difference:
     """a - b in accuracy at a budget; `a` and `b` are names, and families where the question is between families.
 
-    `wins`, `losses` and `ties` count clusters; p is McNemar's, `p_holm` adjusted over the question's comparisons. The
+    `wins`, `losses` and `ties` count clusters; p is that of `sign_flips`, `p_holm` adjusted over the question's. The
     variance of the difference is what its seeds add to it plus that by its clusters: see `statistics.variances`.
     """
 
@@ -112,9 +113,9 @@ class Sure:
     drawn: bool = True
     voters: Items | None = None
 
-    def votes(self, a: Matrix, b: Matrix) -> tuple[int, int, int]:
+    def more_right(self, a: Matrix, b: Matrix) -> Floats:
         who = self.voters or self.items
-        return statistics.votes(a, b, who.clusters, who.n_clusters)
+        return statistics.more_right(a, b, who.clusters, who.n_clusters)
 
     def accuracy(self, correct: Matrix) -> Interval:
         return self.told(statistics.accuracy(correct, self.items.clusters, self.resamples, self.confidence))
@@ -242,8 +243,8 @@ def _as_without(option: Option, scored: Mapping[Option, Matrix]) -> bool:
 
 
 def _difference(question: str, a: Side, b: Side, sure: Sure) -> Difference:
-    wins, losses, ties = sure.votes(a.correct, b.correct)
-    p = statistics.mcnemar(wins, losses)
+    more = sure.more_right(a.correct, b.correct)
+    p = sign_flips(more)
     apart = a.correct.astype(np.float64) - b.correct
     by_seeds, by_items = statistics.variances(apart, sure.items.clusters, sure.items.n_clusters)
     return Difference(
@@ -254,9 +255,9 @@ def _difference(question: str, a: Side, b: Side, sure: Sure) -> Difference:
         a_family=a.best.family,
         b_family=b.best.family,
         interval=sure.difference(a.correct, b.correct),
-        wins=wins,
-        losses=losses,
-        ties=ties,
+        wins=int((more > 0).sum()),
+        losses=int((more < 0).sum()),
+        ties=int((more == 0).sum()),
         p=p,
         p_holm=p,
         seeds_variance=by_seeds,

@@ -25,8 +25,10 @@ def methods(results: Results) -> Iterator[str]:
     many = len(results.seeds) > 1
     holds = "; it holds for these training examples, the interval also for others" if many else ""
     yield (
-        "p is an exact two-sided McNemar test in which each cluster of items votes for the arm with more right answers"
-        f"{' over all seeds' if many else ''}{holds}. Holm's adjustment is over all comparisons of the same question."
+        "p is that of an exact two-sided permutation test, McNemar's where an item is answered once: had the arms been "
+        "alike, each cluster's difference in right answers"
+        f"{' over all seeds' if many else ''} could as well have been the other way round{holds}. Holm's adjustment is "
+        "over all comparisons of the same question."
     )
     if results.crossovers:
         yield (

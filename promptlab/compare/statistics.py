@@ -281,18 +281,19 @@ def wilson(p: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def more_right(a: Matrix, b: Matrix, clusters: Ints, n_clusters: int) -> Floats:
+    """How many more right answers a has than b in each cluster, over all seeds: (C,)."""
+    return by_cluster((a.astype(np.float64) - b).sum(axis=0), clusters, n_clusters)
+
+
 def votes(a: Matrix, b: Matrix, clusters: Ints, n_clusters: int) -> tuple[int, int, int]:
     """How many clusters vote for a, for b, for neither: each for the arm with more right answers over all seeds."""
-    totals = by_cluster((a.astype(np.float64) - b).sum(axis=0), clusters, n_clusters)
+    totals = more_right(a, b, clusters, n_clusters)
     return int((totals > 0).sum()), int((totals < 0).sum()), int((totals == 0).sum())
 
 
 def mcnemar(wins: int, losses: int) -> float:
-    """Exact two-sided McNemar test (McNemar 1947): the discordant votes against a fair coin.
-
-    With one seed and one item a cluster, `votes` are the discordant items and this is the textbook test. With
-    several seeds it stays exact given the training examples of these seeds: items are the trials, never item x seed.
-    """
+    """Exact two-sided McNemar test (McNemar 1947): discordant items against a fair coin."""
     n = wins + losses
     term, below = 1, 0
     for i in range(min(wins, losses) + 1):

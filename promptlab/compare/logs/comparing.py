@@ -71,14 +71,11 @@ class Comparison:
 
     @property
     def test(self) -> str:
-        """McNemar's where each item is right or wrong once; its count where a group or an item's repeats vote as one.
-
-        For other scores a permutation test, as there it counts how far they are apart.
-        """
+        """McNemar's where each item is right or wrong once; else the same of how far apart items, or groups, are."""
         if not self.matched.binary:
             return "sign-flip permutation test"
         once = self.matched.binary and len(self.matched.a) == 1 and self.matched.n_clusters == len(self.matched.ids)
-        return "exact McNemar test" if once else "exact sign test"
+        return "exact McNemar test" if once else "exact permutation test"
 
     @property
     def discordant(self) -> tuple[Discordant, ...]:
@@ -144,7 +141,7 @@ def compare_logs(a: Log, b: Log, metric: str = "", draws: int = 2_000, confidenc
         wins=wins,
         losses=losses,
         ties=ties,
-        p=statistics.mcnemar(wins, losses) if matched.binary else sure.sign_flips(),
+        p=sure.p(),
         detectable=detectable(matched),
         if_missing_are_wrong=_if_missing(a, b, metric_a, metric_b, matched, draws, confidence),
         classes=tuple(_classes(matched)),
@@ -190,8 +187,11 @@ class _Sure:
         m = self.matched
         return statistics.votes(self._unit(a), self._unit(b), m.clusters, m.n_clusters)
 
-    def sign_flips(self) -> float:
-        gaps = (self.matched.a - self.matched.b).mean(axis=0)
+    def p(self) -> float:
+        m = self.matched
+        if m.binary:
+            return sign_flips(statistics.more_right(self._unit(m.a), self._unit(m.b), m.clusters, m.n_clusters))
+        gaps = (m.a - m.b).mean(axis=0)
         return sign_flips(statistics.by_cluster(gaps, self.clusters, self.resamples.clusters.shape[1]))
 
     def _unit(self, scores: Floats) -> Any:  # for functions of right and wrong, whose sums hold for any score
