@@ -172,7 +172,9 @@ def _schema(name: str, signature: inspect.Signature) -> tuple[dict[str, Any], Ch
 
 
 def _argument_texts(text: str) -> dict[str, str]:
-    """What a docstring says of each argument."""
+    """What a docstring says of each argument; what does not fit on its line is indented below it."""
     section = re.search(r"^\s*Args:\s*\n(.*?)(?=\n\s*\n|\n\S|\Z)", text, re.MULTILINE | re.DOTALL)
-    found = re.findall(r"^\s*(\w+)(?: \([^)]*\))?: (.+)$", section.group(1), re.MULTILINE) if section else []
-    return dict(found) | dict(re.findall(r"^\s*:param (\w+): (.+)$", text, re.MULTILINE))
+    listed = textwrap.dedent(section.group(1)) if section else ""
+    found = re.findall(r"^(\w+)(?: \([^)]*\))?: (.+(?:\n[ \t]+.+)*)", listed, re.MULTILINE)
+    found += re.findall(r"^\s*:param (\w+): (.+(?:\n[ \t]+[^\s:].*)*)", text, re.MULTILINE)
+    return {name: " ".join(said.split()) for name, said in found}

@@ -10,10 +10,10 @@ from itertools import count
 
 import pytest
 
-from promptlab import Message, Prompt, Reply, arun, call, run, tool
+from promptlab import Message, Prompt, Reply, arun, call, model, run, tool
 from promptlab.errors import SetupError, Unsupported
 from promptlab.strategies import Rules, react
-from promptlab.testing import Script
+from promptlab.testing import FakeServer, Script
 from promptlab.types import ToolCall
 
 
@@ -131,6 +131,39 @@ def test_a_tool_in_time_is_as_without_a_limit_and_its_own_time_out_is_its_own():
     assert asyncio.run(arun(call([ToolCall("1", "quick", {"text": "y"})], [tool(quick, timeout_s=9)]), Script([])))
     with pytest.raises(SetupError, match="timeout_s is seconds"):
         tool(quick, timeout_s=0)
+
+
+@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize("timeout_s", [None, 30])
+def test_what_is_cancelled_within_a_tool_is_a_failure_of_the_tool_s(batched, timeout_s):
+    async def gives_up(text: str) -> str:
+        """Waits for somebody who is called off."""
+        waited_for = asyncio.create_task(asyncio.sleep(60))
+        asyncio.get_running_loop().call_soon(waited_for.cancel)
+        await waited_for
+        return "late"
+
+    told = observed(tool(gives_up, timeout_s=timeout_s), batched=batched)
+    assert told == "Error: RuntimeError: what it waited for was cancelled"
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_arguments_nested_without_end_are_unread(kind, stream):
+    """What a model writes that has got stuck, and Python's reader of JSON gives up on."""
+
+    def echo(text: str) -> str:
+        """Says it."""
+        return text
+
+    deep = "[" * 50_000
+    use = {"type": "tool_use", "id": "1", "name": "echo", "input": deep}
+    wish = {"openai": Reply(calls=(ToolCall("1", "echo", unread=deep),)), "anthropic": Reply(opaque=(use,))}
+    with FakeServer([wish[kind], "done"]) as server:
+        answer = run(react("q", [echo]), model(f"{kind}:m@{server.url}", key="x", stream=stream))
+    [told] = [message.content for message in answer.trace if message.role == "tool"]
+    assert told.startswith("Error: the arguments of echo are not a JSON object")
+    assert answer.value == "done"
 
 
 def test_one_failing_call_keeps_its_siblings():

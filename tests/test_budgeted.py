@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptlab import ModelError, Reply, Request, Usage, ask, attempt, gather, model, run
+from promptlab import ModelError, Reply, Request, Usage, ask, attempt, gather, model, run, sample
 from promptlab.backends.prices import given_price
 from promptlab.backends.wrappers.budget import Amount, Budget
 from promptlab.backends.wrappers.budgeted import Budgeted
@@ -217,6 +217,32 @@ def test_answers_that_cannot_be_read_count_at_their_most():
         assert [type(result).__name__ for result in results] == ["Malformed"] * 2 + ["BudgetExceeded"] * 7
         assert len(server.received) == 2
     assert budget.spent == Amount(2, 2 * (1 + 16 + 20))
+
+
+def test_answers_that_do_not_tell_what_they_took_count_at_their_most():
+    """Some servers tell no usage, and a budget of tokens would have no end there."""
+
+    class Silent(Provider):
+        async def _answer(self, request: Request) -> Reply:
+            self.calls += 1
+            return Reply("x")
+
+    provider, budget = Silent(), Budget(tokens=100)
+    results = run([asked("q") for _ in range(9)], Budgeted(provider, budget))
+    assert [type(result).__name__ for result in results] == ["str"] * 2 + ["BudgetExceeded"] * 7
+    assert (provider.calls, budget.spent.tokens) == (2, 2 * (1 + 16 + 20))
+
+
+def test_samples_of_one_call_are_counted_by_the_one_that_tells_of_all():
+    class Sampling(Provider):
+        native_n = True
+
+        async def agenerate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+            return [Reply("x", usage=Usage(1, 0, 5) if i == 0 else Usage()) for i in range(len(requests))]
+
+    budget = Budget(tokens=1_000)
+    run(sample("q", 5, max_tokens=20), Budgeted(Sampling(), budget))
+    assert budget.spent.tokens == 6
 
 
 def test_what_is_not_sent_in_a_long_pause_takes_no_tokens():

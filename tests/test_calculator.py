@@ -46,6 +46,11 @@ from promptlab.tools.calculator import calculator, value_of
         ("10 ** 20 + 1", "100000000000000000001"),
         ("pi", "3.14159265359"),
         ("1e3 + 1", "1001"),
+        ("(1 + 0.0425 / 12) ** 360", "3.57064947254"),  # a mortgage: exactly 1,326 digits by 1,326
+        ("(241 / 240) ** 500 + (7 / 9) ** 1200", "7.99650902312"),
+        ("1 ** 10000 + (-1) ** 5001", "0"),
+        ("+".join(map(str, range(200))), "19900"),
+        ("10 ** 1100 // 10 ** 1099", "10"),
     ],
 )
 def test_an_expression_has_its_value(expression, value):
@@ -67,6 +72,8 @@ def test_an_expression_has_its_value(expression, value):
         ("(" * 400 + "1" + ")" * 400, "no arithmetic expression"),
         ("1e400 - 1", "too large"),
         ("-" * 100 + "1", "nested"),
+        ("round(1.5, 10 ** 9)", "1,200 places"),  # of which Python would make a number of a billion digits
+        ("round(5, -10 ** 9)", "1,200 places"),
         ("(-8) ** 0.5", "no real number"),
         ("exp(10000)", "cannot be calculated"),
         ("log(-1)", "cannot be calculated"),

@@ -13,6 +13,10 @@ def folder(tmp_path):
     (tmp_path / "water.md").write_text(
         "# Wells\n\nA well is tested\nevery week.\n\n## Chlorine\n\nAdd two drops a litre.\n"
     )
+    (tmp_path / "close.md").write_text("# Tanks\nCover each.\n## Filters\nWash the sand.\nDry it.\n")
+    (tmp_path / "odd.csv").write_text(
+        "place,note\nGurn,mumps\u2028in school\nHask,scabies\x0cthere\n", encoding="utf-8"
+    )
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "measles.txt").write_text("Measles spreads fast.\n\nReport measles on the same day.\n")
     (tmp_path / "cases.csv").write_text('place,note\nLorn,"fever,\nand cough"\nVask,rash\n')
@@ -27,6 +31,10 @@ def folder(tmp_path):
     [
         ("how often are wells tested", "water.md:3", "Wells: A well is tested every week."),
         ("drops", "water.md:8", "Chlorine: Add two drops a litre."),
+        ("cover", "close.md:2", "Tanks: Cover each."),  # no empty line before the next heading
+        ("sand", "close.md:4", "Filters: Wash the sand. Dry it."),
+        ("mumps", "odd.csv:2", "place: Gurn; note: mumps\u2028in school"),  # str.splitlines would end a line there
+        ("scabies", "odd.csv:3", "place: Hask; note: scabies\x0cthere"),
         ("reporting", "sub/measles.txt:3", "Report measles on the same day."),
         ("cough", "cases.csv:2", "place: Lorn; note: fever,\nand cough"),
         ("Vask", "cases.csv:4", "place: Vask; note: rash"),

@@ -46,6 +46,15 @@ def test_without_leave_there_is_no_tool_that_writes(root):
     assert [tool.spec.name for tool in files(root)] == ["list_files", "read_file"]
 
 
+def test_what_is_no_text_is_no_name_of_a_file(root):
+    """Half a surrogate pair, as JSON can hold; and nothing stays open after it."""
+    _, reading = files(root)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(WrongCall, match="no name of a file"):
+        reading(path="sub/\ud800.txt")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 OUTSIDE = [
     "../secret.txt",
     "sub/../../secret.txt",

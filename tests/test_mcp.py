@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -124,6 +127,21 @@ def test_our_tools_by_http():
 def test_a_server_that_does_not_start_is_wrong_set_up(tmp_path):
     with pytest.raises(SetupError, match="cannot be used"), mcp_tools([str(tmp_path / "none")]):
         pass
+
+
+def test_a_server_that_is_not_ready_in_time_is_ended(tmp_path):
+    """It, and the thread that waits for it, would else be there as long as this process."""
+    started = tmp_path / "started"
+    program = f"import os, pathlib, time; pathlib.Path({str(started)!r}).write_text(str(os.getpid())); time.sleep(900)"
+    with pytest.raises(SetupError, match="was not ready in 5 s"), mcp_tools([sys.executable, "-c", program], 5.0):
+        pass
+    until = time.monotonic() + PATIENCE_S
+    while (waits := [each for each in threading.enumerate() if each.name == "mcp"]) and time.monotonic() < until:
+        waits[0].join(1)
+    assert not waits
+    if started.exists():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(started.read_text()), 0)
 
 
 def test_serving_what_is_no_tool_is_wrong_use():

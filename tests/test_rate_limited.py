@@ -374,6 +374,12 @@ def test_headers_are_read_as_the_providers_write_them():
         "anthropic-ratelimit-input-tokens-reset": "2026-11-23T08:00:02Z",
     }
     assert list(said(anthropic)) == [("input", 50000, 48000, 3.0)]  # a second more, for both are rounded
+    zoneless = {**anthropic, "anthropic-ratelimit-input-tokens-reset": "2026-11-23T08:00:02"}
+    assert (
+        list(said(zoneless))
+        == list(said({**zoneless, "date": "Mon, 23 Nov 2026 08:00:00 -0000"}))
+        == [*said(anthropic)]
+    )
     assert not list(said({**openai, "x-ratelimit-limit-tokens": "-1", "x-ratelimit-reset-requests": "soon"}))
 
 

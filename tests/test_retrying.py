@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptlab import ModelError, Reply, Request
+from promptlab import ModelError, Reply, Request, ask, attempt, model, run
 from promptlab.backends.wrappers.retrying import Retrying, chance
 from promptlab.errors import ContextOverflow, Malformed, Refused, SetupError, Truncated, Unauthorized, Unavailable
-from promptlab.testing import run_in_virtual_time
+from promptlab.testing import FakeServer, Fault, run_in_virtual_time
 from promptlab.types import Message
 
 BUSY = Unavailable("busy")
@@ -209,3 +209,23 @@ def test_nothing_is_imported_for_it_where_nothing_fails():
 def test_what_makes_no_sense_is_refused_at_once(wrong):
     with pytest.raises(SetupError, match="attempts are 1 or more"):
         Retrying(Scripted(), **wrong)
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        ("Wed, 21 Oct 2015 07:28:00 -0000", 0.0),
+        ("1700000000000", 365 * 86_400.0),
+        ("inf", 365 * 86_400.0),
+        ("nan", 0.0),
+    ],
+)
+def test_what_is_an_odd_time_to_come_back_at_ends_no_run(told: str, seconds: float):
+    with FakeServer(["here"], faults=[Fault.status(429, retry_after=told)]) as server:
+        outcome = run(attempt(ask("q")), model(f"openai:m@{server.url}", key="x", attempts=2))
+    if seconds:
+        assert isinstance(outcome, Unavailable)
+        assert outcome.retry_after_s == seconds
+        assert "come back in 31536000 s" in str(outcome)
+    else:
+        assert isinstance(outcome, Reply)

@@ -58,6 +58,31 @@ def test_param_lines_describe_arguments_too():
     assert look.spec.parameters["properties"]["word"]["description"] == "What to look up."
 
 
+def test_what_is_said_of_an_argument_may_take_several_lines():
+    @tool
+    def look(word: str, most: int, note: str = "") -> str:
+        """Looks it up.
+
+        :param note: Whose
+          note
+          it is.
+
+        Args:
+            word: What to look up, which
+                may be several; note: quotes count.
+            most (int): How many
+               at most.
+        """
+        return word
+
+    said = {name: each["description"] for name, each in look.spec.parameters["properties"].items()}
+    assert said == {
+        "word": "What to look up, which may be several; note: quotes count.",
+        "most": "How many at most.",
+        "note": "Whose note it is.",
+    }
+
+
 def test_calling_a_tool_checks_and_converts_its_arguments():
     assert forecast(place={"city": "Oslo"}, days="2") == "Oslo 2 C False"
     with pytest.raises(WrongCall, match=r"unit: Input should be 'C' or 'F'"):

@@ -35,6 +35,8 @@ class Pages(BaseHTTPRequestHandler):
                 self.answer("café".encode("latin-1"), "text/plain; charset=latin-1")
             case "unknown":
                 self.answer(b"text", "text/plain; charset=klingon")
+            case "punycode":
+                self.answer(b"a" * 200_000 + b"-" + b"b" * 200_000, "text/plain; charset=punycode")
             case "picture":
                 self.answer(b"\x89PNG", "image/png")
             case "to":
@@ -191,10 +193,34 @@ def test_a_page_that_drips_is_given_up(server, path):
         web(timeout_s=0.5).fetch(at(server, path))
 
 
+def test_a_page_that_drips_after_a_name_that_was_long_looked_up_is_given_up(server):
+    """The time is over before there is a connection to hang up."""
+
+    def slowly(host, port):
+        time.sleep(0.3)
+        return ["127.0.0.1"]
+
+    with pytest.raises(WrongCall, match="it takes more than 0"):
+        web(timeout_s=0.2, resolve=slowly).fetch(at(server, "drip"))
+
+
+@pytest.mark.parametrize("label", ["", "a" * 64])
+def test_a_name_that_is_none_is_told(label):
+    with pytest.raises(WrongCall, match="is not found"):
+        Web(["*.pages.test"]).fetch(f"http://x.{label}.pages.test/")
+
+
+def test_a_charset_that_takes_hours_is_not_used(server):
+    started = time.process_time()
+    assert web().fetch(at(server, "punycode")).startswith("aaa")
+    assert time.process_time() - started < 10  # it takes minutes
+
+
 @pytest.mark.parametrize(
     "address",
     "127.0.0.1 10.0.0.1 172.16.3.4 192.168.1.1 169.254.169.254 100.64.0.1 0.0.0.0 255.255.255.255 224.0.0.1 ::1 :: "
-    "fe80::1 fc00::1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 2002:7f00:1:: 64:ff9b::7f00:1 fe80::1%eth0 ff02::1".split(),
+    "fe80::1 fc00::1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 2002:7f00:1:: 64:ff9b::7f00:1 fe80::1%eth0 ff02::1 "
+    "fec0::2 ::127.0.0.1 ::ffff:0:127.0.0.1 64:ff9b:1::7f00:1".split(),
 )
 def test_a_private_address_is_told_from_a_public_one(address):
     assert not is_public(address)
@@ -220,3 +246,15 @@ def test_hosts_may_be_named_with_all_beneath_them():
 
 def test_markup_that_is_broken_is_text_all_the_same():
     assert plain("<p>a<b>c</p></script>d<style>e") == "ac\nd"
+    assert (
+        plain("a < b, 3 <5<!-- <p> --><script>'</p>'</script>, <a title='>' href=x'>c</a>&amp;d") == "a < b, 3 <5, c&d"
+    )
+    assert plain("<template>a<p>b</template>c<template/>d<script src='x'/>e<noscript>f") == "cde"
+    assert plain(f"a&#{'1' * 5_000};") == f"a&#{'1' * 5_000};"
+
+
+@pytest.mark.parametrize("sign", ["<", "<!", "<a ", "<a x='", "<!--", "</", "<script>", "&#"])
+def test_a_page_is_read_in_linear_time(sign):
+    started = time.process_time()
+    plain(sign * 100_000)
+    assert time.process_time() - started < 5  # a tenth; Python's own parser takes minutes for most of these

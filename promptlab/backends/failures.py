@@ -12,6 +12,7 @@ from typing import Any
 from promptlab.errors import ContextOverflow, ModelError, Refused, Unavailable
 
 OVERFLOWS = ("context_length_exceeded", "prompt is too long", "maximum context length", "context window")
+YEAR_S = 365 * 86_400.0
 BUSY = ("overloaded_error", "api_error")
 
 
@@ -46,7 +47,7 @@ def told_error(text: str) -> dict[str, Any]:
     """The error that a body holds: under "error", as its only member, or (vLLM, once) the body itself."""
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(body, dict):
         return {}
@@ -57,13 +58,19 @@ def told_error(text: str) -> dict[str, Any]:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """What a response's headers say of when to ask again, in seconds from when it was sent; never negative.
 
-    A date is compared with the server's own clock, its Date header, where there is one: ours may be wrong.
+    More than a year is a year: it is some other unit, and there may be no such date. A date is compared with the
+    server's own clock, its Date header, where there is one: ours may be wrong.
     """
     told, milliseconds = headers.get("retry-after", ""), headers.get("retry-after-ms", "")
     for number, unit in ((milliseconds, 0.001), (told, 1.0)):
         with suppress(ValueError):
-            return max(0.0, float(number) * unit)
+            return min(max(0.0, float(number) * unit), YEAR_S)
     with suppress(ValueError):
-        there = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
-        return max(0.0, (parsedate_to_datetime(told) - there).total_seconds())
+        there = zoned(parsedate_to_datetime(headers["date"])) if "date" in headers else datetime.now(UTC)
+        return min(max(0.0, (zoned(parsedate_to_datetime(told)) - there).total_seconds()), YEAR_S)
     return None
+
+
+def zoned(time: datetime) -> datetime:
+    """A time as it was told; of no zone, in UTC."""
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

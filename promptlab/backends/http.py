@@ -146,7 +146,7 @@ async def events(response: ClientResponse, clean: Callable[[str], str]) -> Async
             return
         try:
             event = json.loads(said)
-        except ValueError:
+        except (ValueError, RecursionError):
             event = None
         if not isinstance(event, dict):
             raise Malformed(f"an event of the stream is no JSON object but begins {clean(said)[:80]!r}")

@@ -31,8 +31,8 @@ async def act_async(job: Bound) -> Any:
     """
     try:
         async with asyncio.timeout(job.timeout_s) as clock:
-            result = await _begun(job)
-            return await result if isawaitable(result) else result
+            result = await _awaited(_begun(job))
+            return await _awaited(result) if isawaitable(result) else result
     except TimeoutError:
         if not clock.expired():  # the tool's own
             raise
@@ -71,4 +71,11 @@ def _result(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
 
 
 async def _awaited(result: Awaitable[Any]) -> Any:
-    return await result
+    """A result. What was cancelled in a tool, and not by who waits for it, is a failure of the tool's."""
+    try:
+        return await result
+    except asyncio.CancelledError as cancelled:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError("what it waited for was cancelled") from cancelled

@@ -18,6 +18,7 @@ THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 WORD = re.compile(r"[^\W\d]\w*")
 MOST_CHARACTERS = 1_000
 MOST_BITS = 4_096  # of a whole number on the way; about 1,200 digits
+MOST_PLACES = 1_200  # that a number is rounded to
 MOST_DEPTH = 50
 
 OPERATIONS: dict[type[ast.AST], Callable[..., Number]] = {
@@ -29,6 +30,15 @@ OPERATIONS: dict[type[ast.AST], Callable[..., Number]] = {
     ast.UAdd: operator.pos,
     ast.USub: operator.neg,
 }
+
+
+def within_reason(places: int) -> int:
+    """The places to round to: Python makes a number of as many digits."""
+    if abs(places) > MOST_PLACES:
+        raise WrongCall(f"a number is rounded to {MOST_PLACES:,} places at most")
+    return places
+
+
 FUNCTIONS: dict[str, Callable[..., Number]] = {
     "abs": abs,
     "ceil": math.ceil,
@@ -38,7 +48,7 @@ FUNCTIONS: dict[str, Callable[..., Number]] = {
     "log10": math.log10,
     "max": lambda *numbers: max(numbers),
     "min": lambda *numbers: min(numbers),
-    "round": round,
+    "round": lambda x, places=0: round(x, within_reason(places)),
     "sqrt": lambda x: math.isqrt(x) if isinstance(x, int) and math.isqrt(max(x, 0)) ** 2 == x else math.sqrt(x),
 }
 CONSTANTS = {"pi": math.pi, "e": math.e}
@@ -48,7 +58,8 @@ def calculator(expression: str) -> str:
     """The value of an arithmetic expression, such as 37 * 84 or (2 + 3) ** 2 / 7.
 
     Numbers, + - * / // % **, parentheses, abs, ceil, exp, floor, log, log10, max, min, round, sqrt, pi and e. Whole
-    numbers and fractions are exact on the way, decimals too; × · ÷ ^ and thousands' commas (1,234) are understood.
+    numbers and fractions are exact on the way, decimals too, but for fractions of more than 1,200 digits; × · ÷ ^ and
+    thousands' commas (1,234) are understood.
 
     Args:
         expression: the expression
@@ -105,7 +116,7 @@ def _value(node: ast.AST, depth: int) -> Number:
         case ast.UnaryOp(op=op, operand=inner) if type(op) in OPERATIONS:
             return OPERATIONS[type(op)](_value(inner, depth + 1))
         case ast.BinOp(left=left, op=op, right=right):
-            return _within(_combined(_value(left, depth + 1), op, _value(right, depth + 1)))
+            return _within(_combined(_value(left, depth), op, _value(right, depth + 1)))  # a long sum is not deep
         case ast.Call(func=ast.Name(id=name), args=given, keywords=[]) if name in FUNCTIONS:
             return _within(FUNCTIONS[name](*(_value(each, depth + 1) for each in given)))
     raise WrongCall(
@@ -134,23 +145,28 @@ def _power(base: Number, exponent: Number) -> Number:
     if isinstance(exponent, Fraction) and exponent.denominator == 1:
         exponent = int(exponent)
     if isinstance(base, int | Fraction) and isinstance(exponent, int):
-        size = max(abs(base.numerator), base.denominator).bit_length()
-        if size * abs(exponent) > MOST_BITS:
+        if math.log2(max(abs(base.numerator), base.denominator)) * abs(exponent) <= MOST_BITS:
+            return Fraction(base) ** exponent
+        if base.denominator == 1:
             raise WrongCall(f"{base} ** {exponent} is too large")
-        return Fraction(base) ** exponent
-    result: float | complex = float(base) ** float(exponent)
+    try:
+        result: float | complex = float(base) ** float(exponent)
+    except OverflowError:
+        raise WrongCall(f"{base} ** {exponent} is too large") from None
     if isinstance(result, complex):
         raise WrongCall("the result is no real number")
     return result
 
 
 def _within(value: Number) -> Number:
-    """A fraction that is whole as an int. Raises WrongCall for one that is too long."""
+    """A fraction that is whole as an int, one that is too long rounded. Raises WrongCall for too long an int."""
     if isinstance(value, Fraction) and value.denominator == 1:
         value = value.numerator
-    if isinstance(value, int | Fraction) and max(abs(value.numerator), value.denominator).bit_length() > MOST_BITS:
+    if isinstance(value, float) or max(abs(value.numerator), value.denominator).bit_length() <= MOST_BITS:
+        return value
+    if isinstance(value, int):
         raise WrongCall("a number on the way is too large")
-    return value
+    return float(value)
 
 
 def _functions() -> str:

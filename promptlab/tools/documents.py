@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import sqlite3
@@ -132,7 +133,7 @@ def passages(file: Path, source: str) -> Iterator[Passage]:
 
 
 def _rows(text: str, source: str, delimiter: str) -> Iterator[Passage]:
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)  # other ends of lines are parts of a cell
     names = next(reader, [])
     line = reader.line_num + 1
     for row in reader:
@@ -150,11 +151,12 @@ def _paragraphs(text: str, source: str) -> Iterator[Passage]:
     """Paragraphs, long ones in pieces, each under the heading that it stands under."""
     heading, start, held = "", 1, [""][:0]
     for number, line in enumerate([*text.split("\n"), ""], 1):
-        if held and (not line.strip() or sum(map(len, held)) > MOST_PASSAGE):
+        is_heading = line.startswith("#")
+        if held and (is_heading or not line.strip() or sum(map(len, held)) > MOST_PASSAGE):
             body = " ".join(held)
             yield Passage(source, start, f"{heading}: {body}" if heading else body)
             held = []
-        if line.startswith("#"):
+        if is_heading:
             heading = line.lstrip("#").strip()
         elif line.strip():
             start = start if held else number

@@ -80,6 +80,10 @@ def open_beneath(folder: Path, path: str, flags: int) -> int:
     steps = [step for step in path.split("/") if step not in ("", ".")]
     if path.startswith("/") or ".." in steps or "\0" in path:
         raise WrongCall(f"paths are relative to the folder and stay in it, got {path!r}")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:  # half a surrogate pair, as JSON can hold
+        raise WrongCall(f"{path!r} is no name of a file") from None
     at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for i, step in enumerate(steps or ["."]):

@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,12 +28,11 @@ MISSING = "MCP is spoken by the package mcp: pip install 'promptlab[mcp]'"
 
 
 class Connection(NamedTuple):
-    """A session, the loop that it lives in, and what ends it."""
+    """A session, and the loop that it lives in."""
 
     client: Client
     tools: list[Any]
     loop: asyncio.AbstractEventLoop
-    stop: asyncio.Event
 
 
 @contextmanager
@@ -42,35 +41,50 @@ def mcp_tools(server: Any, start_s: float = 60.0, call_s: float = 120.0) -> Iter
 
     `server` is its address ("http://localhost:8000/mcp"), the command that starts it (["python", "server.py"]; it is
     given no environment but the harmless part of this one), or whatever else `mcp.Client` takes. A call that fails or
-    takes longer than `call_s` is an observation. Raises SetupError for a server that is not there within `start_s`.
+    takes longer than `call_s` is an observation. Raises SetupError for a server that is not there within `start_s`,
+    which is ended then.
     """
     started: Future[Connection] = Future()
-    thread = threading.Thread(target=_hold, args=(server, started), daemon=True, name="mcp")
+    over: Future[None] = Future()
+    thread = threading.Thread(target=_hold, args=(server, started, over), daemon=True, name="mcp")
     thread.start()
     try:
-        connection = started.result(start_s)
+        connection = _connected(server, started, start_s)
+        yield [_as_tool(each, connection, call_s) for each in connection.tools]
+    finally:
+        over.set_result(None)
+        thread.join(start_s)
+
+
+def _connected(server: Any, started: Future[Connection], start_s: float) -> Connection:
+    try:
+        return started.result(start_s)
     except SetupError:
         raise
     except TimeoutError:
         raise SetupError(f"The MCP server {server!r} was not ready in {start_s:g} s.") from None
     except Exception as error:  # the server is somebody else's, and whatever went wrong with it is the reason
         raise SetupError(f"The MCP server {server!r} cannot be used: {_innermost(error)}") from None
-    try:
-        yield [_as_tool(each, connection, call_s) for each in connection.tools]
-    finally:
-        connection.loop.call_soon_threadsafe(connection.stop.set)
-        thread.join(start_s)
 
 
-def _hold(server: Any, started: Future[Connection]) -> None:
+def _hold(server: Any, started: Future[Connection], over: Future[None]) -> None:
     try:
-        asyncio.run(_session(server, started))
+        asyncio.run(_session(server, started, over))
     except BaseException as error:  # of another thread's: told to the one that waits
         if not started.done():
             started.set_exception(error)
 
 
-async def _session(server: Any, started: Future[Connection]) -> None:
+async def _session(server: Any, started: Future[Connection], over: Future[None]) -> None:
+    """Lasts until it is `over`, and is then cancelled: that ends a server too that does not even answer."""
+    loop, session = asyncio.get_running_loop(), asyncio.current_task()
+    assert session is not None
+
+    def end(_: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed: it has ended by itself
+            loop.call_soon_threadsafe(session.cancel)
+
+    over.add_done_callback(end)
     try:
         from mcp import Client, StdioServerParameters
     except ImportError:
@@ -83,9 +97,8 @@ async def _session(server: Any, started: Future[Connection]) -> None:
         while listed.next_cursor:
             listed = await client.list_tools(cursor=listed.next_cursor)
             tools += listed.tools
-        stop = asyncio.Event()
-        started.set_result(Connection(client, tools, asyncio.get_running_loop(), stop))
-        await stop.wait()
+        started.set_result(Connection(client, tools, loop))
+        await asyncio.Event().wait()
 
 
 def _as_tool(theirs: Any, connection: Connection, call_s: float) -> Tool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import http.client
 import ipaddress
+import re
 import socket
 import ssl
 import threading
@@ -11,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from html.parser import HTMLParser
+from html import unescape
 from urllib.parse import urljoin, urlsplit
 
 from promptlab.errors import SetupError, WrongCall
@@ -19,9 +21,24 @@ from promptlab.tool import Tool, tool
 from promptlab.tools.python import shortened
 
 REDIRECTS = (301, 302, 303, 307, 308)
+NOT_OF_PAGES = ("punycode", "idna", "undefined")  # what Python calls charsets too; the first takes hours for a page
 TEXTUAL = ("text/", "application/json", "application/xml", "application/xhtml+xml", "application/ld+json")
 MOST_REDIRECTS = 5
 MOST_SHOWN = 16_000  # characters
+GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # all that is given out of IPv6
+
+BLOCKS = frozenset("p div br li tr h1 h2 h3 h4 h5 h6 table ul ol section article header footer title pre".split())
+HIDDEN = frozenset({"noscript", "template"})
+# What is no text of a page: comments, scripts and styles, tags, declarations. None of them is looked at twice, so that
+# a page of a million "<" is read in linear time, as Python's own parser of 3.11 does not; what does not end goes on to
+# the end of the page, as browsers have it.
+MARKUP = re.compile(
+    r"<!--.*?(?:-->|\Z)"
+    r"|<(?P<raw>script|style)(?=[\s/>])[^>]*+(?<!/)>.*?(?:</(?P=raw)(?=[\s/>])[^>]*+>|\Z)"
+    r"|<(?P<end>/?)(?P<tag>[a-z][^\s/>]*+)(?:[^>=]|=\s*+(?:\"[^\"]*+(?:\"|\Z)|'[^']*+(?:'|\Z))?+)*+(?:>|\Z)"
+    r"|<[!?/][^>]*+(?:>|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
 
 Resolve = Callable[[str, int], list[str]]  # host, port -> addresses
 
@@ -58,7 +75,7 @@ class Web:
         alarm.start()
         try:
             for _ in range(MOST_REDIRECTS + 1):
-                found, url = self._page_or_next(url, sockets)
+                found, url = self._page_or_next(url, sockets, until)
                 if found is not None:
                     break
             else:
@@ -73,7 +90,7 @@ class Web:
         finally:
             alarm.cancel()
 
-    def _page_or_next(self, url: str, sockets: list[socket.socket]) -> tuple[str | None, str]:
+    def _page_or_next(self, url: str, sockets: list[socket.socket], until: float) -> tuple[str | None, str]:
         """The page's text and its address; or None, and the address that it is redirected to."""
         host, port, path, secure = self._parts(url)
         connection = http.client.HTTPConnection(host, port)
@@ -85,6 +102,8 @@ class Web:
                     connection.sock, server_hostname=host, do_handshake_on_connect=False
                 )
             sockets.append(connection.sock)
+            if time.monotonic() > until:  # nobody would hang up any more: the alarm was before
+                raise TimeoutError("it takes too long")
             if isinstance(connection.sock, ssl.SSLSocket):
                 connection.sock.do_handshake()
             connection.request("GET", path, headers={"User-Agent": "promptlab", "Accept": "text/*"})
@@ -124,7 +143,7 @@ class Web:
         """An address of the host's, if all are public: one that is not could be reached the next time."""
         try:
             addresses = self.resolve(host, port)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter for a label of no letter, or of more than 63
             raise WrongCall(f"{host} is not found: {error}") from None
         for address in addresses:
             if not is_public(address) and address not in self.trusted:
@@ -140,7 +159,8 @@ class Web:
         content = answer.read(self.most_bytes + 1)
         charset = answer.headers.get_content_charset() or "utf-8"
         try:
-            text = content[: self.most_bytes].decode(charset, errors="replace")
+            known = codecs.lookup(charset).name not in NOT_OF_PAGES
+            text = content[: self.most_bytes].decode(charset if known else "utf-8", errors="replace")
         except LookupError:
             text = content[: self.most_bytes].decode("utf-8", errors="replace")
         cut = f"\n[only the first {self.most_bytes:,} bytes]" if len(content) > self.most_bytes else ""
@@ -162,6 +182,8 @@ def is_public(address: str) -> bool:
             held = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
         if held is not None:
             return is_public(str(held))
+        if found not in GLOBAL_UNICAST:  # site-local addresses among them, which Python takes for public
+            return False
     return found.is_global and not found.is_multicast
 
 
@@ -185,36 +207,25 @@ def fetching(web: Web) -> Tool:
     return tool(fetch)
 
 
-class Plain(HTMLParser):
-    """A page's text without its markup, scripts and styles."""
-
-    BLOCKS = frozenset("p div br li tr h1 h2 h3 h4 h5 h6 table ul ol section article header footer title pre".split())
-    HIDDEN = frozenset({"script", "style", "noscript", "template"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.parts: list[str] = []
-        self.hidden = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.hidden += tag in self.HIDDEN
-        if tag in self.BLOCKS:
-            self.parts.append("\n")
-
-    def handle_endtag(self, tag: str) -> None:
-        self.hidden = max(0, self.hidden - (tag in self.HIDDEN))
-        if tag in self.BLOCKS:
-            self.parts.append("\n")
-
-    def handle_data(self, data: str) -> None:
-        if not self.hidden:
-            self.parts.append(data)
-
-
 def plain(html: str) -> str:
-    """The text of a page, a line a block."""
-    parser = Plain()
-    parser.feed(html)
-    parser.close()
-    lines = (" ".join(line.split()) for line in "".join(parser.parts).split("\n"))
+    """The text of a page without its markup, scripts and styles, a line a block."""
+    parts: list[str] = []
+    hidden = at = 0
+    for found in MARKUP.finditer(html):
+        parts.append("" if hidden else characters(html[at : found.start()]))
+        at, tag = found.end(), (found["tag"] or "").lower()
+        if tag in BLOCKS:
+            parts.append("\n")
+        elif tag in HIDDEN and not found[0].endswith("/>"):
+            hidden = max(0, hidden - 1) if found["end"] else hidden + 1
+    parts.append("" if hidden else characters(html[at:]))
+    lines = (" ".join(line.split()) for line in "".join(parts).split("\n"))
     return "\n".join(line for line in lines if line)
+
+
+def characters(text: str) -> str:
+    """A text with what stands for characters, such as &lt;, as they are."""
+    try:
+        return unescape(text)
+    except ValueError:  # a number of more digits than Python reads
+        return text

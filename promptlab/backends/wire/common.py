@@ -29,7 +29,7 @@ def calls_from(written: Iterable[tuple[str | None, str, Any]]) -> tuple[ToolCall
         taken.add(id)
         try:
             read = json.loads(arguments or "{}") if isinstance(arguments, str) else arguments
-        except ValueError:
+        except (ValueError, RecursionError):
             read = None
         if isinstance(read, dict):
             calls.append(ToolCall(id, name, read))
@@ -106,7 +106,7 @@ def whole(reply: Reply, request: Request) -> Reply | ModelError:
     if request.schema is not None:
         try:
             json.loads(reply.text)
-        except ValueError:
+        except (ValueError, RecursionError):
             most = request.max_tokens or "its most"
             return Truncated(f"the reply ended at {most} tokens before its JSON was whole", reply=reply)
     return reply
@@ -116,7 +116,7 @@ def parsed(text: str) -> Json:
     """An answer's JSON object. Raises Malformed for a proxy's HTML page and the like."""
     try:
         answer = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         raise Malformed(f"the server's answer is no JSON object but begins {text.strip()[:80]!r}")

@@ -140,7 +140,7 @@ def written(text: str) -> Any:
     """The input of a tool call, or the text where it is none; no text is an empty one."""
     try:
         return json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

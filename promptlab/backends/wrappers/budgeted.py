@@ -14,6 +14,7 @@ from promptlab.options import name_of
 from promptlab.types import Backend, Reply, Request, Usage
 
 OTHERS_S = 0.05  # how often to look whether another process has settled its calls
+NOTHING = (Usage(), None)
 SOON_S = 0.05  # before the end of a budget, by another clock than that which ended a call
 
 
@@ -23,9 +24,9 @@ class Budgeted(Wrapper):
     Before a request is sent the most that it can come to is reserved: as many tokens as its text has bytes (exactly
     counted where the backend can), and the most it may write. So with a budget of tokens or money every request says
     `max_tokens`, unless the backend has a limit of its own. What is not used is given back; a request waits where
-    that could make room for it. A call that was cut off, cancelled, whose answer cannot be read, or whose fate is not
-    known counts at its most. Lines of batch jobs are reserved at the full price, as they may come to be asked live,
-    and settled at theirs.
+    that could make room for it. A call that was cut off, cancelled, whose answer cannot be read or does not tell what
+    it took, or whose fate is not known counts at its most. Lines of batch jobs are reserved at the full price, as they
+    may come to be asked live, and settled at theirs.
 
     Put it inside Retrying, which so pays for each try, and inside Cached, which pays for none. Budgets nest:
     Budgeted(Budgeted(model, one_part), the_whole). Raises SetupError for a budget in money and a model without a price.
@@ -79,8 +80,9 @@ class Budgeted(Wrapper):
         open_holds = dict(held)
         try:
             answered = await inner.send([requests[i] for i in held], within=self.budget.left_s())
+            told = any(_usage(reply) not in NOTHING for reply in answered)  # of one call's samples the first tells all
             for (i, hold), reply in zip(held.items(), answered, strict=True):
-                self.budget.settle(hold, self._actual(reply, most[i]))
+                self.budget.settle(hold, self._actual(reply, most[i], told))
                 del open_holds[i]
         except TimeoutError:
             left = self.budget.left_s()
@@ -113,16 +115,23 @@ class Budgeted(Wrapper):
         read = most_read(self.backend, request)
         return Amount(1, read + written, math.ceil((most_usd(self.backend, read, written) or 0.0) * NANO))
 
-    def _actual(self, reply: Reply | ModelError, most: Amount) -> Amount:
-        """What a call came to."""
+    def _actual(self, reply: Reply | ModelError, most: Amount, told: bool) -> Amount:
+        """What a call came to; `told` if it says how many tokens that were."""
         if most == Amount():  # paid for before
             return most
-        answered = reply if isinstance(reply, Reply) else reply.reply
-        if answered is not None:
-            usage = answered.usage
+        usage = _usage(reply)
+        if usage is not None and not told:
+            return most
+        if usage is not None:
             usd = usage.cost_usd if usage.cost_usd is not None else usd_of(self.backend, usage) or 0.0
             return Amount(1, usage.input_tokens + usage.output_tokens, round(usd * NANO))
         if isinstance(reply, BudgetExceeded):  # of a budget further in
             return Amount()
         unknown = isinstance(reply, Malformed) or (isinstance(reply, Unavailable) and reply.status is None)
         return most if unknown else Amount(1)  # it may have been served, and is then paid for
+
+
+def _usage(reply: Reply | ModelError) -> Usage | None:
+    """What a reply says that it took; None for what is no reply."""
+    answered = reply if isinstance(reply, Reply) else reply.reply
+    return None if answered is None else answered.usage

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
+from promptlab.backends.failures import zoned
+
 OPENAI = {"requests": "requests", "tokens": "tokens"}
 ANTHROPIC = {"requests": "requests", "input-tokens": "input", "output-tokens": "output"}
 UNITS_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -52,6 +54,6 @@ def until(told: str, headers: Mapping[str, str]) -> float:
 
     Both tell whole seconds only, so that one more is the least that is surely enough.
     """
-    time = datetime.fromisoformat(told.strip())
-    there = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
+    time = zoned(datetime.fromisoformat(told.strip()))
+    there = zoned(parsedate_to_datetime(headers["date"])) if "date" in headers else datetime.now(UTC)
     return max(0.0, (time - there).total_seconds() + 1.0)

@@ -109,7 +109,7 @@ def call(id: str, name: str, arguments: str) -> ToolCall:
     """A call whose arguments are a JSON string; a provider does not mind if they are no JSON object."""
     try:
         parsed = json.loads(arguments or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = None
     return ToolCall(id, name, parsed) if isinstance(parsed, dict) else ToolCall(id, name, unread=arguments)
 
