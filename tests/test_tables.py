@@ -1,8 +1,8 @@
 """What users bring, as they bring it."""
 
 import csv
-import hashlib
 import gzip
+import hashlib
 import json
 from pathlib import Path
 

@@ -81,7 +81,8 @@ def check_value(name: str, value: Any, default: Any) -> None:
         raise SetupError(f"{name} takes a number, got {value!r}.")
     if isinstance(default, str) and not isinstance(value, str):
         raise SetupError(f"{name} takes a word, got {value!r}.")
-    if (isinstance(default, tuple) or default is Parameter.empty) and not isinstance(value, list):
+    listed = isinstance(default, tuple) or default is Parameter.empty
+    if listed and not isinstance(value, list):
         raise SetupError(f'{name} takes a list, as {name}=["…"] or {name}=@FILE, got {value!r}.')
-    elif default is None or callable(default) or isinstance(default, Limits):
+    if not listed and (default is None or callable(default) or isinstance(default, Limits)):
         raise SetupError(f"{name} can be given in Python only.")
