@@ -403,6 +403,8 @@ def report(
         raise SetupError(f"There is no folder {folder}. Give that of a finished `promptlab compare` run.")
     if holds_a_search(folder):
         page = rewritten(folder)
+    elif not (folder / "run.json").exists():
+        raise SetupError(f"{folder} holds no run (no run.json). Give that of a finished `promptlab compare` run.")
     elif not (folder / "rows.jsonl").exists():
         raise SetupError(
             f"{folder} holds no finished run (no rows.jsonl). Finish it with: promptlab compare --resume {folder}"

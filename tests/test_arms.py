@@ -102,6 +102,9 @@ def test_a_search_keeps_to_the_calls_that_its_arm_names():
     ("name", "said"),
     [
         ("ape:colour=red", "ape has no option colour. Its options: .*calls"),
+        ("ape:calls=many", "calls takes a whole number, got 'many'"),
+        ("ape:calls=-3", "calls takes a whole number, got -3"),
+        ("ape:solve=zero-shot", "solve can be given in Python only"),
         ("ape:calls", "an option is name=value, calls=500 for instance, got 'calls'"),
         ("few-shot:calls=5", "The arm few-shot has no options"),
         ("apes", "Did you mean ape"),

@@ -85,7 +85,7 @@ def test_every_command_has_help_with_an_example_that_is_that_command(promptlab, 
             "--test-share is held back of the file where there is no --test",
         ),
         ("report nowhere", "There is no folder nowhere."),
-        ("report .", ". holds no finished run (no rows.jsonl). Finish it with: promptlab compare --resume ."),
+        ("report .", ". holds no run (no run.json). Give that of a finished `promptlab compare` run."),
         ("lint nothing.csv", "No file nothing.csv"),
         ("compare --resume nowhere", "nowhere holds no run to resume (no run.json)."),
     ],
@@ -262,6 +262,11 @@ def test_a_damaged_run_is_one_line_that_names_the_file(promptlab, fruit, file):
         ("--out fruit.csv", "fruit.csv cannot be written (File exists): choose another --out."),
         ("--local-only --model studies:Slow/calls --out x", None),
         ("--local-only --model promptlab.learners.solver:Silent", "is not known to stay on this machine"),
+        ("--local-only --model promptlab.learners.solver:Silent --dry-run", "is not known to stay on this machine"),
+        (
+            "--local-only --also-model promptlab.learners.solver:Silent --dry-run",
+            "is not known to stay on this machine",
+        ),
     ],
 )
 def test_a_study_that_cannot_be_is_one_line_and_exit_code_2(promptlab, fruit, options, said):
@@ -352,6 +357,16 @@ def test_a_cell_that_fails_whole_is_named_and_the_exit_code_is_1(promptlab, frui
     assert "few-shot with 2 labels, seed 0: failed, ModelError: the server is down\n" in err
     assert "remove its file in run/cells and resume" in err
     assert out.endswith("run/report.html\n")
+
+
+def test_texts_too_long_for_the_model_are_not_said_to_be_worth_another_try(promptlab, fruit):
+    fruit.write_text(fruit.read_text().replace("lot", "lot " * 4000))
+    command = ["compare", "fruit.csv", "--quiet", "--arms", "few-shot", "--labels", "0", "--seeds", "1", "--jobs", "1"]
+    code, _, err = promptlab([*command, "--out", "run"])
+    assert code == 1
+    assert "failed, ContextOverflow" in err
+    assert "What is too long for the model fails again" in err
+    assert "resume the run" not in err
 
 
 def test_a_label_in_brackets_is_not_markup(promptlab, fruit):

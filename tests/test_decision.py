@@ -104,6 +104,22 @@ def test_the_bar_is_cleared_by_an_interval_corrected_for_the_number_of_options(t
     assert one.point(Option("ask0", 8)).accuracy == all_of_them.point(Option("ask0", 8)).accuracy
     assert one.above == (Option("ask0", 8),)
     assert Option("ask0", 8) not in all_of_them.above
+    found = decide(replace(all_of_them, above=()))
+    assert "its interval at 99.9%, as the highest of 40 is picked" in found.rule[1]
+    assert "but not at the 99.9% asked of the highest of 40" in found.sentence
+
+
+def test_where_only_the_commonest_answer_was_given_nothing_failed(tmp_path):
+    found = decided(tmp_path, {"majority": ("baseline", (0.4,))}, budgets=(8,))
+    assert found.per_budget[0].verdict == "nothing"
+    assert "failed" not in found.sentence
+
+
+def test_of_arms_that_are_never_right_the_one_named_did_not_fail(tmp_path):
+    arms = {"ask": ("prompting", "", (0.0,)), "tune": ("fine-tuning", "", (0.0,))}
+    results = measure(write_run(tmp_path, arms=arms, budgets=(8,)), DRAWS)
+    broken = tuple(replace(point, failed=1.0) if point.arm == "ask" else point for point in results.points)
+    assert "the highest is tune" in decide(replace(results, points=broken)).sentence
 
 
 def test_a_task_without_classes_takes_a_right_answer_to_be_recommended(tmp_path):

@@ -106,6 +106,28 @@ def test_both_files_from_the_command_line(tmp_path, monkeypatch, capsys):
     assert "far.csv has changed" in capsys.readouterr().err
 
 
+def test_files_from_elsewhere_are_held_against_what_is_learnt_from_and_their_odd_rows_told(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    write_csv(tmp_path / "fruit.csv")
+    copies = (tmp_path / "fruit.csv").read_text()
+    (tmp_path / "far.csv").write_text(copies + "kiwi,\n")
+    (tmp_path / "wide.csv").write_text(copies + ",yes\n")
+    options = ["--arms", "majority,tfidf", "--labels", "4", "--seeds", "1", "--out", "run"]
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", "fruit.csv", "--ood", "far.csv", "--general", "wide.csv", *options])
+    assert not ended.value.code
+    told = capsys.readouterr().err
+    assert "far.csv: 1 row(s) with no label left out" in told
+    assert "wide.csv: 1 row(s) with no text left out" in told
+    n = json.loads((tmp_path / "run" / "run.json").read_text())["n_train"]
+    doubts = " ".join(json.loads((tmp_path / "run" / "results.json").read_text())["decision"]["not_established"])
+    for name in ("ood", "general"):
+        assert f"overlap: {n} of {len(copies.splitlines()) - 1} {name} texts are in train too" in told
+        assert f"{name} texts are in train too" in doubts
+
+
 def test_every_arm_that_tunes_says_whether_its_model_can_still_be_asked_anything(random_tiny):
     arms = {name: NAMED[name](random_tiny) for name in ("sft", "lora", "dpo", "head", "sft+few-shot")}
     assert [name for name, arm in arms.items() if arm.stays_general] == ["sft", "lora", "dpo", "sft+few-shot"]

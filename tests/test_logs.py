@@ -135,6 +135,13 @@ def test_samples_without_an_id_are_named_by_their_lines(tmp_path):
         read_log(str(file), Keys(id="uid"))
 
 
+def test_a_log_that_is_cut_off_names_the_line_and_speaks_of_no_run(tmp_path):
+    file = written(tmp_path / "samples_f_2026-01-02T03-04-05.6.jsonl", [line(0), line(1)])
+    file.write_text(file.read_text()[:-20])
+    with pytest.raises(DataError, match=r"line 2 is not JSON .* Is it all of the file"):
+        read_log(str(file))
+
+
 def test_an_item_that_stands_there_twice_is_named_with_both_lines(tmp_path):
     file = written(tmp_path / "samples_f_2026-01-02T03-04-05.6.jsonl", [line(0), line(1), line(0)])
     with pytest.raises(DataError, match=r"item '0' stands there twice \(.*line 1, and .*line 3\)"):

@@ -82,6 +82,12 @@ def test_dollars_are_a_providers_or_those_of_the_machines_hours_and_of_labels():
     assert USD not in expenses_of(a_cell(), lines(), Terms())
 
 
+def test_a_model_elsewhere_that_tells_no_tokens_was_asked_all_the_same_and_is_not_free():
+    elsewhere = lines(local=False, parameters=None)
+    assert expenses_of(a_cell(input_tokens=0.0), elsewhere, Terms()) == {}
+    assert expenses_of(a_cell(input_tokens=0.0, calls=0.0), elsewhere, Terms())[FLOPS].bill == Bill(0.0, 0.0)
+
+
 def test_a_run_of_an_earlier_version_has_no_costs_that_it_did_not_count():
     old = [{"arm": "arm", "labels": 8, "seed": seed, "learn_seconds": 1.0} for seed in (0, 1)]
     assert expenses_of(a_cell(), old, Terms()) == {}
@@ -263,7 +269,7 @@ def test_a_cost_that_is_known_to_be_nothing_is_not_unknown(tmp_path):
     assert spent["bills"][USD] == {"once": 0.0, "query": 0.0}
 
 
-@pytest.mark.parametrize("terms", [{"queries": -1}, {"months": 0}, {"watts": float("nan")}])
+@pytest.mark.parametrize("terms", [{"queries": -1}, {"queries": 1e300}, {"months": 0}, {"watts": float("nan")}])
 def test_terms_that_cannot_be_are_refused(terms):
     with pytest.raises(SetupError):
         Terms(**terms)

@@ -1,6 +1,7 @@
 """What users bring, as they bring it."""
 
 import csv
+import gzip
 import hashlib
 import json
 from pathlib import Path
@@ -280,6 +281,10 @@ def test_a_missing_file_a_directory_and_a_workbook_are_refused(file, tmp_path):
         read_table(tmp_path)
     with pytest.raises(DataError, match=r"not text .* Save it as CSV"):
         read_table(file("a.xlsx", b"PK\x03\x04\x14\x00\x06\x00binary"))
+    packed = gzip.compress(b"text,label\n" + bytes(range(256)) * 9)
+    for damaged in (packed[:-40], packed[:30] + b"!" * 40 + packed[70:], b"plain"):
+        with pytest.raises(DataError, match=r"cannot be read: \S.*\.$"):
+            read_table(file("c.csv.gz", damaged))
     with pytest.raises(DataError, match=r"utf-8-sig .* Save it as UTF-8"):
         read_table(file("b.csv", b"\xef\xbb\xbftext,label\ncaf\xe9,a\n"))
 
@@ -330,6 +335,13 @@ def test_a_missing_column_is_an_error_that_names_those_there_are_and_the_nearest
         labelled(file, "text,label\none,a\ntwo,b\n", text="TEXT")
     with pytest.raises(DataError, match=r'no group column "patient"\. Its columns: text, label\.$'):
         labelled(file, "text,label\none,a\ntwo,b\n", group="patient")
+
+
+def test_a_missing_column_says_how_the_file_was_read_where_that_is_in_doubt(file):
+    with pytest.raises(DataError, match=r"first row looks like data.*--no-header"):
+        labelled(file, "it is red,a\nit is blue,b\nit is green,a\n")
+    with pytest.raises(DataError, match=r"read as label-first: name its format \(--format\)"):
+        examples_from(read_table(file("notes.txt", "note,label\none,a\ntwo,b\n")), "note", "label")
 
 
 def test_a_column_cannot_be_text_and_label(file):

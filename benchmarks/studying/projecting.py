@@ -43,8 +43,8 @@ class Projected(NamedTuple):
 
 def projected(given: Arguments, budgets: set[int] | None = None) -> Iterator[Projected]:
     """Every arm at every number of labels of a study, measured on its first seed; `budgets`: at these only."""
-    task, _, files = task_of(given)
-    outside, _ = elsewhere(given, task, files)
+    task, warnings, files = task_of(given)
+    outside, _ = elsewhere(given, warnings, files)
     given, _ = with_labels(given, task)
     base = model(given.model)
     arms, _ = study_arms(replace(given, also_models=[]), base, model)

@@ -92,12 +92,15 @@ class Cell:
         return self.correct[[self.seeds.index(seed) for seed in seeds]]
 
 
-def read_lines(path: Path) -> Iterator[Json]:
-    """The objects of a JSONL file, one at a time. Raises DataError with the line that is not one."""
-    return (found for _, found in placed_lines(path))
+MEND = "Resume the run to mend it."
 
 
-def placed_lines(path: Path) -> Iterator[tuple[int, Json]]:
+def read_lines(path: Path, mend: str = MEND) -> Iterator[Json]:
+    """The objects of a JSONL file, one at a time. Raises DataError with the line that is not one, and `mend`."""
+    return (found for _, found in placed_lines(path, mend))
+
+
+def placed_lines(path: Path, mend: str = MEND) -> Iterator[tuple[int, Json]]:
     """The objects of a JSONL file, each with where its line starts, in bytes."""
     decode, offset = json.JSONDecoder().decode, 0
     if not path.exists():
@@ -107,9 +110,9 @@ def placed_lines(path: Path) -> Iterator[tuple[int, Json]]:
             try:
                 found = decode(line.decode("utf-8", "surrogatepass"))
             except ValueError as error:
-                raise DataError(f"{path}, line {number} is not JSON ({error}). Resume the run to mend it.") from None
+                raise DataError(f"{path}, line {number} is not JSON ({error}). {mend}") from None
             if not isinstance(found, dict):
-                raise DataError(f"{path}, line {number} holds no JSON object. Resume the run to mend it.")
+                raise DataError(f"{path}, line {number} holds no JSON object. {mend}")
             yield offset, found
             offset += len(line)
 

@@ -140,7 +140,8 @@ def rule(results: Results) -> Iterator[str]:
     """How a verdict comes about, in the order that is gone through at each number of labels."""
     terms, margin = results.terms, number(results.margin)
     yield "Where every answer failed, nothing was answered."
-    yield "Where no arm is above the share of the test's commonest class, nothing works yet."
+    level = f"its interval at {_strict(results):.1%}, as the highest of {len(_rivals(results))} is picked"
+    yield f"Where no arm is above the share of the test's commonest class ({level}), nothing works yet."
     yield "Where only one family was run, it is said whether it is above that, and no more."
     equal = f"Families whose best is within {margin} of the best (lower end of the paired interval) are as good as it"
     if terms.queries is None:
@@ -196,7 +197,8 @@ def verdict_at(budget: int, results: Results) -> Verdict:
     order = sorted(best, key=lambda name: -best[name].accuracy.value)
     top, others = order[0], order[1:]
     there = [point for point in results.points if point.labels in (0, budget)]
-    if all(point.failed == 1 for point in there if point.arm != MAJORITY_ARM):
+    asked = [point for point in there if point.arm != MAJORITY_ARM]
+    if asked and all(point.failed == 1 for point in asked):
         return Verdict(budget, FAILED, tuple(order), "see which and why under the answers")
     if not any(option.labels in (0, budget) for option in results.above):
         return Verdict(budget, NOTHING, tuple(order), _nothing(there, results, budget))
@@ -225,9 +227,24 @@ def verdict_at(budget: int, results: Results) -> Verdict:
 
 def _nothing(there: Sequence[Point], results: Results, budget: int) -> str:
     """The numbers of the highest, in its own name; the bar itself only where nothing else was run."""
-    top = max(there, key=lambda point: (point.arm != MAJORITY_ARM, point.accuracy.value))
+    top = max(there, key=lambda point: (point.arm != MAJORITY_ARM, point.accuracy.value, -point.failed))
     said = f"the highest is {Option(top.arm, top.labels).at(budget)}, {shown(top.accuracy)}"
-    return said if results.majority is None else f"{said}, against {number(results.majority)}"
+    if results.majority is None:
+        return said
+    said = f"{said}, against {number(results.majority)}"
+    if top.accuracy.low <= results.majority:
+        return said
+    return f"{said}, but not at the {_strict(results):.1%} asked of the highest of {len(_rivals(results))}"
+
+
+def _rivals(results: Results) -> list[Point]:
+    """The options of which it is asked whether any is above the commonest class."""
+    return [point for point in results.points if point.family in FAMILIES and point.arm != MAJORITY_ARM]
+
+
+def _strict(results: Results) -> float:
+    """The level at which that is asked: see `Results.above`."""
+    return 1 - (1 - results.confidence) / max(len(_rivals(results)), 1)
 
 
 def _ahead(top: str, best: dict[str, Best], results: Results, budget: int) -> str:

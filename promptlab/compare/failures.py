@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from promptlab.compare.cells import read_lines
 from promptlab.compare.plan import Cell
+from promptlab.errors import ContextOverflow
 
 
 class Failure(NamedTuple):
@@ -22,6 +23,11 @@ class Failure(NamedTuple):
     @property
     def whole(self) -> bool:
         return self.n_failed == self.n_items
+
+    @property
+    def too_long(self) -> bool:
+        """Whether it would fail again, however often it is asked."""
+        return self.reason.startswith(ContextOverflow.__name__)
 
     def __str__(self) -> str:
         if self.whole:

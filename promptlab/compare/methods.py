@@ -71,7 +71,10 @@ def _labels_seen() -> Iterator[str]:
 
 def _intervals(results: Results) -> Iterator[str]:
     level = f"{results.confidence:.0%}"
-    start = f"Every interval is a {level} percentile interval of a bootstrap with {results.draws:,} draws"
+    start = (
+        f"Every interval is a {level} percentile interval, its sides stretched by t(C − 1)/z for C clusters "
+        f"(Hesterberg 2015), of a bootstrap with {results.draws:,} draws"
+    )
     if results.n_clusters > MOST_CLUSTERS:
         yield (
             f"The {results.n_clusters:,} clusters of test items are resampled as {MOST_CLUSTERS:,} random groups of "

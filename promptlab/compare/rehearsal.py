@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from promptlab.backends import unasked
 from promptlab.backends.wrappers.worst import most_read, most_usd, most_written, usd_of
 from promptlab.compare.plan import planned
-from promptlab.compare.study import Arguments, elsewhere, study_arms, task_of, with_labels
+from promptlab.compare.study import Arguments, check_local, elsewhere, study_arms, task_of, with_labels
 from promptlab.errors import ModelError, SetupError
 from promptlab.learners import Learner, OfAnotherModel, arms_named, arms_of_another_model
 from promptlab.learners.baselines import Majority
@@ -127,8 +127,8 @@ def rehearse(given: Arguments) -> Estimate:
     For a hosted model every test item is gone through, for an engine in this process the first of every cell. What a
     search asks depends on what it is answered, so all the calls are counted that it may make.
     """
-    task, _, files = task_of(given)
-    outside, _ = elsewhere(given, task, files)
+    task, warnings, files = task_of(given)
+    outside, _ = elsewhere(given, warnings, files)
     given, _ = with_labels(given, task)
     asking = arms_that_ask(given, task.labels[0])
     if not asking:
@@ -155,6 +155,7 @@ def rehearse(given: Arguments) -> Estimate:
 def arms_that_ask(given: Arguments, word: str) -> dict[str, tuple[Learner, StandIn]]:
     """The arms that ask a model and train none, each with the stand-in that is asked in its place."""
     base = unasked(given.model)
+    check_local(given, given.model, base)
     learners, _ = study_arms(replace(given, also_models=[]), base, unasked)
     stand_in = StandIn(base, word)
     found: dict[str, tuple[Learner, StandIn]] = {}
@@ -164,6 +165,7 @@ def arms_that_ask(given: Arguments, word: str) -> dict[str, tuple[Learner, Stand
                 found[name] = arms_named([name], stand_in)[name], stand_in
     for model in given.also_models:
         other = StandIn(unasked(model), word)
+        check_local(given, model, other.backend)
         found |= {name: (each, other) for name, each in arms_of_another_model(learners, model, other)[0].items()}
     return found
 

@@ -22,6 +22,7 @@ from promptlab.errors import SetupError
 FLOPS, FLOPS_KEPT, SECONDS = "FLOPs", "FLOPs, prompt kept", "seconds"
 USD, USD_KEPT = "dollars", "dollars, prompt kept"
 KEPT_OF = {FLOPS: FLOPS_KEPT, USD: USD_KEPT}  # the same with what a prompt begins with read once (prefix caching)
+MOST = 1e15  # of any term
 UNITS = (USD, USD_KEPT, FLOPS, FLOPS_KEPT, SECONDS)
 
 
@@ -42,8 +43,8 @@ class Terms:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None and not 0 <= value < float("inf"):
-                raise SetupError(f"{field.name} is a number from 0 on, got {value}.")
+            if value is not None and not 0 <= value <= MOST:
+                raise SetupError(f"{field.name} is a number from 0 to {MOST:g}, got {value}.")
         if not self.months:
             raise SetupError("months is more than 0: a thing of no use costs nothing.")
 
@@ -146,7 +147,12 @@ def _flops(cell: Cell, told: Sequence[Json]) -> dict[str, Expense]:
     """None of what asks no model; not known of a model whose weights are elsewhere."""
     column = cell.columns
     n = column["input_tokens"] + column["output_tokens"]
-    silent = not n.any() and not _of(told, "learn_tokens").any() and not _of(told, "tokens").any()
+    silent = (
+        not n.any()
+        and not column["calls"].any()
+        and not _of(told, "learn_tokens").any()
+        and not _of(told, "tokens").any()
+    )
     if not silent and not all(line.get("parameters") for line in told):
         return {}
     shapes = [Shape(line.get("parameters") or 0, line.get("layers") or 0, line.get("width") or 0) for line in told]

@@ -123,20 +123,21 @@ def task_of(given: Arguments) -> tuple[Task, list[str], dict[str, str]]:
     return Task.classification(Path(given.file).stem, train, test, given.instruction), warnings, files
 
 
-def elsewhere(given: Arguments, task: Task, files: dict[str, str]) -> tuple[tuple[Example, ...], Task | None]:
-    """The items of --ood, and the task of --general; the hashes of both are added to those of the files."""
-    outside: tuple[Example, ...] = ()
-    general = None
+def elsewhere(given: Arguments, warnings: list[str], files: dict[str, str]) -> tuple[tuple[Example, ...], Task | None]:
+    """The items of --ood, and the task of --general; what is odd about both, and their hashes, is added to the rest."""
     given = replace(given, subgroup=None)
-    if given.ood is not None:
-        source = read_source(given, given.ood, for_test=True)
-        outside = source.examples
-        files[f"ood: {source.file}"] = source.sha256
-    if given.general is not None:
-        source = read_source(given, given.general, for_test=True)
-        general = Task.classification(Path(given.general).stem, source.examples, source.examples)
-        files[f"general: {source.file}"] = source.sha256
-    return outside, general
+
+    def read(name: str, file: str) -> tuple[Example, ...]:
+        source = read_source(given, file, for_test=True)
+        warnings.extend(f"{source.file}: {warning}" for warning in source.warnings)
+        files[f"{name}: {source.file}"] = source.sha256
+        return source.examples
+
+    outside = () if given.ood is None else read("ood", given.ood)
+    if given.general is None:
+        return outside, None
+    examples = read("general", given.general)
+    return outside, Task.classification(Path(given.general).stem, examples, examples)
 
 
 def with_labels(given: Arguments, task: Task) -> tuple[Arguments, list[str]]:
@@ -149,14 +150,19 @@ def with_labels(given: Arguments, task: Task) -> tuple[Arguments, list[str]]:
     return replace(given, labels=[k for k in DEFAULT_LABELS if k <= n]), said
 
 
+def check_local(given: Arguments, name: str, base: Backend) -> None:
+    """Raises SetupError for a model that --local-only rules out."""
+    if given.local_only and not getattr(base, "local", False):
+        raise SetupError(f"--local-only: {name} is not known to stay on this machine (it lacks local = True).")
+
+
 def base_model(given: Arguments, folder: Path) -> Backend:
     """The model, within the budget that all models of the run share.
 
     What a hosted one answers is kept in the run's folder, and not paid for twice.
     """
     base = model_named(given.model)
-    if given.local_only and not getattr(base, "local", False):
-        raise SetupError(f"--local-only: {given.model} is not known to stay on this machine (it lacks local = True).")
+    check_local(given, given.model, base)
     if given.budget_usd is not None and usd_of(base, Usage()) is None:
         raise SetupError(f"--budget-usd: the price of {given.model} is not known; give the most --calls in its place.")
     budget = None
@@ -199,11 +205,11 @@ def run_study(
     task, warnings, files = task_of(given)
     given, fewer = with_labels(given, task)
     warnings += fewer
-    outside, general = elsewhere(given, task, files)
+    outside, general = elsewhere(given, warnings, files)
     base = base_model(given, folder)
     learners, left_out = study_arms(given, base, lambda name: base_model(replace(given, model=name), folder))
     warnings += left_out
-    findings = lint(task.train, task.test)
+    findings = lint(task.train, task.test, ood=outside, general=general.test if general else ())
     tell_beforehand(task, smallest_difference(task), warnings, findings, quiet)
     about_run = {
         "arguments": asdict(given),
@@ -242,8 +248,8 @@ def replay_study(folder: Path, jobs: int = 0) -> tuple[int, int]:
     be, for files that have changed or a recording that is not there, and ReplayMiss for a request that is not in it.
     """
     given = Arguments.of_run(folder)
-    task, _, files = task_of(given)
-    outside, general = elsewhere(given, task, files)
+    task, warnings, files = task_of(given)
+    outside, general = elsewhere(given, warnings, files)
     if changed := files_changed(read_run(folder), {"files": files}):
         raise SetupError(f"{changed} since {folder} was begun: put back what was, to replay it.")
     base = recorded_model(given, folder)

@@ -100,9 +100,14 @@ def tell_afterwards(results: dict[str, Any], folder: Path, failed: Sequence[Fail
         print(failure, file=sys.stderr)
     if len(failed) > MOST_FAILURES:
         print(f"… and {len(failed) - MOST_FAILURES} more cells with failed answers; see the report.", file=sys.stderr)
+    if any(failure.too_long for failure in failed):
+        print(
+            "What is too long for the model fails again: shorten it, or take a --model that holds more.",
+            file=sys.stderr,
+        )
     if any(failure.reason.startswith(NOT_NOW) for failure in failed):
         print(f"What was unavailable is asked again by: promptlab compare --resume {folder}", file=sys.stderr)
-    elif any(failure.whole for failure in failed):
+    elif any(failure.whole and not failure.too_long for failure in failed):
         print(f"To try a failed cell again, remove its file in {folder / 'cells'} and resume the run.", file=sys.stderr)
     print(results["decision"]["sentence"])
     print(folder / "report.html")

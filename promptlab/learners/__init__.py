@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from promptlab.errors import SetupError
@@ -20,6 +21,7 @@ from promptlab.learners.rewarded import rewarded
 from promptlab.learners.solver import Learner, Solver
 from promptlab.learners.tuned_and_prompted import tuned_and_prompted
 from promptlab.optimizers import OPTIMIZERS
+from promptlab.optimizers.optimizer import check_value
 from promptlab.runners import check_backend
 from promptlab.strategies import chain_of_thought, react, self_consistency, tree_of_thoughts
 from promptlab.types import Backend
@@ -46,7 +48,11 @@ __all__ = [
 
 def searching(name: str, base: Backend, **options: Any) -> Learner:
     """The arm of an optimiser. Its options are those of the optimiser: `--arms ape:calls=500`."""
-    return optimized(base, OPTIMIZERS[name], **options)
+    learner = optimized(base, OPTIMIZERS[name], **options)
+    parameters = signature(OPTIMIZERS[name]).parameters
+    for option, value in options.items():
+        check_value(option, value, parameters[option].default)
+    return learner
 
 
 # The arms of `promptlab compare --arms`: a name and how to make it of a base model, and of options where it has some.

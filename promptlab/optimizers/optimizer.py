@@ -11,6 +11,7 @@ from promptlab.errors import BudgetExceeded, SetupError
 from promptlab.optimizers.candidate import Candidate
 from promptlab.optimizers.concluding import as_it_is, conclude
 from promptlab.optimizers.found import Over
+from promptlab.optimizers.proposing import Limits
 from promptlab.optimizers.search import Search
 from promptlab.program import Program
 from promptlab.task import exact
@@ -69,3 +70,19 @@ def optimizer(method: Method, **defaults: Any) -> Optimizer:
         parameters=[*given.values(), *keywords]
     )
     return checked
+
+
+def check_value(name: str, value: Any, default: Any) -> None:
+    """Of an option that was typed. Raises SetupError for a value of another kind than the default; a list where there
+    is none."""
+    if isinstance(default, int) and not (type(value) is int and value >= 0):
+        raise SetupError(f"{name} takes a whole number, got {value!r}.")
+    if isinstance(default, float) and not (type(value) in (int, float) or (value is None and "temperature" in name)):
+        raise SetupError(f"{name} takes a number, got {value!r}.")
+    if isinstance(default, str) and not isinstance(value, str):
+        raise SetupError(f"{name} takes a word, got {value!r}.")
+    listed = isinstance(default, tuple) or default is Parameter.empty
+    if listed and not isinstance(value, list):
+        raise SetupError(f'{name} takes a list, as {name}=["…"] or {name}=@FILE, got {value!r}.')
+    if not listed and (default is None or callable(default) or isinstance(default, Limits)):
+        raise SetupError(f"{name} can be given in Python only.")

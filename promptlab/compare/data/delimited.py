@@ -15,6 +15,7 @@ from promptlab.errors import DataError
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # Excel's first line, which names the separator
+NO_HEADER = "The first row looks like data, not a header. If it is, read the file with header=False (--no-header)."
 _END = "\0end of file"  # fed to the csv reader after the last line: swallowed if a quote is still open
 
 
@@ -108,7 +109,7 @@ def _cells(file: TextFile, delimiter: str, quoting: Any, header: bool) -> Parsed
     )
     warnings += [f"{len(at):,} row(s) {what} (first: line {at[0]})." for at, what in told if at]
     if header and _looks_like_data(head, columns, rows):
-        warnings.append("The first row looks like data, not a header. If it is, read the file with header=False.")
+        warnings.append(NO_HEADER)
     return Parsed(columns, rows, lines, warnings)
 
 

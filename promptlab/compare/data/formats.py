@@ -130,6 +130,9 @@ def _label_first(file: TextFile, header: bool) -> Parsed:
     return Parsed(("label", "text", "coarse", "fine"), rows, lines, [])
 
 
+PLAIN = ("sections", "label-first")  # the formats that no extension names
+
+
 def plain_format(file: TextFile) -> str:
     sample = [line for _, line in islice(file.lines(), 200)]
     tabs = sum("\t" in line for line in sample)

@@ -38,8 +38,13 @@ class _Side(NamedTuple):
     labels: list[str]
 
 
-def lint(train: Sequence[Example], test: Sequence[Example] | None = None) -> list[Finding]:
-    """Every defect of the set, and of the two sides together where there is a `test`."""
+def lint(
+    train: Sequence[Example], test: Sequence[Example] | None = None, **elsewhere: Sequence[Example]
+) -> list[Finding]:
+    """Every defect of the set, and of the two sides together where there is a `test`.
+
+    Of other sets that are asked, by their names (`ood`), only what they share with `train`.
+    """
     sides = [_side("data" if test is None else "train", train), *([] if test is None else [_side("test", test)])]
     findings: list[Finding] = []
     for side in sides:
@@ -51,6 +56,9 @@ def lint(train: Sequence[Example], test: Sequence[Example] | None = None) -> lis
     if len(sides) == 2:
         for compare in (_overlap, _labels_apart, _groups_across):
             findings += compare(*sides)
+    for name, examples in elsewhere.items():
+        for compare in (_overlap, _groups_across):
+            findings += compare(sides[0], _side(name, examples))
     return findings
 
 
@@ -229,7 +237,7 @@ def _overlap(train: _Side, test: _Side) -> Iterator[Finding]:
         counts = _two_counts(len(rows), sum(test.exact[row] in letters for row in rows))
         torn = sum(test.labels[row] not in labels_of[test.keys[row]] for row in rows)
         torn_too = f"; {torn:,} of them under another label" if torn else ""
-        message = f"{len(rows):,} of {len(test.keys):,} test texts are in train too{counts}{torn_too}."
+        message = f"{len(rows):,} of {len(test.keys):,} {test.name} texts are in train too{counts}{torn_too}."
         yield Finding("overlap", len(rows), message, _at(test, rows))
 
 
@@ -249,5 +257,6 @@ def _groups_across(train: _Side, test: _Side) -> Iterator[Finding]:
     across = [e for e in test.examples if e.group is not None and group_key(e.group) in groups]
     if across:
         count = len({group_key(example.group) for example in across if example.group is not None})
-        message = f"{count:,} group(s) are on both sides, with {len(across):,} of {len(test.examples):,} test rows."
+        rows = f"{len(across):,} of {len(test.examples):,} {test.name} rows"
+        message = f"{count:,} group(s) are on both sides, with {rows}."
         yield Finding("groups across", count, message, _ids(across))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import zlib
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from promptlab.compare.data.formats import READERS, plain_format
+from promptlab.compare.data.delimited import NO_HEADER
+from promptlab.compare.data.formats import PLAIN, READERS, plain_format
 from promptlab.compare.data.textfile import Row, examine, plain_name
 from promptlab.errors import DataError
 from promptlab.types import Example
@@ -68,8 +70,8 @@ def read_table(path: str | Path, format: str | None = None, *, header: bool = Tr
         raise DataError(f"No file {path}. Give the path of a file with one labelled text a row.") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a directory. Give one file in it.") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (OSError, EOFError, zlib.error) as error:  # the last two of a .gz that is cut off or damaged
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     except UnicodeError as error:
         raise DataError(f"{path.name} begins as {file.encoding} but does not go on so. Save it as UTF-8.") from error
     except csv.Error as error:
@@ -152,6 +154,10 @@ def column_named(table: Table, name: str, role: str) -> str:
     near = get_close_matches(name.casefold(), known, n=1)
     hint = f' Did you mean "{known[near[0]]}"?' if near else ""
     listed = ", ".join(islice(known.values(), 20)) + (", ..." if len(known) > 20 else "")
+    if NO_HEADER in table.warnings:
+        hint += f" {NO_HEADER}"
+    if table.format in PLAIN:
+        hint += f" It was read as {table.format}: name its format (--format) if that is another, such as csv or tsv."
     raise DataError(f'{table.path.name} has no {role} column "{name}". Its columns: {listed}.{hint}')
 
 

@@ -23,6 +23,7 @@ from promptlab.errors import DataError
 NAMED = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)\.jsonl")
 INVALID = "[invalid]"  # what its filters write where nothing was found
 MOST_NAMED = 5
+DAMAGED = "Is it all of the file, and of lm_eval?"
 
 
 def is_log(path: Path) -> bool:
@@ -31,7 +32,7 @@ def is_log(path: Path) -> bool:
         return any(path.rglob("samples_*.jsonl"))
     if path.suffix == ".json":
         return path.name.startswith("results_")
-    return path.suffix == ".jsonl" and "doc_id" in next(read_lines(path), {})
+    return path.suffix == ".jsonl" and "doc_id" in next(read_lines(path, DAMAGED), {})
 
 
 def read(path: Path, keys: Keys) -> Source:
@@ -89,7 +90,7 @@ def _reported(results: Mapping[str, Any], task: str) -> dict[tuple[str, str], fl
 
 def _samples(path: Path, prefix: str, keys: Keys) -> Iterator[Sample]:
     nameless = []
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(read_lines(path, DAMAGED), 1):
         doc: Json = line["doc"] if isinstance(line.get("doc"), dict) else {}
         name = _field(doc, keys.id, path, number) if keys.id else line.get("item", line.get("doc_id"))
         if name is None or name == "":

@@ -19,8 +19,7 @@ from promptlab.equality import as_text
 from promptlab.errors import SetupError
 from promptlab.optimizers import OPTIMIZERS
 from promptlab.optimizers.found import TooFew
-from promptlab.optimizers.optimizer import Optimizer
-from promptlab.optimizers.proposing import Limits
+from promptlab.optimizers.optimizer import Optimizer, check_value
 from promptlab.optimizers.sections import check_shares
 from promptlab.prompt import Prompt
 from promptlab.splits import split
@@ -88,7 +87,7 @@ class Arguments:
         for name in sorted(known):
             default = parameters[name].default
             if name in self.options:
-                check_value(name, self.options[name], default)
+                check_value(f"--option {name}", self.options[name], default)
             elif default is Parameter.empty:
                 raise SetupError(f"{self.method} takes {name}: give --option {name}=…, or {name}=@FILE.")
 
@@ -114,20 +113,6 @@ class Arguments:
         check_shares(shares)
         feed, race, confirm = shares
         return feed, race, confirm
-
-
-def check_value(name: str, value: Any, default: Any) -> None:
-    """Raises SetupError for a value that is of another kind than the default, a list where there is none."""
-    if isinstance(default, int) and not (type(value) is int and value >= 0):
-        raise SetupError(f"--option {name} takes a whole number, got {value!r}.")
-    if isinstance(default, float) and not (type(value) in (int, float) or (value is None and name == "temperature")):
-        raise SetupError(f"--option {name} takes a number, got {value!r}.")
-    if isinstance(default, str) and not isinstance(value, str):
-        raise SetupError(f"--option {name} takes a word, got {value!r}.")
-    if (isinstance(default, tuple) or default is Parameter.empty) and not isinstance(value, list):
-        raise SetupError(f'--option {name} takes a list, as {name}=["…"] or {name}=@FILE, got {value!r}.')
-    if isinstance(default, Limits):
-        raise SetupError(f"--option {name}: that can be given in Python only.")
 
 
 class Material(NamedTuple):
