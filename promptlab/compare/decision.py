@@ -196,7 +196,8 @@ def verdict_at(budget: int, results: Results) -> Verdict:
     order = sorted(best, key=lambda name: -best[name].accuracy.value)
     top, others = order[0], order[1:]
     there = [point for point in results.points if point.labels in (0, budget)]
-    if all(point.failed == 1 for point in there if point.arm != MAJORITY_ARM):
+    failed = [point.failed == 1 for point in there if point.arm != MAJORITY_ARM]
+    if failed and all(failed):
         return Verdict(budget, FAILED, tuple(order), "see which and why under the answers")
     if not any(option.labels in (0, budget) for option in results.above):
         return Verdict(budget, NOTHING, tuple(order), _nothing(there, results, budget))
