@@ -111,6 +111,7 @@ def unlike(raw: dict[str, Any]) -> str | None:
         "has untied embeddings": not raw.get("tie_word_embeddings"),
         "has grouped keys and values": raw.get("num_key_value_heads", heads) != heads,
         "has biases": raw.get("attention_bias") or raw.get("mlp_bias"),
+        f"has the activation {raw.get('hidden_act')}": raw.get("hidden_act", "silu") not in ("silu", "swish"),
         "scales its rotary positions": rope(raw).get("rope_type", "default") != "default",
     }
     return next((words for words, differs in differences.items() if differs), None)
