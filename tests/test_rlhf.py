@@ -137,10 +137,13 @@ def test_a_divergence_that_is_aimed_at_is_aimed_at_alike_after_a_stop(random_mod
 
 
 def test_every_token_of_a_reply_is_learnt_from_the_one_that_pads_too(random_model, tiny_tokenizer):
-    """At first all values are 0 and, with a reward of 1 at the end, all returns 1: a loss of ½ for every token."""
-    ppo = PPO(rollouts=256, epochs=1, minibatches=1, max_tokens=6, beta=0.0, lam=1.0, no_end_penalty=0.0)
+    """At first all values are 0 and, with a reward of 1 at the end, all returns 1: a loss of ½ for every token.
+
+    Each reply is a minibatch of its own, and as good as nothing is learnt in one.
+    """
+    ppo = PPO(rollouts=256, epochs=1, minibatches=256, max_tokens=6, beta=0.0, lam=1.0, no_end_penalty=0.0)
     seen = []
-    recipe = Recipe(1, lr=1e-3)
+    recipe = Recipe(256, lr=1e-9)
     rlhf(random_model, tiny_tokenizer, PROMPTS, lambda _, __: 1.0, ppo=ppo, recipe=recipe, on_step=seen.append)
     written = sample(random_model, tiny_tokenizer, [PROMPTS[i % 8] for i in range(256)], ppo, 0, 0)
     assert any(PAD in reply.ids for reply in written)
