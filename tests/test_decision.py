@@ -135,6 +135,12 @@ def test_where_every_answer_failed_there_is_no_verdict(tmp_path):
     assert "nothing was answered" in found.sentence
 
 
+def test_the_commonest_class_alone_has_not_failed(tmp_path):
+    found = decided(tmp_path, {"majority": ("baseline", (0.4,))}, budgets=(8,))
+    assert found.per_budget[0].verdict == "nothing"
+    assert "the highest is majority, 0." in found.sentence
+
+
 @pytest.mark.parametrize(
     ("arms", "said", "missing"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Literal
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from searches import WORDS, write_lists
 
-from promptlab import Example, Prompt, run
+from promptlab import Answer, Example, Prompt, run
 from promptlab.backends.routed import Routed
 from promptlab.cli import main
 from promptlab.compare.optimizing.fragility import fragility
@@ -62,6 +64,24 @@ def test_a_prompt_that_nothing_can_shake_has_no_spread():
     quiet = [axis for axis in found.axes if axis.axis not in ("noise in inputs", "format")]
     assert {axis.axis for axis in quiet} == {"names of labels", "wording of the instruction"}
     assert all(axis.flips == 0 and axis.drop.value == 0 for axis in quiet)
+
+
+def test_the_second_look_is_at_groups_that_the_first_has_not_seen():
+    asked = Counter[str]()
+
+    async def solve(question, prompt):
+        asked[question] += 1
+        return Answer("yes")
+
+    grouped = [replace(item, group=f"patient{i // 5}") for i, item in enumerate(items())]
+    run(fragility(PROMPT, grouped, solve=solve, score=exact, calls=500, reword=0), Script([]))
+    group_of = {item.input: item.group for item in grouped}
+    often = max(asked.values())  # by every variant, so in the first look
+    first = {group_of[text] for text, times in asked.items() if text in group_of and times == often}
+    second = {group_of[text] for text, times in asked.items() if text in group_of and times < often}
+    assert first
+    assert second
+    assert not first & second
 
 
 def test_a_model_that_breaks_on_capitals_is_told_by_the_axis_of_noise():

@@ -185,6 +185,18 @@ def test_an_adapter_begun_in_peft_loads_here(random_model, random_folder, tmp_pa
         torch.testing.assert_close(logits_of(ours), theirs(some_tokens(random_model)).logits, atol=1e-5, rtol=1e-6)
 
 
+@pytest.mark.parametrize("way", ["pissa", "olora"])
+def test_an_adapter_that_stands_on_other_weights_is_refused(random_model, random_folder, tmp_path, way):
+    """PEFT takes it out of the weights beforehand: on those of the checkpoint it would be another model."""
+    peft = pytest.importorskip("peft", reason="peft, the reference, is not installed")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(random_folder, dtype=torch.float32)
+    config = peft.LoraConfig(r=3, target_modules="all-linear", init_lora_weights=way, task_type="CAUSAL_LM")
+    peft.get_peft_model(theirs, config).save_pretrained(tmp_path)
+    with pytest.raises(SetupError, match=f"was begun by '{way}'"):
+        load_adapter(random_model, tmp_path)
+
+
 # ---- files
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from random import Random
 
@@ -234,6 +235,15 @@ def test_a_finished_run_is_loaded_as_a_masked_model_and_not_begun_with_another_t
     other.write_text("another text " * 200, encoding="utf-8")
     with pytest.raises(SetupError, match="was begun with"):
         pretrain_masked(run, files=[other], config=SMALL, steps=500, seed=1, lr=5e-3, bf16=False, quiet=True)
+
+
+def test_a_text_of_a_few_words_is_enough_to_say_how_well_gaps_are_filled(tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("1 2 3 4 5", encoding="utf-8")  # of its nine tokens one is held out
+    options = {"files": [text], "config": SMALL, "bf16": False, "threads": 1, "tokens_per_step": 256}
+    pretrain_masked(tmp_path / "run", steps=1, **options)
+    [told] = re.findall(r"masked perplexity of the text held out (.*)", capsys.readouterr().out)
+    assert 1 < float(told) < 10 * SMALL.vocab_size
 
 
 def test_a_run_that_is_gone_on_with_ends_where_one_without_a_stop_does(tmp_path):

@@ -164,6 +164,7 @@ def test_either_spelling_of_the_rotary_base_is_read(spelling, random_folder, tmp
         ({"tie_word_embeddings": False}, "untied"),
         ({"num_key_value_heads": 1}, "grouped"),
         ({"attention_bias": True}, "biases"),
+        ({"hidden_act": "gelu"}, "the activation gelu"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0}}, "rotary"),
         ({"rope_parameters": None, "rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rotary"),
     ],

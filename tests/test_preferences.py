@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -14,6 +15,7 @@ from promptlab import Message
 from promptlab.errors import DataError, SetupError
 from promptlab.tiny.data.style import ADVICE, phrased
 from promptlab.tiny.dpo import dpo, measured, preference_losses
+from promptlab.tiny.model import Transformer
 from promptlab.tiny.pairs import Pair, faults
 from promptlab.tiny.reward import bradley_terry_losses, reward_accuracy, reward_model
 from promptlab.tiny.train import Recipe
@@ -104,6 +106,12 @@ def test_pairs_that_teach_nothing_are_counted_and_named(random_model, tiny_token
             learn(random_model, tiny_tokenizer, bad)
         with pytest.raises(DataError, match="at least one pair"):
             learn(random_model, tiny_tokenizer, [])
+
+
+def test_a_masked_model_which_sees_what_it_has_to_say_is_refused(random_model, tiny_tokenizer):
+    masked = Transformer(replace(random_model.config, causal=False))
+    with pytest.raises(SetupError, match="masked model"):
+        dpo(masked, tiny_tokenizer, some_pairs(2))
 
 
 @pytest.mark.parametrize("wrong", [{"kind": "kto"}, {"beta": 0}, {"kind": "robust", "smoothing": 0.5}])

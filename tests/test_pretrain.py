@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,9 +93,12 @@ def test_rows_that_another_process_makes_are_the_same_rows(tmp_path: Path, tiny_
                 np.testing.assert_array_equal(made, expected)
 
 
-def test_processes_share_the_rows_of_a_step(tiny_tokenizer: Tokenizer) -> None:
+@pytest.mark.parametrize("n", [2, 3, 11])
+def test_processes_share_the_rows_of_a_step(tiny_tokenizer: Tokenizer, n: int) -> None:
+    """Also where they cannot have as many each, or some have none."""
     whole = Reading(0, 128, 9, 0, 1024).rows(tiny_tokenizer, 3)
-    parts = [Reading(0, 128, 9, 0, 1024, rank=i, processes=2).rows(tiny_tokenizer, 3) for i in (0, 1)]
+    parts = [Reading(0, 128, 9, 0, 1024, rank=i, processes=n).rows(tiny_tokenizer, 3) for i in range(n)]
+    assert len(whole[0]) == 8
     for i in (0, 1):
         np.testing.assert_array_equal(whole[i], np.concatenate([part[i] for part in parts]))
 
@@ -189,9 +193,9 @@ def test_a_run_keeps_its_precision_on_another_machine(
 
 
 def share(run: Path) -> None:
-    """What each of two processes does."""
-    presets.PRESETS["nano"] = SMALL
-    pretrain(run, preset="nano", steps=3, long_from=1, decay=0.0, **QUIET)
+    """What each of two processes does. Only one of them may plan how many steps there are."""
+    presets.PRESETS["nano"] = replace(SMALL, steps=3)
+    pretrain(run, preset="nano", long_from=1, decay=0.0, **QUIET)
 
 
 def test_two_processes_train_as_one(tmp_path: Path, small: None) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from promptlab import Message
 from promptlab.errors import DataError, SetupError
+from promptlab.tiny.model import Transformer
 from promptlab.tiny.rlhf import (
     PPO,
+    Iteration,
     adapted,
     clipped_policy_losses,
     clipped_value_losses,
@@ -19,8 +22,10 @@ from promptlab.tiny.rlhf import (
     k3,
     negative,
     rlhf,
+    sample,
     whiten,
 )
+from promptlab.tiny.tokenizer import PAD
 from promptlab.tiny.train import Recipe
 
 SMALL = PPO(rollouts=32, max_tokens=6, beta=0.02)
@@ -116,6 +121,35 @@ def test_a_run_is_its_seed_and_goes_on_where_it_stopped(random_model, tiny_token
     assert not torch.equal(weights(2, seed=1), whole)
 
 
+def test_a_divergence_that_is_aimed_at_is_aimed_at_alike_after_a_stop(random_model, tiny_tokenizer, tmp_path):
+    ppo = replace(SMALL, beta=0.05, kl_target=0.01)
+
+    def told(iterations: int, state=None) -> list[Iteration]:
+        seen = []
+        recipe = Recipe(iterations * ppo.steps, lr=1e-3, warmup=1, decay=0.0, weight_decay=0.0)
+        given = {"ppo": ppo, "recipe": recipe, "state": state, "on_step": seen.append}
+        rlhf(random_model, tiny_tokenizer, PROMPTS, shortness, **given)
+        return seen
+
+    whole = told(3)
+    assert whole[2].beta != whole[1].beta != whole[0].beta == 0.05
+    assert told(1, tmp_path / "state") + told(3, tmp_path / "state") == whole
+
+
+def test_every_token_of_a_reply_is_learnt_from_the_one_that_pads_too(random_model, tiny_tokenizer):
+    """At first all values are 0 and, with a reward of 1 at the end, all returns 1: a loss of ½ for every token.
+
+    Each reply is a minibatch of its own, and as good as nothing is learnt in one.
+    """
+    ppo = PPO(rollouts=256, epochs=1, minibatches=256, max_tokens=6, beta=0.0, lam=1.0, no_end_penalty=0.0)
+    seen = []
+    recipe = Recipe(256, lr=1e-9)
+    rlhf(random_model, tiny_tokenizer, PROMPTS, lambda _, __: 1.0, ppo=ppo, recipe=recipe, on_step=seen.append)
+    written = sample(random_model, tiny_tokenizer, [PROMPTS[i % 8] for i in range(256)], ppo, 0, 0)
+    assert any(PAD in reply.ids for reply in written)
+    assert seen[0].value_loss == pytest.approx(0.5, abs=1e-6)
+
+
 def test_what_cannot_be_learnt_from_is_refused(random_model, tiny_tokenizer):
     with pytest.raises(DataError, match="at least one prompt"):
         rlhf(random_model, tiny_tokenizer, [], shortness)
@@ -125,3 +159,8 @@ def test_what_cannot_be_learnt_from_is_refused(random_model, tiny_tokenizer):
         rlhf(random_model, tiny_tokenizer, PROMPTS, lambda prompt, text: math.nan, ppo=SMALL)
     with pytest.raises(SetupError, match="temperature"):
         PPO(temperature=0)
+    with pytest.raises(SetupError, match="kl_target"):
+        PPO(kl_target=0)
+    masked = Transformer(replace(random_model.config, causal=False))
+    with pytest.raises(SetupError, match="masked model"):
+        rlhf(masked, tiny_tokenizer, PROMPTS, shortness, ppo=SMALL)

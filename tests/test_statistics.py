@@ -296,7 +296,7 @@ def test_five_seeds_that_agree_are_more_than_one_that_does():
 def test_flipping_some_signs_comes_near_to_flipping_all_and_is_never_nought():
     differences = np.random.default_rng(0).normal(0.4, 1, 13)
     assert sign_flips(differences, draws=8_000) == pytest.approx(sign_flips(differences), abs=0.02)
-    assert sign_flips(np.ones(60), draws=1_000) == pytest.approx(1 / 1_001)
+    assert sign_flips(np.full(60, 0.3), draws=1_000) == pytest.approx(1 / 1_001)
     assert sign_flips(differences, draws=500) == sign_flips(differences, draws=500)
 
 

@@ -14,8 +14,9 @@ from test_preferences import some_pairs
 from promptlab import Message, model
 from promptlab.errors import SetupError
 from promptlab.tiny.checkpoint import load
-from promptlab.tiny.heads import load_head
+from promptlab.tiny.heads import load_head, save_head
 from promptlab.tiny.lora import adapters, load_adapter
+from promptlab.tiny.reward import RewardModel
 
 QUICK = ("--steps", "2", "--out", "out")
 
@@ -74,6 +75,8 @@ def test_a_head_comes_back_with_its_labels(typed):
 
 def test_a_reward_model_is_what_rlhf_takes(typed, random_folder):
     assert typed("reward wishes.jsonl --steps 2 --out judge")[0] == 0
+    bundled = load()
+    save_head(Path("other"), RewardModel(bundled.model), bundled.tokenizer)
     reward, tokenizer = load_head("judge", "reward model")
     assert len(set(reward.rewards(tokenizer, [(p.prompt, p.chosen) for p in some_pairs(3)]))) == 3
     small = ("--rollouts", "8", "--max-tokens", "4", "--iterations", "1", "--lr", "1e-3")
@@ -82,6 +85,8 @@ def test_a_reward_model_is_what_rlhf_takes(typed, random_folder):
         assert (code, said) == (0, f"tiny:policy{i}\n")
         assert "1 of 1: reward" in told
         assert differs(f"policy{i}", random_folder)
+    code, _, err = typed("rlhf prompts.jsonl --reward other --out policy")
+    assert (code, "other has another tokenizer than the model" in err) == (2, True)
 
 
 def test_pairs_that_teach_nothing_are_counted_and_left_out_when_asked(typed, tmp_path):

@@ -17,6 +17,7 @@ from promptlab.errors import SetupError
 if TYPE_CHECKING:
     from promptlab.backends.tiny import Tiny
     from promptlab.tiny.pairs import Pair
+    from promptlab.tiny.reward import RewardModel
     from promptlab.tiny.train import Recipe
 
 Labelled = Annotated[Path, typer.Argument(help="CSV, TSV, JSON or JSONL, as `promptlab compare` reads it.")]
@@ -287,7 +288,6 @@ def rlhf(
     """Raise the reward of what the model writes, near where it starts: PPO, or with hf RLOO or GRPO."""
     from promptlab.tiny import checkpoint
     from promptlab.tiny import rlhf as tiny
-    from promptlab.tiny.heads import load_head
 
     base, prompts = begin(model, out), read_prompts(file, prompt)
     known = ("rloo", "grpo") if isinstance(base, str) else ("ppo",)
@@ -307,11 +307,21 @@ def rlhf(
         real.rlhf(base, prompts, given, on_step=Progress(recipe, quiet), **how).save(out)
         return done(out, "hf", quiet)
     recipe = changed(tiny.recipe_for(ppo, iterations), None, lr)
-    scored = load_head(reward, "reward model").model if learnt else reward_function(reward)
+    scored = reward_model_for(base, reward) if learnt else reward_function(reward)
     shown = Progress(replace(recipe, steps=iterations), quiet)
     trained = tiny.rlhf(base.model, base.tokenizer, prompts, scored, ppo=ppo, seed=seed, recipe=recipe, on_step=shown)
     checkpoint.save(out, trained, base.tokenizer)
     return done(out, "tiny", quiet)
+
+
+def reward_model_for(base: Tiny, folder: str) -> RewardModel:
+    """The reward model in a folder. Raises SetupError where it reads other tokens than the model writes."""
+    from promptlab.tiny.heads import load_head
+
+    found, tokenizer = load_head(folder, "reward model")
+    if tokenizer.bpe.to_str() != base.tokenizer.bpe.to_str():
+        raise SetupError(f"{folder} has another tokenizer than the model: train the reward model with this --model.")
+    return found  # type: ignore[no-any-return]
 
 
 def add_to(app: typer.Typer) -> None:

@@ -16,9 +16,10 @@ async def ape(search: Search, proposals: int = 60, demos: int = 5, rounds: int =
     """Zhou et al. 2022 (arXiv 2211.01910), algorithm 1: forward generation, and with `rounds` > 1 its iterative form.
 
     `proposals` instructions, or as many as the calls suffice to race, are inferred, each from `demos` examples of its
-    own draw; the best are kept by a race. A further round (section 3.3) asks for variations of the `keep` best, in all
-    as many again. Differs: candidates are raced on common items (theirs are scored on different random subsamples),
-    and the winner has to beat the prompt it began with. Of several prompts each is worked on in turn.
+    own draw; the best are kept by a race. Each further round (section 3.3) asks for variations of the `keep` best, in
+    all one for every `rounds` of the first. Differs: candidates are raced on common items (theirs are scored on
+    different random subsamples), and the winner has to beat the prompt it began with. Of several prompts each is worked
+    on in turn.
     """
     slots, wishes = search.seed.slots, []
     for i in range(min(proposals, search.room(of=rounds))):

@@ -127,7 +127,8 @@ class Ring:
         """Whom to have fight next, and on what: double Thompson sampling (Wu & Liu 2016, arXiv 1604.07101).
 
         The first is a Copeland winner by chances drawn from what is known, the second the one that by a second draw is
-        likeliest to beat it. A pair meets on the inputs in order, and never twice on one.
+        likeliest to beat it. A pair meets on the inputs in order, and never twice on one. Differs: a pair's chance is
+        drawn for each side, and nobody is ruled out by bounds on theirs.
         """
         met = {(duel.first, duel.second, duel.item) for duel in self.fought}
         wanted: list[tuple[Candidate, Candidate, Item]] = []

@@ -60,11 +60,11 @@ def load(folder: Path | str = BUNDLED) -> Checkpoint:
 
 
 def weights_like(expected: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
-    """The weights in a file, in float32, if they are of the names and shapes expected.
+    """The weights in a file, in the precision expected, if they are of the names and shapes expected.
 
     Raises SetupError where the file is no safetensors, or tells what of it is missing, odd or of another shape.
     """
-    found = {name: w.float() for name, w in tensors_in(file).items()}
+    found = {name: w.to(expected[name].dtype) if name in expected else w for name, w in tensors_in(file).items()}
     missing, odd = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     other = [name for name in sorted(expected.keys() & found.keys()) if expected[name].shape != found[name].shape]
     differences = [f"it lacks {len(missing)} weights ({missing[0]})"] if missing else []
@@ -111,6 +111,7 @@ def unlike(raw: dict[str, Any]) -> str | None:
         "has untied embeddings": not raw.get("tie_word_embeddings"),
         "has grouped keys and values": raw.get("num_key_value_heads", heads) != heads,
         "has biases": raw.get("attention_bias") or raw.get("mlp_bias"),
+        f"has the activation {raw.get('hidden_act')}": raw.get("hidden_act", "silu") not in ("silu", "swish"),
         "scales its rotary positions": rope(raw).get("rope_type", "default") != "default",
     }
     return next((words for words, differs in differences.items() if differs), None)

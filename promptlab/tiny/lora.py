@@ -29,6 +29,7 @@ from promptlab.tiny.train import Recipe
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 EMBEDDING = "embed_tokens"
+BEGUN = ("gaussian", "orthogonal", "eva")  # of PEFT's ways to begin an adapter, those that leave the model as it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +214,7 @@ def load_adapter(base: Transformer, folder: Path) -> Transformer:
 
 def unlike(config: dict[str, Any]) -> str | None:
     """What in an adapter_config.json is not the LoRA of this file, in words; None if nothing is."""
+    begun = config.get("init_lora_weights", True)
     differences = {
         f"has peft_type {config.get('peft_type')!r}": config.get("peft_type") != "LORA",
         "uses DoRA": config.get("use_dora"),
@@ -220,5 +222,6 @@ def unlike(config: dict[str, Any]) -> str | None:
         "has ranks by module": config.get("rank_pattern"),
         "has scales by module": config.get("alpha_pattern"),
         "saves whole modules": config.get("modules_to_save"),
+        f"was begun by {begun!r}, which changes the weights beneath": begun not in (True, False, *BEGUN),
     }
     return next((words for words, differs in differences.items() if differs), None)

@@ -179,6 +179,8 @@ def pretrain_masked(
         train(model, batch_at, masked_token_loss, recipe, state=run / "state", save_every=100, on_step=on_step)
     save(run, model, tokenizer)
     if held is not None and not quiet:
-        rows = held.rows(0, max(1, min(HELD_OUT_ROWS, held.tokens // SHORT)), min(SHORT, context, held.tokens), 0)
+        size = min(SHORT, context, held.tokens)
+        n = max(SHORT // size, min(HELD_OUT_ROWS, held.tokens // SHORT))  # of a few tokens none may be chosen
+        rows = held.rows(0, n, size, 0)
         print(f"masked perplexity of the text held out {masked_perplexity(model, rows):.1f}", flush=True)
     return model

@@ -13,6 +13,7 @@ from promptlab.errors import DataError
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.sft import padded
 from promptlab.tiny.tokenizer import EOS, Tokenizer
+from promptlab.tiny.train import refuse_masked
 from promptlab.types import Message
 
 Chat = Sequence[Message]
@@ -101,7 +102,11 @@ def width(rows: Sequence[tuple[Row, Row]]) -> Callable[[int], int]:
 
 
 def log_likelihoods(model: Transformer, batch: PairBatch) -> Tensor:
-    """Σ log p(token) over each row's reply and its end, in nats, (2n,): a sum, not a mean over tokens."""
+    """Σ log p(token) over each row's reply and its end, in nats, (2n,): a sum, not a mean over tokens.
+
+    Raises SetupError for a masked model.
+    """
+    refuse_masked(model)
     counted = batch.weights.flatten().nonzero().squeeze(1)  # (N,): only these need the output matrix
     hidden = model(batch.tokens[:, :-1]).flatten(0, 1).index_select(0, counted)  # (N, C)
     targets = batch.tokens[:, 1:].flatten()[counted]

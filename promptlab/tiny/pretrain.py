@@ -74,25 +74,24 @@ def batches(read: Rows) -> Sequence[Batch]:
 
 def same_run(path: Path, given: dict[str, Any], absent: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Write down what a run is, or see that the run begun here is the same; `absent` is what a missing key means."""
-    if not path.exists():
-        if parallel.rank() == 0:
-            path.write_text(json.dumps(given) + "\n", encoding="utf-8")
-        return
+    if parallel.rank() == 0 and not path.exists():
+        path.write_text(json.dumps(given) + "\n", encoding="utf-8")
+    parallel.wait()  # what is half written is not read
     begun = {**absent, **json.loads(path.read_text(encoding="utf-8"))}
     if begun != given:
         raise SetupError(f"{path.parent} was begun with {begun}, not with {given}. Choose another folder.")
 
 
 def planned(run: Path, asked: Plan | None, made: Callable[[], Plan]) -> Plan:
-    """The plan asked for, else that of a run gone on with, else a new one; it is noted in the run's folder."""
+    """The plan asked for, else that of a run gone on with, else a new one; it is noted in the run's folder.
+
+    Of several processes the first one plans: each would measure another time.
+    """
     path = run / "plan.json"
-    if asked is None and path.exists():
-        return Plan(**json.loads(path.read_text(encoding="utf-8")))
-    plan = asked or made()
-    if parallel.rank() == 0:
-        path.write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
+    if parallel.rank() == 0 and (asked is not None or not path.exists()):
+        path.write_text(json.dumps(asdict(asked or made())) + "\n", encoding="utf-8")
     parallel.wait()
-    return plan
+    return Plan(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def start(
@@ -100,18 +99,17 @@ def start(
 ) -> tuple[Transformer, Tokenizer]:
     """The model and the tokenizer a run starts from; the tokenizer is kept with the run from its first step."""
     kept = run / "tokenizer.json"
-    if init is not None:
-        model, tokenizer, _ = load(init)
-    if init is None or new_vocabulary:
-        learnt = Tokenizer.load(kept) if kept.exists() else learn_tokenizer(seed, config.vocab_size)
-        if init is None:
-            model = Transformer(config).initialise(torch.Generator().manual_seed(seed))
-        else:
-            model = with_vocabulary(model, tokenizer, learnt)
-        tokenizer = learnt
+    begun = None if init is None else load(init)
     if parallel.rank() == 0:
-        tokenizer.save(kept)
+        if begun is not None and not new_vocabulary:
+            begun.tokenizer.save(kept)
+        elif not kept.exists():
+            learn_tokenizer(seed, config.vocab_size).save(kept)
     parallel.wait()
+    tokenizer = Tokenizer.load(kept)
+    if begun is None:
+        return Transformer(config).initialise(torch.Generator().manual_seed(seed)), tokenizer
+    model = with_vocabulary(begun.model, begun.tokenizer, tokenizer) if new_vocabulary else begun.model
     return model, tokenizer
 
 

@@ -27,8 +27,8 @@ from promptlab.tiny.model import Transformer
 from promptlab.tiny.pairs import Chat
 from promptlab.tiny.reward import RewardModel
 from promptlab.tiny.sft import alike, epochs, padded
-from promptlab.tiny.tokenizer import EOS, PAD, Tokenizer
-from promptlab.tiny.train import Recipe, train
+from promptlab.tiny.tokenizer import EOS, Tokenizer
+from promptlab.tiny.train import Recipe, refuse_masked, train
 from promptlab.types import Request
 
 Reward = Callable[[Chat, str], float]
@@ -61,6 +61,8 @@ class PPO:
             raise SetupError(f"PPO(temperature={self.temperature}): it samples, so it must be above 0.")
         if not 1 <= self.minibatches <= self.rollouts or self.epochs < 1:
             raise SetupError("PPO needs at least one epoch, and from one minibatch to as many as there are rollouts.")
+        if self.kl_target is not None and not self.kl_target > 0:
+            raise SetupError(f"PPO(kl_target={self.kl_target}): it is nats a reply, above 0.")
 
     @property
     def steps(self) -> int:
@@ -201,7 +203,7 @@ class Rollouts(NamedTuple):
         return float(self.weights.sum())
 
     def length(self, row: int) -> int:
-        return int((self.tokens[row] != PAD).sum())
+        return int(self.weights[row].nonzero().max()) + 2  # the last target stands one place further on in the tokens
 
     def of(self, rows: Sequence[int]) -> Rollouts:
         """Some rows, no wider than they need to be."""
@@ -253,6 +255,7 @@ def rlhf(
     recipe = recipe or recipe_for(ppo)
     if recipe.steps % ppo.steps:
         raise SetupError(f"rlhf: {recipe.steps} steps are no whole number of iterations of {ppo.steps} steps.")
+    refuse_masked(base)
     refuse_prompts([len(tokenizer.chat(prompt)) for prompt in prompts], base.config.context)
     policy = Policy(copy.deepcopy(base), ppo.beta)
     prompts_of = epochs(len(prompts), ppo.rollouts, recipe.steps // ppo.steps, seed)

@@ -80,17 +80,22 @@ def next_token_loss(
 ) -> Tensor:
     """Σ wₜ · −log p(xₜ₊₁ | x₁…xₜ), the causal language-modelling loss, over targets whose weight is not 0.
 
-    Raises SetupError for a masked model, which would see the tokens that it has to foretell.
+    Raises SetupError for a masked model.
     """
     assert isinstance(model, Transformer)
-    if not model.config.causal:
-        raise SetupError("A masked model, made by `train mlm`, fills gaps: it cannot be trained to go on with texts.")
+    refuse_masked(model)
     inputs, targets = batch.tokens[:, :-1], batch.tokens[:, 1:]
     hidden = model(inputs, positions, mask)  # (B, T, C)
     counted = batch.weights.flatten().nonzero().squeeze(1)  # (N,): padding and masked prompts need no output matrix
     logits = model.logits(hidden.flatten(0, 1).index_select(0, counted))  # (N, V)
     losses = F.cross_entropy(logits.float(), targets.flatten()[counted], reduction="none")  # (N,)
     return (losses * batch.weights.flatten()[counted]).sum()
+
+
+def refuse_masked(model: Transformer) -> None:
+    """Raises SetupError for a masked model, which would see the tokens that it has to foretell."""
+    if not model.config.causal:
+        raise SetupError("A masked model, made by `train mlm`, fills gaps: it cannot be trained to go on with texts.")
 
 
 def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:

@@ -82,19 +82,20 @@ async def fragility(
     """FormatSpread (Sclar et al. 2023, arXiv 2310.11324), for more than formats and in one look rather than a bandit.
 
     Differs: six axes instead of one; every variant is asked the same items, a share of `calls`; and the worst and best
-    are asked again, with the prompt as it is, on items that they were not found on (theirs are the extremes of noisy
-    means, which are too far apart). `pool` is where other demonstrations come from, `reword` how many paraphrases are
-    asked of the proposer. A call is an answer: a strategy may need more for it. Raises SetupError for items or calls
-    too few.
+    are asked again, with the prompt as it is, on items, and groups of them, that they were not found on (theirs are the
+    extremes of noisy means, which are too far apart). `pool` is where other demonstrations come from, `reword` how many
+    paraphrases are asked of the proposer. A call is an answer: a strategy may need more for it. Raises SetupError for
+    items or calls too few.
     """
     paraphrases = await reworded_by_proposer(prompt, reword)
     tried = variants(prompt, pool, paraphrases, each, seed)
     axes = list(dict.fromkeys(variant.axis for variant in tried))
     base = Variant("", "as it is", prompt)
     left, again = calls - reword * bool(prompt.instruction), len(axes) + 2
-    order = Random(f"{seed}/fragility").sample(list(items), len(items))
+    order = by_groups(Random(f"{seed}/fragility").sample(list(items), len(items)))
     n1 = min(int(FIRST_LOOK * left / (len(tried) + 1)), math.ceil(FIRST_LOOK * len(order)))
-    n2 = min((left - n1 * (len(tried) + 1)) // again, len(order) - n1)
+    others = not_with(order, n1)
+    n2 = min((left - n1 * (len(tried) + 1)) // again, len(others))
     if min(n1, n2) < FEWEST:
         least = FEWEST * (len(tried) + 1 + again) + reword
         raise SetupError(
@@ -105,7 +106,7 @@ async def fragility(
     worst = {axis: min((v for v in tried if v.axis == axis), key=lambda v: mean(first[key(v)])) for axis in axes}
     best = {axis: max((v for v in tried if v.axis == axis), key=lambda v: mean(first[key(v)])) for axis in axes}
     top = max([base, *best.values()], key=lambda v: mean(first[key(v)]))
-    fresh_items = order[n1 : n1 + n2]
+    fresh_items = others[:n2]
     fresh = await look([base, *worst.values(), *([top] if top is not base else [])], fresh_items, solve, score)
     found = [axis_of(axis, tried, first, fresh, base, worst[axis], best[axis], fresh_items) for axis in axes]
     bottom = min(worst.values(), key=lambda v: mean(first[key(v)]))
@@ -122,6 +123,19 @@ async def fragility(
         asked + reword * bool(prompt.instruction),
         failed,
     )
+
+
+def by_groups(items: Sequence[Example]) -> list[Example]:
+    """The items in their order, but those of one group or text side by side, where its first one stands."""
+    of = clusters(items)  # numbered as they first occur
+    return [items[i] for i in sorted(range(len(items)), key=of.__getitem__)]
+
+
+def not_with(items: Sequence[Example], n: int) -> list[Example]:
+    """Those after the first n that share neither group nor text with one of them."""
+    of = clusters(items)
+    seen = set(of[:n])
+    return [item for item, cluster in zip(items[n:], of[n:], strict=True) if cluster not in seen]
 
 
 @dataclass(frozen=True)

@@ -96,14 +96,14 @@ class Reading:
         return min(SHORT, self.context) if step < self.long_from else self.context
 
     def rows(self, tokenizer: Tokenizer, step: int) -> Rows:
-        """This process's rows of a step, ids and weights, each (n, size + 1)."""
+        """This process's rows of a step, ids and weights, each (n, size + 1); none where there are too few for all."""
         size = self.size(step)
         kind = 0 if size == SHORT else 1  # rows of the two halves are different documents
-        n = self.tokens_per_step // size // self.processes
-        first = (step * self.processes + self.rank) * n
+        of_all = self.tokens_per_step // size
+        start, end = (of_all * rank // self.processes for rank in (self.rank, self.rank + 1))
         mixture = EARLY if step < self.early else MIXTURE if step < self.later else LATER
         mixture = ablated(mixture, self.without, self.fixed_labels)
-        return rows(tokenizer, 2 * self.seed + kind, first, n, size, mixture)
+        return rows(tokenizer, 2 * self.seed + kind, step * of_all + start, end - start, size, mixture)
 
 
 def make_rows(reading: Reading, tokenizer: Path, asked: Connection) -> None:
