@@ -253,6 +253,21 @@ def test_a_file_that_is_gone_when_the_engine_starts_anew_is_told(cases):
     assert tables.query("SELECT 1")[1] == [(1,)]
 
 
+def test_names_that_differ_by_case_or_are_patterns_are_tables_of_their_own_files(tmp_path):
+    files = [tmp_path / name for name in ("x[1].csv", "X[1].csv", "x_1__4.csv", "sub/x[1].csv", "y*.json", "y2.json")]
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "x1.csv").write_text("who\nthe wrong one\n")
+    for file in files:
+        text = f'{{"who": "{file}"}}' if file.suffix == ".json" else f"who\n{file}\n"
+        file.write_text(text)
+    tables = Tables(files)
+    assert tables.names == ["x_1_", "X_1__2", "x_1__4", "x_1__5", "y_", "y2"]
+    for name, file in zip(tables.names, files, strict=True):
+        assert tables.query(f"SELECT who FROM {name}")[1] == [(str(file),)]
+    with pytest.raises(WrongCall, match="Permission"):
+        tables.query(f"SELECT * FROM read_csv('{tmp_path}/x[1].csv')")
+
+
 def test_many_rows_and_long_cells_are_cut(cases):
     told = sql(cases)(query="SELECT repeat('x', 1000) AS x FROM range(1000)")
     assert told.endswith("[only the first 50 rows]")

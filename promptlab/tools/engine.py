@@ -6,6 +6,7 @@ certain, and only a process's limit holds the other.
 
 from __future__ import annotations
 
+import glob
 import os
 import resource
 import threading
@@ -84,13 +85,14 @@ def opened(tables: dict[str, str]) -> tuple[DuckDBPyConnection, dict[str, list[C
     db = duckdb.connect(":memory:", config=NO_EXTENSIONS)
     columns = {}
     for name, path in tables.items():
-        read = f"{READERS[Path(path).suffix.lower()]}({literal(path)})"
+        read = f"{READERS[Path(path).suffix.lower()]}({literal(glob.escape(path))})"
         try:
             db.execute(f'CREATE VIEW "{name}" AS SELECT * FROM {read}')
             columns[name] = [(str(row[0]), str(row[1])) for row in db.execute(f'DESCRIBE "{name}"').fetchall()]
         except duckdb.Error as error:
             raise DataError(f"{path} cannot be read: {_first_line(error)}") from None
-    db.execute(f"SET allowed_paths = [{', '.join(map(literal, tables.values()))}]")
+    paths = {*tables.values(), *map(glob.escape, tables.values())}  # the names as patterns are looked up too
+    db.execute(f"SET allowed_paths = [{', '.join(map(literal, sorted(paths)))}]")
     for setting in SETTINGS:
         db.execute(setting)
     return db, columns

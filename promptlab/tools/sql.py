@@ -8,6 +8,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Collection, Sequence
+from itertools import chain, count
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,10 @@ class Engine:
 
 
 def _name(path: Path, taken: Collection[str]) -> str:
+    """A name for a file's table, which differs from those taken by more than the case of letters."""
     name = re.sub(r"\W", "_", path.stem) or "data"
-    return name if name not in taken else f"{name}_{len(taken) + 1}"
+    names = chain([name], (f"{name}_{n}" for n in count(len(taken) + 1)))
+    return next(name for name in names if name.lower() not in map(str.lower, taken))
 
 
 def sql(*files: Path | str) -> Tool:
