@@ -183,6 +183,16 @@ def test_a_file_that_cannot_be_used_is_wrong_use(typed, more):
     assert "See data_analyst.py --help." in said
 
 
+def test_a_plot_of_cells_is_of_the_numbers_in_one_column(typed, tmp_path):
+    """Not of another whose name ends alike, nor of what is no number."""
+    (tmp_path / "t.csv").write_text('place,hospital beds,school beds\nLorun,"1,214",9\nVask,n/a,8\nHask,31,7\n')
+    arguments = [tmp_path / "t.csv", "q", "--cells", "--plot", tmp_path / "beds.svg"]
+    code, said, _, _ = typed("data_analyst", arguments, acting("lookup[Lorun hospital beds]", "finish[1,214]"))
+    assert (code, said) == (0, f"1,214\n  plot: {tmp_path / 'beds.svg'}\n")
+    drawn = (tmp_path / "beds.svg").read_text()
+    assert [f"<!-- {each} -->" in drawn for each in ("Lorun", "Hask", "hospital beds", "Vask")] == [True] * 3 + [False]
+
+
 # ---- triage
 
 
