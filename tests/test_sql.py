@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from promptlab import Reply, arun, run
-from promptlab.errors import DataError, WrongCall
+from promptlab.errors import DataError, SetupError, WrongCall
 from promptlab.strategies import react
 from promptlab.testing import Script
 from promptlab.tools.sql import Tables, querying, sql
@@ -280,3 +280,9 @@ def test_what_is_no_table_is_wrong_set_up(tmp_path):
     (tmp_path / "bad.parquet").write_text("no parquet")
     with pytest.raises(DataError, match="cannot be read"):
         querying(Tables([tmp_path / "bad.parquet"]))
+
+
+def test_without_the_engine_the_set_up_says_what_to_install(cases, monkeypatch):
+    monkeypatch.setattr(sys, "path", [])
+    with pytest.raises(SetupError, match="pip install"):
+        sql(cases)
