@@ -183,6 +183,16 @@ def test_a_file_that_cannot_be_used_is_wrong_use(typed, more):
     assert "See data_analyst.py --help." in said
 
 
+def test_a_plot_of_cells_is_of_the_numbers_in_one_column(typed, tmp_path):
+    """Not of another whose name ends alike, nor of what is no number."""
+    (tmp_path / "t.csv").write_text('place,hospital beds,school beds\nLorun,"1,214",9\nVask,n/a,8\nHask,31,7\n')
+    arguments = [tmp_path / "t.csv", "q", "--cells", "--plot", tmp_path / "beds.svg"]
+    code, said, _, _ = typed("data_analyst", arguments, acting("lookup[Lorun hospital beds]", "finish[1,214]"))
+    assert (code, said) == (0, f"1,214\n  plot: {tmp_path / 'beds.svg'}\n")
+    drawn = (tmp_path / "beds.svg").read_text()
+    assert [f"<!-- {each} -->" in drawn for each in ("Lorun", "Hask", "hospital beds", "Vask")] == [True] * 3 + [False]
+
+
 # ---- triage
 
 
@@ -231,6 +241,26 @@ def test_a_person_approves_changes_or_rejects(typed, tmp_path, monkeypatch):
         (None, "refer"),
     ]
     assert [row["approved_by"] for row in rows_of(tmp_path)] == ["a person"] * 3
+
+
+def test_a_person_may_name_a_level_as_its_file_does(typed, tmp_path, monkeypatch):
+    for name in ("Refer", "Routine"):
+        (tmp_path / f"{name}.md").write_text(f"# {name}\n\naction: do it\n")
+    (tmp_path / "examples.csv").write_text("note,level\ncramps,Refer\nhives,Routine\n")
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: next(said_by_person))
+    said_by_person = iter(["Routine", "routine"])
+    arguments = [*a_note(tmp_path, "cramps", "nausea")[:1], "--guidelines", tmp_path, "--examples"]
+    arguments += ["--out", tmp_path / "out.jsonl"]
+    code, *_ = typed("triage_agent", arguments, [Reply(scores=(-0.1, -5.0))] * 2)
+    assert (code, [row["level"] for row in rows_of(tmp_path)]) == (0, ["Routine", "Routine"])
+
+
+def test_a_row_without_a_note_is_told(typed, tmp_path):
+    (tmp_path / "notes.csv").write_text("id,note\n1,rash\n2\n")
+    arguments = [tmp_path / "notes.csv", "--guidelines", SAMPLES / "guidelines", "--yes"]
+    code, _, told, _ = typed("triage_agent", arguments)
+    assert code == 2
+    assert "has no note in row 2" in told
 
 
 def test_what_was_decided_before_stopping_is_kept(tmp_path):

@@ -5,7 +5,7 @@
 
 The model writes SELECTs (DuckDB, read only, this file only), Python (in the sandbox, without the file) and asks for a
 plot of a SELECT. The bundled model, which writes no SQL, looks up cells by name ("Lorun beds") and calculates; its plot
-is of the columns that it looked at.
+is of the numbers in the column that it looked at last.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import typer
 
 import promptlab
 from promptlab.cli import main as command
+from promptlab.equality import number_of
 from promptlab.errors import PromptlabError, SetupError, WrongCall
 from promptlab.options import takes
 from promptlab.prompt import Prompt
@@ -58,13 +59,14 @@ def by_lookup(question: str, file: Path, plot: Path | None, model: Any, max_step
         react(question, [calculator, facts.lookup], max_steps=max_steps, native=takes(model, "tools"), max_tokens=48),
         model,
     )
-    if plot is not None and facts.used:
-        column = facts.used[-1].name.split()[-1]
-        cells = [fact for fact in facts.by_name.values() if fact.name.split()[-1] == column]
-        draw(
-            plot, "bar", [cell.name.rsplit(" ", 1)[0] for cell in cells], [float(cell.value) for cell in cells], column
-        )
-    return answer, plot is not None and bool(facts.used)
+    if plot is None or not facts.used:
+        return answer, False
+    column = facts.used[-1].what
+    cells = [(cell.of, number_of(cell.value)) for cell in facts.by_name.values() if cell.what == column]
+    points = [(of, float(number)) for of, number in cells if number is not None]
+    if points:
+        draw(plot, "bar", [of for of, _ in points], [number for _, number in points], column)
+    return answer, bool(points)
 
 
 def plotting(tables: Tables, to: Path, plotted: list[str]) -> Tool:

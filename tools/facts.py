@@ -16,12 +16,17 @@ MOST_NEAR = 8  # names that a failed lookup tells
 
 
 class Fact(NamedTuple):
-    """A fact and where it stands: `line` counts from 1."""
+    """A fact, such as of Lorun its beds, and where it stands: `line` counts from 1."""
 
-    name: str
+    of: str
+    what: str
     value: str
     source: str
     line: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.of} {self.what}"
 
     @property
     def citation(self) -> str:
@@ -74,7 +79,7 @@ def _of_sheet(sheet: Path, source: str) -> Iterator[Fact]:
         if line.startswith("#"):
             about = line.lstrip("#").strip()
         elif found := LINE.fullmatch(line.strip()):
-            yield Fact(f"{about} {found[1]}", found[2], source, number)
+            yield Fact(about, found[1], found[2], source, number)
 
 
 def of_table(path: Path) -> Facts:
@@ -84,4 +89,4 @@ def of_table(path: Path) -> Facts:
         columns = next(reader, [])
         rows = [(reader.line_num, row) for row in reader if len(row) == len(columns)]
     cells = ((number, row[0], column, cell) for number, row in rows for column, cell in zip(columns, row, strict=True))
-    return Facts((Fact(f"{of} {c}", cell, path.name, n) for n, of, c, cell in cells if c != columns[0]), path)
+    return Facts((Fact(of, c, cell, path.name, n) for n, of, c, cell in cells if c != columns[0]), path)

@@ -84,6 +84,8 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         rows = list(csv.DictReader(file))
     if not rows or "note" not in rows[0]:
         raise DataError(f"{path} has no column “note”, or no rows.")
+    if short := [i for i, row in enumerate(rows, 1) if row["note"] is None]:
+        raise DataError(f"{path} has no note in row {short[0]}, which has fewer cells than there are columns.")
     return rows
 
 
@@ -118,17 +120,18 @@ def approved(judged: Judged, levels: dict[str, Guideline], yes: bool) -> tuple[s
     if yes:
         return judged.level, "nobody (--yes)"
     names = "/".join(levels)
+    named = {level.casefold(): level for level in levels}
     while True:
         said = typer.prompt(f"  enter: approve; {names}: change; r: reject; q: stop", default="", show_default=False)
-        match said.strip().lower():
+        match said.strip().casefold():
             case "":
                 return judged.level, "a person"
             case "r":
                 return None, "a person"
             case "q":
                 raise typer.Abort
-            case level if level in levels:
-                return level, "a person"
+            case name if name in named:
+                return named[name], "a person"
         print(f"  {said!r} is none of these.")
 
 

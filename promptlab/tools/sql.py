@@ -2,110 +2,131 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import threading
-from collections.abc import Sequence
+import weakref
+from collections.abc import Collection, Sequence
+from itertools import chain, count
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
 from promptlab.errors import DataError, SetupError, WrongCall
 from promptlab.tool import Tool, tool
+from promptlab.tools import child
+from promptlab.tools.engine import ENVIRONMENT, READERS, Column, Rows
 
-READERS = {
-    ".csv": "read_csv",
-    ".tsv": "read_csv",
-    ".parquet": "read_parquet",
-    ".json": "read_json",
-    ".jsonl": "read_json",
-}
 MOST_ROWS = 50
 MOST_CELL = 200  # characters
 TIMEOUT_S = 10.0
-SETTINGS = (  # in this order: after the last none can be changed
-    "SET memory_limit = '512MB'",
-    "SET temp_directory = ''",
-    "SET enable_external_access = false",
-    "SET lock_configuration = true",
-)
-NO_EXTENSIONS: dict[str, str | bool | int | float | list[str]] = {
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-    "allow_community_extensions": False,
-    "threads": 2,
-}
+ENGINE = "promptlab.tools.engine"
+START_S = 60.0  # for the engine to start and to look at the files
 
 
 class Tables:
-    """Files as tables of their own names, to be asked in SQL and not changed; fit for any thread.
+    """Files as tables of their own names, to be asked in SQL and not changed; fit for any thread, one query at a time.
 
     The engine can open these files and no others, install nothing and change none of its settings; a query is one
-    SELECT. Raises DataError for a file that cannot be read so, SetupError without DuckDB.
+    SELECT. It is a process of its own, which gets no more memory than 1.5 GiB (512 MB for what is in tables; on
+    macOS only the latter holds), is ended by a query that takes more or longer than `timeout_s`, started anew for the
+    next, and does not outlive this process. Raises DataError for a file that cannot be read so, SetupError without
+    DuckDB.
     """
 
     def __init__(self, files: Sequence[Path | str], timeout_s: float = TIMEOUT_S) -> None:
-        try:
-            import duckdb
-        except ImportError:
-            raise SetupError("SQL over files is DuckDB's: pip install 'promptlab[tools]'") from None
         self.timeout_s = timeout_s
-        self._db = duckdb.connect(":memory:", config=NO_EXTENSIONS)
-        self.names: list[str] = []
-        paths = [Path(file).resolve() for file in files]
-        for path in paths:
+        tables: dict[str, str] = {}
+        for path in (Path(file).resolve() for file in files):
             if path.suffix.lower() not in READERS or not path.is_file():
                 raise DataError(f"{path} is no file of a table: there can be {', '.join(READERS)}.")
-            name = self._name(path)
-            try:
-                read = f"{READERS[path.suffix.lower()]}({literal(str(path))})"
-                self._db.execute(f'CREATE VIEW "{name}" AS SELECT * FROM {read}')
-            except duckdb.Error as error:
-                raise DataError(f"{path} cannot be read: {_first_line(error)}") from None
-            self.names.append(name)
-        self._db.execute(f"SET allowed_paths = [{', '.join(literal(str(path)) for path in paths)}]")
-        for setting in SETTINGS:
-            self._db.execute(setting)
+            tables[_name(path, tables)] = str(path)
+        self.names = list(tables)
+        self._engine = Engine(tables)
+        self.close = weakref.finalize(self, self._engine.close)
 
-    def _name(self, path: Path) -> str:
-        name = re.sub(r"\W", "_", path.stem) or "data"
-        return name if name not in self.names else f"{name}_{len(self.names) + 1}"
-
-    def columns(self, table: str) -> list[tuple[str, str]]:
+    def columns(self, table: str) -> list[Column]:
         """The columns of a table and their types."""
-        return [(str(row[0]), str(row[1])) for row in self._db.cursor().execute(f'DESCRIBE "{table}"').fetchall()]
+        return self._engine.columns[table]
 
-    def query(self, sql: str, most: int = MOST_ROWS) -> tuple[list[str], list[tuple[Any, ...]]]:
+    def query(self, sql: str, most: int = MOST_ROWS) -> Rows:
         """The columns and the first rows of a SELECT, one more than `most` where there are more. Raises WrongCall."""
-        import duckdb
+        return self._engine.ask(sql, most, self.timeout_s)
 
-        cursor = self._db.cursor()
-        alarm = threading.Timer(self.timeout_s, cursor.interrupt)
+
+class Engine:
+    """The process that has the tables (name: path), until a query ends it: then the next one. Raises as Tables does."""
+
+    def __init__(self, tables: dict[str, str]) -> None:
+        self._tables = tables
+        self._lock = threading.Lock()
+        self._closed = False
+        self._start()
+
+    def _start(self) -> None:
+        self._channel, theirs = Pipe()
+        with theirs:
+            environment = {**os.environ, **ENVIRONMENT}
+            self._process = child.started(ENGINE, theirs.fileno(), path=sys.path, environment=environment)
         try:
-            statements = cursor.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise WrongCall("one SELECT at a time, and nothing else: the data can only be read")
-            alarm.start()
-            cursor.execute(statements[0])
-            rows = cursor.fetchmany(most + 1)
-            return [column[0] for column in cursor.description or ()], rows
-        except duckdb.InterruptException:
-            raise WrongCall(f"the query was stopped after {self.timeout_s:g} s") from None
-        except (duckdb.Error, RuntimeError) as error:
-            raise WrongCall(_first_line(error)) from None
-        finally:
-            alarm.cancel()
-            cursor.close()
+            self.columns: dict[str, list[Column]] = self._told(self._tables, START_S)
+        except (EOFError, OSError):
+            files = ", ".join(self._tables.values())
+            raise DataError(f"The engine ended over {files}, or was not ready in {START_S:g} s.") from None
+
+    def ask(self, sql: str, most: int, timeout_s: float) -> Rows:
+        """The rows of a SELECT; others' queries are waited for first. Raises WrongCall."""
+        with self._lock:
+            if self._closed:
+                raise WrongCall("the tables are closed")
+            try:
+                if self._channel.closed:
+                    self._start()
+                answer: Rows | WrongCall = self._told((sql, most), timeout_s)
+            except TimeoutError:
+                raise WrongCall(f"the query was stopped after {timeout_s:g} s") from None
+            except MemoryError as error:
+                raise WrongCall(str(error) or "Out of Memory") from None
+            except (EOFError, OSError):
+                raise WrongCall("the query ended the engine, as one does that takes too much memory") from None
+            except SetupError as error:  # the files are no longer what they were
+                raise WrongCall(str(error)) from None
+        if isinstance(answer, WrongCall):
+            raise answer
+        return answer
+
+    def _told(self, question: Any, timeout_s: float) -> Any:
+        """What the process answers. One that does not, or no longer can, is ended: TimeoutError, EOFError, OSError."""
+        try:
+            self._channel.send(question)
+            if not self._channel.poll(timeout_s):
+                raise TimeoutError
+            answer = self._channel.recv()
+            if isinstance(answer, SetupError | MemoryError):
+                raise answer
+            return answer
+        except BaseException:
+            self._end()
+            raise
 
     def close(self) -> None:
-        self._db.close()
+        self._closed = True
+        self._process.kill()  # who waits for it now is told at once
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        self._process.kill()  # it has no children
+        self._process.wait()
+        self._channel.close()
 
 
-def literal(text: str) -> str:
-    """A text as SQL writes it."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split("\n\nLINE")[0].split())[:300]
+def _name(path: Path, taken: Collection[str]) -> str:
+    """A name for a file's table, which differs from those taken by more than the case of letters."""
+    name = re.sub(r"\W", "_", path.stem) or "data"
+    names = chain([name], (f"{name}_{n}" for n in count(len(taken) + 1)))
+    return next(name for name in names if name.lower() not in map(str.lower, taken))
 
 
 def sql(*files: Path | str) -> Tool:

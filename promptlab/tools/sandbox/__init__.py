@@ -21,22 +21,14 @@ import sysconfig
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from promptlab.errors import PromptlabError, SetupError
+from promptlab.tools import child
 
 Isolation = Literal["namespaces", "landlock"]
 WAYS: tuple[Isolation, ...] = ("namespaces", "landlock")
-# What runs there must be small and start fast: the packages on its way are taken for empty ones.
-START = """import sys, types
-for name, path in ("promptlab", {package!r}), ("promptlab.tools", {package!r} + "/tools"), \\
-        ("promptlab.tools.sandbox", {package!r} + "/tools/sandbox"):
-    sys.modules[name] = types.ModuleType(name)
-    sys.modules[name].__path__ = [path]
-from promptlab.tools.sandbox.jail import main
-main()
-"""
+JAIL = "promptlab.tools.sandbox.jail"
 SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 PACKAGES = "/packages"  # where they are in the sandbox
 SLACK_S = 30.0  # for a process that is slow to start or to end
@@ -85,15 +77,7 @@ class Sandbox:
         self._python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            process = subprocess.Popen(
-                [self._python, "-I", "-S", "-c", START.format(package=str(Path(__file__).parents[2]))],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={},
-                cwd="/",
-                start_new_session=True,
-            )
+            process = child.started(JAIL, theirs.fileno(), python=self._python, environment={}, folder="/")
         self.close = weakref.finalize(self, _end, self._control, process)
         missing = {}
         for way in (isolation,) if isolation else WAYS:
