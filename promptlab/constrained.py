@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from promptlab.backends import needs
-from promptlab.errors import ModelError
+from promptlab.errors import ModelError, SetupError
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -22,9 +21,10 @@ COMPACT: JsonCompileOptions = {"whitespace_flexible": False}
 
 def grammatical(tokenizer: str, vocabulary: int, ends: Sequence[int]) -> LLTokenizer:
     """The tokens of a tokenizer.json as llguidance knows them. Raises SetupError where that is not installed."""
-    needs("llguidance")
-    from llguidance import LLTokenizer
-
+    try:
+        from llguidance import LLTokenizer
+    except ImportError:
+        raise SetupError("Schemas are held to by llguidance: pip install 'promptlab[tiny]'") from None
     return LLTokenizer(tokenizer, n_vocab=vocabulary, eos_token=list(ends))
 
 

@@ -18,6 +18,7 @@ FLOORS = {
     "runners": 1,
     "options": 1,
     "jsonable": 1,
+    "constrained": 1,
     "extraction": 1,
     "equality": 1,
     "prompt": 1,

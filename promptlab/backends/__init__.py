@@ -31,7 +31,6 @@ EXTRAS = {  # which extra brings a package
     "torch": "tiny",
     "tokenizers": "tiny",
     "safetensors": "tiny",
-    "llguidance": "tiny",
     "openai": "openai",
     "anthropic": "anthropic",
     "aiohttp": "openai,anthropic",
