@@ -112,7 +112,7 @@ def answered(db: DuckDBPyConnection, sql: str, most: int) -> Rows | WrongCall | 
             return [column[0] for column in cursor.description or ()], rows
     except (duckdb.OutOfMemoryException, MemoryError) as error:  # what was taken is not all given back
         return MemoryError(_first_line(error))
-    except Exception as error:  # Python's own too: of a text or a date that it has none for
+    except Exception as error:  # DuckDB's, and Python's own, of a text or a date that it cannot hold: all are told
         return WrongCall(_first_line(error) or type(error).__name__)
 
 

@@ -106,7 +106,7 @@ class Engine:
             if isinstance(answer, SetupError | MemoryError):
                 raise answer
             return answer
-        except BaseException:
+        except BaseException:  # Ctrl-C among them: a late answer would be taken for the next query's
             self._end()
             raise
 
