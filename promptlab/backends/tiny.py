@@ -29,9 +29,12 @@ class Tiny:
     A reply to a request with a schema is JSON of it, unless there is no room for all of it: token after token is
     chosen among those that llguidance allows. A schema that it does not know is a ModelError.
 
-    What prompts begin with is read once and kept for later waves, up to `cache_mb` (256 MB, or one context if that is
-    more, where it is not given); SetupError where that is less than one context takes. With `batch_invariant` a reply
-    is the same to the bit whatever it is asked beside, which costs most where one is asked alone or many of one prompt.
+    What prompts begin with is read once and kept for later waves, up to `cache_mb` (320 MB, or one context if that is
+    more, where it is not given); SetupError where that is less than one context takes.
+
+    Where there is a C compiler it computes by a program of its own, made once (`promptlab.tiny.engine`), several times
+    as fast as PyTorch, and a reply is the same to the bit whatever it is asked beside. With PyTorch that is so with
+    `batch_invariant`, which costs most where one is asked alone or many of one prompt.
 
     A masked checkpoint (`promptlab train mlm`) fills gaps instead: it takes texts with one [MASK], and no prompts.
     """

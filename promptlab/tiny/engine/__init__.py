@@ -4,10 +4,14 @@ The wave's prompts are paths in a tree of chunks of tokens (`store`), of which w
 read (`reading`). Continuations are then scored (`weighing`) and replies written (`writing`), as many together as memory
 allows, a waiting one taking the place of one that ends.
 
-What is read and scored comes out the same to the bit whatever else is, and whatever was kept. A reply may depend on the
+Where there is a C compiler, and the model is in float32, the numbers are worked out by a program of our own (`program`,
+`arithmetic.c`), over blocks of tokens (`paged`). An answer is then the same to the bit whatever else is asked, and
+whatever was kept. The environment's PROMPTLAB_COMPILE=0 turns it off.
+
+Else it is PyTorch's. What is read and scored then comes out the same to the bit as well. A reply may depend on the
 make-up of its wave, by about 1e-6 in a log-probability and never on earlier waves, as products of few rows are rounded
 otherwise than those of many, and so is what several rows look at in one place; with `batch_invariant` it does not.
-All of this holds where rows of a product of `weights.ALIKE` rows or more are rounded alike, as here they are.
+This holds where rows of a product of `weights.ALIKE` rows or more are rounded alike, as here they are.
 """
 
 from __future__ import annotations
@@ -21,11 +25,13 @@ import torch
 from promptlab.constrained import Held
 from promptlab.errors import ContextOverflow, Interrupted, ModelError
 from promptlab.tiny.engine.drawing import uniforms
+from promptlab.tiny.engine.program import program
 from promptlab.tiny.engine.reading import read
+from promptlab.tiny.engine.row import Row
 from promptlab.tiny.engine.store import Chunk, Prompt, Store, room_for
 from promptlab.tiny.engine.weighing import Weighing, weigh
 from promptlab.tiny.engine.weights import Weights
-from promptlab.tiny.engine.writing import Row, write
+from promptlab.tiny.engine.writing import write
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.tokenizer import Tokenizer
 from promptlab.types import Reply, Request, Token, Usage
@@ -59,6 +65,7 @@ class Engine:
         with self.working:
             self.state = versions(self.model)
             self.weights = Weights(self.model)
+            self.weights.program = program(self.weights)
             self.store = Store(self.weights, self.capacity)
 
     def answer(self, requests: Sequence[Request], seed: int = 0) -> list[Reply | ModelError]:
@@ -130,12 +137,12 @@ class Engine:
         tokens = 0
         for prompt, asked in wanted:
             path = self.store.path(prompt, share=self.share)
-            more = sum(len(chunk.tokens) for chunk in path if chunk not in seen)
+            more = sum(self.store.size(chunk) for chunk in path if chunk not in seen)
             if part and tokens + more > self.store.capacity:
                 yield part
                 part, seen, tokens = [], set(), 0
                 path = self.store.path(prompt, share=self.share)  # what was seen of it may have gone
-                more = len(prompt)
+                more = sum(map(self.store.size, path))
             part.append((path, asked))
             seen.update(path)
             tokens += more

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from promptlab.tiny.engine.store import ASIDE, CHUNK, NOWHERE, Chunk, Places, Store, common, places
+from promptlab.tiny.engine import paged
+from promptlab.tiny.engine.store import ASIDE, CHUNK, NOWHERE, Chunk, Part, Places, Store, common, places, up_to
 from promptlab.tiny.engine.weights import Attend, Weights, attention, merged
 
 CELLS = 16_384  # tokens looked at by a batch, those of each row counted, padding included
@@ -18,7 +19,6 @@ STEP = 8  # tokens are read by a multiple of this: a row of fewer may be rounded
 PAYS = 64  # tokens that waiting for another chunk of the wave has to save
 
 T = TypeVar("T")
-Part = tuple[Chunk, Places, Places]  # where its tokens go, and where those that it begins with stand already
 
 
 def read(weights: Weights, store: Store, paths: Sequence[Sequence[Chunk]]) -> int:
@@ -59,9 +59,10 @@ def wide(n: int) -> int:
 
 def read_turn(weights: Weights, store: Store, chunks: Sequence[Chunk]) -> int:
     """Reads and keeps chunks with the same start, whose parents have been read."""
-    lengths = [len(chunk.tokens) for chunk in chunks]
-    taken = dict(zip(chunks, np.split(store.take(sum(lengths)), np.cumsum(lengths)[:-1]), strict=True))
+    taken: dict[Chunk, Places] = {}
     try:
+        for chunk in chunks:
+            taken[chunk] = store.take(len(chunk.tokens))
         parts = sorted(((chunk, where, chunk.known()) for chunk, where in taken.items()), key=width)
         for columns, alike in groupby(parts, key=width):
             for some in in_runs(list(alike), chunks[0].start + CHUNK):
@@ -89,11 +90,16 @@ def in_runs(parts: Sequence[T], cells: int) -> Iterator[Sequence[T]]:
 
 
 def read_together(weights: Weights, store: Store, columns: int, parts: Sequence[Part]) -> None:
-    """Takes over what is known of the parts and reads the rest, which is of one width."""
-    old = np.concatenate([known for _, _, known in parts])
-    store.copy(old, np.concatenate([where[: len(known)] for _, where, known in parts]))
-    if not columns:
-        return
+    """Takes over what is known of the parts, and reads the rest."""
+    store.take_over(parts)
+    if columns and store.program is not None:
+        paged.read(store.program, store, parts)
+    elif columns:
+        read_padded(weights, store, columns, parts)
+
+
+def read_padded(weights: Weights, store: Store, columns: int, parts: Sequence[Part]) -> None:
+    """By PyTorch, as rows of one width."""
     tokens = np.zeros((len(parts), columns), dtype=np.int64)
     to, whole = np.full(tokens.shape, ASIDE), np.full((len(parts), CHUNK), NOWHERE)
     for row, (chunk, where, known) in enumerate(parts):
@@ -136,12 +142,3 @@ def among(store: Store, chunks: Sequence[Chunk], whole: Tensor, column: Tensor, 
         return y.transpose(1, 2).reshape(B, T, H * D)
 
     return attend
-
-
-def up_to(chunk: Chunk | None) -> list[Chunk]:
-    """The path that ends in a chunk."""
-    path: list[Chunk] = []
-    while chunk is not None and chunk.parent is not None:
-        path.append(chunk)
-        chunk = chunk.parent
-    return path[::-1]

@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from promptlab.errors import SetupError
+from promptlab.tiny.engine.compiling import LANES
+from promptlab.tiny.engine.program import Blocks
 from promptlab.tiny.engine.weights import Weights, room
 from promptlab.tiny.model import Config
 
 CHUNK = 32  # tokens
-CACHE_MB = 256.0  # of keys and values kept: 39,000 tokens of the bundled model
+CACHE_MB = 320.0  # of keys and values kept: 48,000 tokens of the bundled model
+SPARE = 16_384  # tokens being written or scored, for which there is room besides
 NOWHERE, ASIDE = 0, 1  # a place of zeros, which padding reads, and one that padding writes to
 Places = NDArray[np.int64]
 Prompt = tuple[int, ...]
@@ -48,6 +51,9 @@ class Chunk:
         return np.empty(0, dtype=np.int64) if places is None else places[: common(found, self.tokens)]
 
 
+Part = tuple[Chunk, Places, Places]  # to read: where its tokens go, and where those that it begins with stand already
+
+
 def common(one: Prompt, other: Prompt) -> int:
     """How many tokens both begin with."""
     n = min(len(one), len(other))
@@ -70,17 +76,28 @@ def room_for(config: Config, dtype: torch.dtype, cache_mb: float | None) -> int:
 
 
 class Store:
-    """Room for `capacity` tokens' keys, values and last hidden states; memory is taken as it is first used."""
+    """Room for `capacity` tokens' keys, values and last hidden states; memory is taken as it is first used.
+
+    A compiled program has it in blocks of tokens, of which every chunk takes whole ones, and some more, `spare`, for
+    what is not kept. PyTorch takes any places.
+    """
 
     def __init__(self, weights: Weights, capacity: int):
-        c = weights.config
-        self.capacity = capacity
-        shape = (c.n_layers, self.capacity + 2, c.d_model)
-        self.keys, self.values = (room(*shape, dtype=weights.dtype) for _ in range(2))
-        self.hidden = room(*shape[1:], dtype=weights.dtype)
+        c, self.program = weights.config, weights.program
+        self.unit = 1 if self.program is None else LANES  # places that are taken together
+        units = max(capacity // self.unit, -(-c.context // self.unit))
+        first = -(-2 // self.unit)  # behind NOWHERE and ASIDE
+        self.capacity, n = units * self.unit, (first + units) * self.unit
+        if self.program is None:
+            self.keys, self.values = (room(c.n_layers, n, c.d_model, dtype=weights.dtype) for _ in range(2))
+        else:
+            spare = -(-max(SPARE, c.context) // LANES)
+            self.blocks = Blocks(weights, first + units + spare)
+            self.spare = range(first + units, first + units + spare)
+        self.hidden = room(n, c.d_model, dtype=weights.dtype)
         self.root = Chunk(None, ())
-        self.free = np.arange(self.capacity + 1, 1, -1)  # its first `n_free` are
-        self.n_free = self.capacity
+        self.free = np.arange(first + units - 1, first - 1, -1)  # units, the first `n_free` of which are
+        self.n_free = units
         self.order: dict[Chunk, None] = {}  # what has been read, the least recently used first
 
     def path(self, prompt: Prompt, share: bool = True) -> list[Chunk]:
@@ -103,7 +120,8 @@ class Store:
 
     def take(self, n: int) -> Places:
         """n places. The least recently used chunks make room: the caller's own must have been used just now."""
-        while self.n_free < n:
+        units = -(-n // self.unit)
+        while self.n_free < units:
             oldest = next(iter(self.order))
             assert oldest.places is not None
             del self.order[oldest]
@@ -114,12 +132,18 @@ class Store:
             if (at := bisect_left(near, oldest.tokens)) < len(near) and near[at] == oldest.tokens:
                 del near[at]
             self.forget(oldest)
-        self.n_free -= n
-        return self.free[self.n_free : self.n_free + n].copy()
+        self.n_free -= units
+        taken = self.free[self.n_free : self.n_free + units]
+        return (taken[:, None] * self.unit + np.arange(self.unit)).ravel()[:n]
+
+    def size(self, chunk: Chunk) -> int:
+        """How many places a chunk takes."""
+        return -(-len(chunk.tokens) // self.unit) * self.unit
 
     def give(self, places: Places) -> None:
-        self.free[self.n_free : self.n_free + len(places)] = places
-        self.n_free += len(places)
+        units = places[:: self.unit] // self.unit
+        self.free[self.n_free : self.n_free + len(units)] = units
+        self.n_free += len(units)
 
     def forget(self, chunk: Chunk) -> None:
         """Takes a chunk that is not read, and that nothing stands on, out of the tree, and those that this leaves."""
@@ -135,12 +159,18 @@ class Store:
         if chunk.parent is not None and self.hidden[torch.from_numpy(places)].isfinite().all():
             insort(chunk.parent.read, chunk.tokens)
 
-    def copy(self, places: Places, to: Places) -> None:
-        """What stands at some places, also to others."""
-        here, there = torch.from_numpy(places), torch.from_numpy(to)
-        self.hidden[there] = self.hidden[here]
-        for kept in (self.keys, self.values):
-            kept[:, there] = kept[:, here]
+    def take_over(self, parts: Sequence[Part]) -> None:
+        """Copies what is known of each to where its tokens go."""
+        here, there = (np.concatenate(each) for each in zip(*((k, to[: len(k)]) for _, to, k in parts), strict=True))
+        self.hidden[torch.from_numpy(there)] = self.hidden[torch.from_numpy(here)]
+        if self.program is not None:  # whole blocks: what is not known of the last is read into it then
+            numbers = self.blocks.numbers
+            for _, to, known in parts:
+                for a, b in zip(known[::LANES] // LANES, to[: len(known) : LANES] // LANES, strict=True):
+                    numbers[:, b] = numbers[:, a]
+        else:
+            for kept in (self.keys, self.values):
+                kept[:, torch.from_numpy(there)] = kept[:, torch.from_numpy(here)]
 
 
 def places(path: Sequence[Chunk]) -> Places:
@@ -148,6 +178,15 @@ def places(path: Sequence[Chunk]) -> Places:
     found = [chunk.places for chunk in path if chunk.places is not None]
     assert len(found) == len(path)
     return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+
+
+def up_to(chunk: Chunk | None) -> list[Chunk]:
+    """The path that ends in a chunk."""
+    path: list[Chunk] = []
+    while chunk is not None and chunk.parent is not None:
+        path.append(chunk)
+        chunk = chunk.parent
+    return path[::-1]
 
 
 def padded(rows: Sequence[Places], width: int) -> Tensor:

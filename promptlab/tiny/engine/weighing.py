@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
+from promptlab.tiny.engine import paged
 from promptlab.tiny.engine.reading import in_runs, wide
 from promptlab.tiny.engine.store import CHUNK, Chunk, Places, Store, hidden_behind, padded, places
 from promptlab.tiny.engine.weights import Attend, Weights, attention, merged
@@ -28,10 +29,10 @@ class Weighing:
 
 @dataclass(slots=True)
 class Pack:
-    """Pieces of one prompt whose tokens behind the first are scored in one row: (which weighing, which piece, ids)."""
+    """Pieces of one prompt whose tokens behind the first are scored in one row: (which piece, ids)."""
 
     where: Places
-    pieces: list[tuple[int, int, list[int]]] = field(default_factory=list)
+    pieces: list[tuple[int, list[int]]] = field(default_factory=list)
     width: int = 0
 
 
@@ -40,25 +41,37 @@ def weigh(weights: Weights, store: Store, jobs: Sequence[tuple[Weighing, Sequenc
     weighings, paths = [weighing for weighing, _ in jobs], [path for _, path in jobs]
     where = [places(path) for path in paths]
     firsts = log_p_of_firsts(weights, store, weighings, [each[-1] for each in where])
-    packs: list[Pack] = []
-    for n, weighing in enumerate(weighings):
-        weighing.sums = firsts[n]
-        pack = Pack(where[n])
-        for m, ids in enumerate(weighing.continuations):
-            if len(ids) > 1:
-                if pack.width and pack.width + len(ids) - 1 > PACK:
-                    packs.append(pack)
-                    pack = Pack(where[n])
-                pack.pieces.append((n, m, ids))
-                pack.width += len(ids) - 1
-        if pack.width:
-            packs.append(pack)
-    for (width, before), alike in groupby(sorted(packs, key=shape), key=shape):
-        for some in in_runs(list(alike), width + before):
-            for n, m, rest in side_by_side(weights, store, width, before, some):
-                weighings[n].sums[m] += rest
+    for weighing, sums in zip(weighings, firsts, strict=True):
+        weighing.sums = sums
+    pieces = [(n, m, ids) for n, each in enumerate(weighings) for m, ids in enumerate(each.continuations)]
+    longer = [piece for piece in pieces if len(piece[2]) > 1]
+    rests: Iterable[float]
+    if store.program is not None:
+        rests = paged.score(store.program, store, [(where[n], ids) for n, _, ids in longer])
+    else:
+        rests = in_packs(weights, store, where, longer)
+    for (n, m, _), rest in zip(longer, rests, strict=True):
+        weighings[n].sums[m] += rest
     for weighing in weighings:
         weighing.done = True
+
+
+def in_packs(
+    weights: Weights, store: Store, where: Sequence[Places], pieces: Sequence[tuple[int, int, list[int]]]
+) -> list[float]:
+    """Σ log p of each piece's tokens but the first, by PyTorch: those of a prompt side by side."""
+    packs: list[Pack] = []
+    for k, (n, _, ids) in enumerate(pieces):
+        if not packs or packs[-1].where is not where[n] or packs[-1].width + len(ids) - 1 > PACK:
+            packs.append(Pack(where[n]))
+        packs[-1].pieces.append((k, ids))
+        packs[-1].width += len(ids) - 1
+    rests = [0.0] * len(pieces)
+    for (width, before), alike in groupby(sorted(packs, key=shape), key=shape):
+        for some in in_runs(list(alike), width + before):
+            for k, rest in side_by_side(weights, store, width, before, some):
+                rests[k] = rest
+    return rests
 
 
 def shape(pack: Pack) -> tuple[int, int]:
@@ -70,10 +83,11 @@ def log_p_of_firsts(
     weights: Weights, store: Store, weighings: Sequence[Weighing], ends: Sequence[int]
 ) -> list[list[float]]:
     """log p of every continuation's first token, 0 of an empty one: the prompt itself tells it."""
+    scores = weights.alike if store.program is None else store.program.logits
     found: list[list[float]] = []
     for start in range(0, len(weighings), 256):
         some = weighings[start : start + 256]
-        log_p = torch.log_softmax(weights.alike(store.hidden[list(ends[start : start + 256])]), dim=-1)
+        log_p = torch.log_softmax(scores(store.hidden[list(ends[start : start + 256])]), dim=-1)
         asked = [(row, ids[0]) for row, each in enumerate(some) for ids in each.continuations if ids]
         rows, ids = torch.tensor(asked, dtype=torch.long).view(-1, 2).unbind(1)
         values = iter(log_p[rows, ids].tolist())
@@ -83,13 +97,13 @@ def log_p_of_firsts(
 
 def side_by_side(
     weights: Weights, store: Store, width: int, before: int, packs: Sequence[Pack]
-) -> Iterator[tuple[int, int, float]]:
-    """(weighing, piece, Σ log p of its tokens but the first), of packs of one shape."""
+) -> Iterator[tuple[int, float]]:
+    """(piece, Σ log p of its tokens but the first), of packs of one shape."""
     inputs, targets, positions = (torch.zeros(len(packs), width, dtype=torch.long) for _ in range(3))
     piece = torch.full((len(packs), width), -1)
     for row, pack in enumerate(packs):
         start = 0
-        for number, (_, _, ids) in enumerate(pack.pieces):
+        for number, (_, ids) in enumerate(pack.pieces):
             here = slice(start, start + len(ids) - 1)
             inputs[row, here], targets[row, here], piece[row, here] = (
                 torch.tensor(ids[:-1]),
@@ -102,10 +116,10 @@ def side_by_side(
     hidden = weights.forward(inputs, positions, behind(store, before, packs, itself))
     said = piece >= 0
     log_p = torch.log_softmax(weights.alike(hidden[said]), dim=-1).gather(1, targets[said][:, None]).squeeze(1)
-    sums = iter(torch.split(log_p, [len(ids) - 1 for pack in packs for _, _, ids in pack.pieces]))
+    sums = iter(torch.split(log_p, [len(ids) - 1 for pack in packs for _, ids in pack.pieces]))
     for pack in packs:
-        for n, m, _ in pack.pieces:
-            yield n, m, float(next(sums).sum())
+        for k, _ in pack.pieces:
+            yield k, float(next(sums).sum())
 
 
 def behind(store: Store, before: int, packs: Sequence[Pack], itself: Tensor) -> Attend:

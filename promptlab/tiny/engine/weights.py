@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from promptlab.tiny.model import Transformer, rotary
+
+if TYPE_CHECKING:
+    from promptlab.tiny.engine.program import Program
 
 ALIKE = 8  # rows from which on a product's rows come out the same beside any others
 VECTORS = 512  # numbers: a multiple of what a processor takes at a time, in as many threads as it may have
@@ -37,6 +40,7 @@ class Weights:
     def __init__(self, model: Transformer):
         self.config = c = model.config
         self.dtype = model.dtype
+        self.program: Program | None = None  # replies are written by, where there is one
         with torch.no_grad():
             self.embedding = model.model.embed_tokens.weight.detach().clone()
             self.unembedding = (self.embedding * model.model.norm.weight).t().contiguous()  # (C, V)

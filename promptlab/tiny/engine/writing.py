@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from promptlab.constrained import Held
-from promptlab.tiny.engine.drawing import Uniforms, choose
+from promptlab.tiny.engine import paged
+from promptlab.tiny.engine.drawing import choose
+from promptlab.tiny.engine.paged import Job
+from promptlab.tiny.engine.row import Row
 from promptlab.tiny.engine.store import NOWHERE, Chunk, Places, Store, places
 from promptlab.tiny.engine.weights import ALIKE, Attend, Weights, room
 from promptlab.tiny.tokenizer import EOS, Tokenizer
-from promptlab.types import Request
 
 ROWS = 128  # written together at most: more make no step faster by the row
 CELLS = 32_768  # tokens of the rows' own cache, padding included: about 200 MB for the bundled model
@@ -24,55 +25,18 @@ FEW, SHORT = 4, 48  # of fewer rows, or where they share fewer tokens, each look
 APART = 16, 4096  # rows, and tokens that they share times rows, from which they are written by themselves
 
 
-@dataclass(slots=True)
-class Row:
-    """One reply in the making. `finish` is "stop", "length", or "nan" where the model gave no numbers."""
-
-    prompt: tuple[int, ...]
-    request: Request
-    uniforms: Uniforms  # one draw in [0, 1) a token: as many as there is room for
-    held: Held | None = None  # to the request's schema
-    finish: str | None = None
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-
-    @property
-    def done(self) -> bool:
-        return self.finish is not None
-
-    def how(self) -> tuple[float, float, float]:
-        """Temperature, top-p and the number to draw the next token by."""
-        return self.request.temperature or 0.0, self.request.top_p, self.uniforms[len(self.ids)]
-
-    def extend(self, token: int, log_p: float, tokenizer: Tokenizer) -> None:
-        """Adds a token, and sees whether that ends the reply."""
-        if log_p != log_p:
-            self.finish = "nan"
-        elif token == EOS:
-            self.finish = "stop"
-        else:
-            self.ids.append(token)
-            self.logprobs.append(log_p)
-            if self.held is not None:
-                self.held.take(token)
-            if self.request.stop and any(stop in tokenizer.decode(self.ids) for stop in self.request.stop):
-                self.finish = "stop"
-            elif len(self.ids) == len(self.uniforms):
-                self.finish = "length"
-
-
-Job = tuple[Row, Sequence[Chunk]]
-
-
 def write(weights: Weights, store: Store, tokenizer: Tokenizer, jobs: Sequence[Job], invariant: bool) -> None:
     """Writes the rows' replies. Every path has been read, and they are in the tree's order.
 
-    Where they are to be `invariant`, each looks at a copy of its own, and there are never too few of them.
+    Where they are to be `invariant`, PyTorch has each look at a copy of its own, and there are never too few of them.
     """
     for row, _ in jobs:
         if not len(row.uniforms):
             row.finish = "length"
-    jobs = [job for job in jobs if job[0].finish is None]
+    jobs = [job for job in jobs if not job[0].done]
+    if store.program is not None:
+        paged.write(store.program, store, tokenizer, jobs)
+        return
     for some in sessions(jobs, 0):
         shared = min(shared_by(some[0][1], path) for _, path in some)
         if invariant or len(some) < FEW or sum(len(chunk.tokens) for chunk in some[0][1][:shared]) < SHORT:
@@ -200,7 +164,7 @@ class Session:
         allowed = {k: row.held.allowed() for k, row in enumerate(rows) if row.held is not None}
         tokens, log_p = choose(logits, [row.how() for row in rows], allowed)
         for row, token, p in zip(rows, tokens, log_p, strict=True):
-            row.extend(token, p, self.tokenizer)
+            row.extend([token], [p], self.tokenizer)
 
     def keep(self, slots: list[int]) -> None:
         """Only these rows stay."""

@@ -1,0 +1,475 @@
+/* The engine's arithmetic: tokens are read, scored and drawn without a call of any library in between.
+
+   Every sum is taken in an order that depends on positions alone, so that a token's numbers are the same to the bit
+   whatever is beside it, and wherever what it begins with stands. All numbers are float32.
+
+   B tokens or rows, C channels, H heads of D channels, F channels of the MLP, V tokens of the vocabulary. C, D and F
+   are multiples of 16. */
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { LANES = 16, PANEL = 64 };
+enum { SLICE = 96, FEW = 4 }; /* tokens that go through a layer together, and that look together */
+#ifdef __AVX512F__
+enum { VECTORS = 4, ROWS = 6 }; /* of a tile of a product, whose sums stay in registers */
+#else
+enum { VECTORS = 2, ROWS = 3 };
+#endif
+
+typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t whole __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+#define INLINE static inline __attribute__((always_inline))
+
+/* A matrix (K, N) lies in panels of 64 columns, (N / 64, K, 64); what is left over of the last is 0. */
+typedef struct {
+    const float *panels;
+    int64_t inputs, outputs;
+} Matrix;
+
+typedef struct {
+    Matrix qkv, out, gate_up, down;
+} Layer;
+
+typedef struct {
+    int64_t n_layers, n_heads, d_head, d_ff;
+    float eps;
+    const float *embedding; /* (V, C) */
+    const float *turns;     /* (context, D / 2, 2): cosine and sine */
+    const Layer *layers;
+    Matrix unembedding;
+} Model;
+
+/* Keys and values of blocks of 16 tokens, (layers, n, 2, H, 16 D): keys as (D, 16), values as (16, D). */
+typedef struct {
+    float *blocks;
+    int64_t n;
+} Memory;
+
+/* A token, and the blocks of all that it sees, its own among them: that of position p is table[p / 16]. */
+typedef struct {
+    int64_t id, position;
+    const int64_t *table;
+} Token;
+
+/* ---- numbers */
+
+INLINE vector load(const float *x) { return *(const vector *)x; }
+INLINE void store(float *x, vector v) { *(vector *)x = v; }
+INLINE vector all(float x) { return x - (vector){}; }
+
+INLINE float sum(vector v) {
+    float s[LANES];
+    memcpy(s, &v, sizeof v);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) s[i] += s[i + half];
+    return s[0];
+}
+
+INLINE vector choose(whole where, vector a, vector b) { return (vector)((where & (whole)a) | (~where & (whole)b)); }
+INLINE vector larger(vector a, vector b) { return choose(a > b, a, b); } /* b where either is NaN */
+
+INLINE vector some(const float *x, int64_t n) { /* of n numbers, and minus infinity */
+    if (n >= LANES) return load(x);
+    vector v = all(-INFINITY);
+    for (int i = 0; i < (int)n; i++) v[i] = x[i];
+    return v;
+}
+
+INLINE float larger_of(float a, float b) { return a > b ? a : b; }
+
+INLINE float largest(const float *x, int64_t n) {
+    vector most = all(-INFINITY);
+    for (int64_t i = 0; i < n; i += LANES) most = larger(some(x + i, n - i), most);
+    float best = most[0];
+    for (int i = 1; i < LANES; i++) best = larger_of(most[i], best);
+    return best;
+}
+
+INLINE int64_t where(const float *x, int64_t n, float value) { /* the first place of it; the last where it is not */
+    int64_t i = 0;
+    while (i < n - 1 && x[i] != value) i++;
+    return i;
+}
+
+/* e^x to 1.2e-7 of it, for x from -87 to 88 and as at these outside; NaN of NaN. After Cephes' expf (Moshier). */
+INLINE vector exponential(vector x) {
+    vector bounded = choose(x < -87.0f, all(-87.0f), choose(x > 88.0f, all(88.0f), x));
+    vector shifted = bounded * 1.44269504f + 12582912.0f; /* rounds: what is left of it are whole numbers */
+    whole power = ((whole)shifted - 0x4B400000) << 23;
+    vector n = shifted - 12582912.0f;
+    vector r = bounded - n * 0.693359375f + n * 2.12194440e-4f;
+    vector p = all(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    return (vector)((whole)p + power);
+}
+
+/* ---- products */
+
+/* y (rows, columns) = x (rows, K) times `vectors` vectors of a panel's columns, or that much added to y. */
+INLINE void tile(int rows, int vectors, const float *x, int64_t x_row, const float *panel, int64_t inputs, float *y,
+                 int64_t y_row, int add) {
+    vector s[ROWS][VECTORS];
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+        for (int j = 0; j < vectors; j++) s[i][j] = (vector){};
+    for (int64_t k = 0; k < inputs; k++) {
+        const float *w = panel + k * PANEL;
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+            for (int j = 0; j < vectors; j++) s[i][j] += x[i * x_row + k] * load(w + j * LANES);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+        for (int j = 0; j < vectors; j++) {
+            float *to = y + i * y_row + j * LANES;
+            if (add) s[i][j] += load(to);
+            store(to, s[i][j]);
+        }
+}
+
+INLINE void tiles(int rows, const float *x, int64_t x_row, const float *panel, int64_t inputs, float *y,
+                  int64_t y_row, int64_t columns, int add) {
+    int64_t j = 0;
+    for (; j + VECTORS * LANES <= columns; j += VECTORS * LANES)
+        tile(rows, VECTORS, x, x_row, panel + j, inputs, y + j, y_row, add);
+    for (; j + LANES <= columns; j += LANES) tile(rows, 1, x, x_row, panel + j, inputs, y + j, y_row, add);
+    for (int i = 0; j < columns && i < rows; i++) { /* less than a vector */
+        float last[LANES];
+        memcpy(last, y + i * y_row + j, (columns - j) * sizeof(float));
+        tile(1, 1, x + i * x_row, x_row, panel + j, inputs, last, LANES, add);
+        memcpy(y + i * y_row + j, last, (columns - j) * sizeof(float));
+    }
+}
+
+/* y (B, N) = x (B, K) times a matrix (K, N), or that much added to y. */
+static void multiply(int64_t n, const float *x, int64_t x_row, Matrix m, float *y, int64_t y_row, int add) {
+    for (int64_t first = 0; first < m.outputs; first += PANEL) {
+        const float *panel = m.panels + first * m.inputs;
+        int64_t columns = m.outputs - first < PANEL ? m.outputs - first : PANEL;
+        int64_t i = 0;
+        for (; i + ROWS <= n; i += ROWS)
+            tiles(ROWS, x + i * x_row, x_row, panel, m.inputs, y + i * y_row + first, y_row, columns, add);
+        const float *rest = x + i * x_row;
+        float *to = y + i * y_row + first;
+        switch (n - i) { /* fewer than ROWS, each compiled by itself */
+        case 5: tiles(5, rest, x_row, panel, m.inputs, to, y_row, columns, add); break;
+        case 4: tiles(4, rest, x_row, panel, m.inputs, to, y_row, columns, add); break;
+        case 3: tiles(3, rest, x_row, panel, m.inputs, to, y_row, columns, add); break;
+        case 2: tiles(2, rest, x_row, panel, m.inputs, to, y_row, columns, add); break;
+        case 1: tiles(1, rest, x_row, panel, m.inputs, to, y_row, columns, add); break;
+        }
+    }
+}
+
+/* ---- what lies between them */
+
+/* y = x over its root mean square (C); the norm's weight is part of the next matrix. */
+static void normalise(const float *x, float *y, int64_t c, float eps) {
+    vector squares = {};
+    for (int64_t i = 0; i < c; i += LANES) squares += load(x + i) * load(x + i);
+    float scale = 1.0f / sqrtf(sum(squares) / (float)c + eps);
+    for (int64_t i = 0; i < c; i += LANES) store(y + i, load(x + i) * scale);
+}
+
+/* Turns the pairs of n heads (n, D) by the angles of a position. */
+static void turn(float *x, const float *angles, int64_t n, int64_t d) {
+    for (int64_t h = 0; h < n; h++, x += d)
+        for (int64_t i = 0; i < d; i += 2) {
+            float a = x[i], b = x[i + 1];
+            x[i] = a * angles[i] - b * angles[i + 1];
+            x[i + 1] = a * angles[i + 1] + b * angles[i];
+        }
+}
+
+/* gate = silu(gate) up */
+static void activate(float *gate, const float *up, int64_t f) {
+    for (int64_t i = 0; i < f; i += LANES) {
+        vector g = load(gate + i);
+        store(gate + i, g / (1.0f + exponential(-g)) * load(up + i));
+    }
+}
+
+/* ---- attention: of a few tokens at once, which may see the same blocks to begin with */
+
+/* How many whole blocks all of a few tokens see, and in the same place. */
+static int64_t common(int few, const Token *tokens) {
+    int64_t n = (tokens[0].position + 1) / LANES;
+    for (int t = 1; t < few; t++) {
+        int64_t most = (tokens[t].position + 1) / LANES, same = 0;
+        if (most > n) most = n;
+        if (tokens[t].table == tokens[0].table) same = most;
+        while (same < most && tokens[t].table[same] == tokens[0].table[same]) same++;
+        n = same;
+    }
+    return n;
+}
+
+/* Scores of a block of keys (D, 16) with each of a few queries. */
+INLINE void score(int few, const float *q, int64_t q_row, const float *keys, int64_t d, float *scores, int64_t row) {
+    vector s[FEW];
+#pragma GCC unroll 8
+    for (int t = 0; t < few; t++) s[t] = (vector){};
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < d; i++)
+#pragma GCC unroll 8
+        for (int t = 0; t < few; t++) s[t] += q[t * q_row + i] * load(keys + i * LANES);
+#pragma GCC unroll 8
+    for (int t = 0; t < few; t++) store(scores + t * row, s[t]);
+}
+
+/* Scores of the blocks from one to another with one query: as many sums at a time as keep the processor busy. */
+INLINE void score_rest(const float *q, const float *keys, const int64_t *table, int64_t from, int64_t to, int64_t size,
+                       int64_t d, float *scores) {
+    int64_t b = from;
+    for (; b + 4 <= to; b += 4) {
+        const float *k0 = keys + table[b] * size, *k1 = keys + table[b + 1] * size;
+        const float *k2 = keys + table[b + 2] * size, *k3 = keys + table[b + 3] * size;
+        vector s0 = {}, s1 = {}, s2 = {}, s3 = {};
+#pragma GCC unroll 4
+        for (int64_t i = 0; i < d; i++) {
+            s0 += q[i] * load(k0 + i * LANES);
+            s1 += q[i] * load(k1 + i * LANES);
+            s2 += q[i] * load(k2 + i * LANES);
+            s3 += q[i] * load(k3 + i * LANES);
+        }
+        store(scores + b * LANES, s0);
+        store(scores + (b + 1) * LANES, s1);
+        store(scores + (b + 2) * LANES, s2);
+        store(scores + (b + 3) * LANES, s3);
+    }
+    for (; b < to; b++) score(1, q, 0, keys + table[b] * size, d, scores + b * LANES, 0);
+}
+
+/* Adds n values, 16 at most, weighed by p of each of a few tokens, to four sums: a value to the one of its place. */
+INLINE void weigh(int few, const float *p, int64_t p_row, const float *values, int64_t n, int64_t d, vector (*s)[4]) {
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < n; i++) {
+        vector v = load(values + i * d);
+#pragma GCC unroll 8
+        for (int t = 0; t < few; t++) s[t][i % 4] += p[t * p_row + i] * v;
+    }
+}
+
+/* The same of any number of values from a block on. */
+INLINE void weigh_rest(const float *p, const float *values, const int64_t *table, int64_t n, int64_t size, int64_t d,
+                       vector (*s)[4]) {
+    for (; n >= LANES; n -= LANES, p += LANES, table++) weigh(1, p, 0, values + *table * size, LANES, d, s);
+    if (!n) return;
+    const float *v = values + *table * size;
+    for (; n >= 4; n -= 4, p += 4, v += 4 * d) weigh(1, p, 0, v, 4, d, s);
+    if (n == 3) weigh(1, p, 0, v, 3, d, s);
+    if (n == 2) weigh(1, p, 0, v, 2, d, s);
+    if (n == 1) weigh(1, p, 0, v, 1, d, s);
+}
+
+/* p = e to the power of n scores less the largest, 0 from there to the end of their block; what they sum to. */
+INLINE float powers(float *scores, int64_t n) {
+    float best = largest(scores, n);
+    vector total = {};
+    for (int64_t i = 0; i < n; i += LANES) {
+        vector p = exponential(load(scores + i) - best);
+        for (int64_t j = n - i; j < LANES; j++) p[j] = 0.0f;
+        store(scores + i, p);
+        total += p;
+    }
+    return sum(total);
+}
+
+/* softmax(q kᵀ) v of a head of a few tokens, whose queries and results are `q_row` and `y_row` apart. `keys` and
+   `values` are the head's in block 0, `size` is how far apart blocks are, `p` has room for `row` numbers a token. */
+INLINE void attend(int few, const Token *tokens, int64_t shared, const float *q, int64_t q_row, const float *keys,
+                   const float *values, int64_t size, int64_t d, float *p, int64_t row, float *y, int64_t y_row) {
+    for (int64_t b = 0; b < shared; b++)
+        score(few, q, q_row, keys + tokens[0].table[b] * size, d, p + b * LANES, row);
+    float total[FEW];
+    for (int t = 0; t < few; t++) {
+        int64_t n = tokens[t].position + 1;
+        score_rest(q + t * q_row, keys, tokens[t].table, shared, (n + LANES - 1) / LANES, size, d, p + t * row);
+        total[t] = powers(p + t * row, n);
+    }
+    for (int64_t i = 0; i < d; i += LANES) {
+        vector s[FEW][4] = {};
+        for (int64_t b = 0; b < shared; b++)
+            weigh(few, p + b * LANES, row, values + tokens[0].table[b] * size + i, LANES, d, s);
+        for (int t = 0; t < few; t++) {
+            weigh_rest(p + t * row + shared * LANES, values + i, tokens[t].table + shared,
+                       tokens[t].position + 1 - shared * LANES, size, d, s + t);
+            store(y + t * y_row + i, ((s[t][0] + s[t][1]) + (s[t][2] + s[t][3])) / total[t]);
+        }
+    }
+}
+
+/* All heads of n tokens, a few at a time; heads of usual size are compiled by themselves. */
+static void attend_all(int64_t n, const Token *tokens, const float *q, int64_t q_row, const float *keys,
+                       const float *values, int64_t heads, int64_t d, float *p, int64_t row, float *y, int64_t y_row) {
+    int64_t size = 2 * heads * d * LANES;
+#define ATTEND(few, width)                                                                                         \
+    attend(few, tokens, shared, q + h * d, q_row, keys + h * d * LANES, values + h * d * LANES, size, width, p, row, \
+           y + h * d, y_row)
+    for (int few; n; n -= few, tokens += few, q += few * q_row, y += few * y_row) {
+        int64_t shared = n < FEW ? 0 : common(FEW, tokens);
+        few = shared ? FEW : 1;
+        for (int64_t h = 0; h < heads; h++)
+            if (shared && d == 32) ATTEND(FEW, 32);
+            else if (shared && d == 64) ATTEND(FEW, 64);
+            else if (shared) ATTEND(FEW, d);
+            else if (d == 32) ATTEND(1, 32);
+            else if (d == 64) ATTEND(1, 64);
+            else ATTEND(1, d);
+    }
+#undef ATTEND
+}
+
+/* ---- the next token */
+
+/* Leaves p of the fewest likeliest that hold so much, 0 of others (Holtzman et al. 2019, arXiv 1904.09751); what it is. */
+static double nucleus(float *p, int64_t n, double wanted) {
+    double held = 0.0;
+    while (held < wanted) {
+        float most = largest(p, n);
+        if (!(most > 0.0f)) break;
+        p[where(p, n, most)] = -most;
+        held += most;
+    }
+    for (int64_t i = 0; i < n; i++) p[i] = p[i] < 0.0f ? -p[i] : 0.0f;
+    return held;
+}
+
+typedef struct {
+    double temperature, top_p;
+    const uint8_t *allowed; /* which tokens may be said (V); 0 where all may */
+} How;
+
+/* The logarithm of the sum of e to the power of n scores. */
+static float denominator(const float *scores, int64_t n) {
+    float best = largest(scores, n);
+    vector total = {};
+    for (int64_t i = 0; i < n; i += LANES) total += exponential(some(scores + i, n - i) - best);
+    return best + logf(sum(total));
+}
+
+/* A token by its scores (V), of which those not allowed go: the likeliest at temperature 0, else drawn by u in [0, 1).
+   log_p is that of the model, before all of this; NaN where its scores are no numbers. */
+static int64_t draw(float *scores, int64_t n, How how, double u, float *p, float *log_p) {
+    float best = largest(scores, n), whole_of_it = denominator(scores, n);
+    if (how.allowed) {
+        for (int64_t i = 0; i < n; i++)
+            if (!how.allowed[i]) scores[i] = -INFINITY;
+        best = largest(scores, n);
+    }
+    int64_t found = where(scores, n, best);
+    if (how.temperature > 0.0) {
+        for (int64_t i = 0; i < n; i += LANES)
+            store(p + i, exponential((some(scores + i, n - i) - best) / (float)how.temperature));
+        double held = 0.0, below = 0.0;
+        for (int64_t i = 0; i < n; i++) {
+            if (scores[i] == -INFINITY) p[i] = 0.0f;
+            held += p[i];
+        }
+        if (how.top_p < 1.0) held = nucleus(p, n, how.top_p * held);
+        for (int64_t i = 0; i < n; i++)
+            if (p[i] > 0.0f) {
+                found = i; /* the last of them, should rounding leave none */
+                below += p[i];
+                if (below > u * held) break;
+            }
+    }
+    *log_p = scores[found] - whole_of_it;
+    return found;
+}
+
+/* ---- what Python calls */
+
+INLINE int64_t room_for(int64_t seen) { return (seen + LANES - 1) / LANES * LANES; }
+
+/* The space, in numbers, that n tokens at once take which see so many at most. */
+int64_t space_for(const Model *m, int64_t n, int64_t seen) {
+    int64_t V = m->unembedding.outputs, c = m->n_heads * m->d_head;
+    int64_t looking = FEW * room_for(seen), drawing = V + LANES;
+    return (n < SLICE ? n : SLICE) * (5 * c + 2 * m->d_ff) + (looking > drawing ? looking : drawing);
+}
+
+static void forward_slice(const Model *m, Memory memory, int64_t n, const Token *tokens, int64_t seen, float *space,
+                          float *hidden) {
+    int64_t H = m->n_heads, D = m->d_head, F = m->d_ff, C = H * D, head = D * LANES, size = 2 * H * head;
+    float *x = space, *y = x + n * C, *qkv = y + n * C, *mlp = qkv + n * 3 * C, *p = mlp + n * 2 * F;
+    for (int64_t b = 0; b < n; b++) memcpy(x + b * C, m->embedding + tokens[b].id * C, C * sizeof(float));
+    for (int64_t l = 0; l < m->n_layers; l++) {
+        const Layer *layer = m->layers + l;
+        float *keys = memory.blocks + l * memory.n * size, *values = keys + H * head;
+        for (int64_t b = 0; b < n; b++) normalise(x + b * C, y + b * C, C, m->eps);
+        multiply(n, y, C, layer->qkv, qkv, 3 * C, 0);
+        for (int64_t b = 0; b < n; b++) {
+            int64_t at = tokens[b].position, lane = at % LANES, block = tokens[b].table[at / LANES] * size;
+            float *k = qkv + b * 3 * C + C, *v = k + C;
+            turn(k - C, m->turns + at * D, 2 * H, D);
+            for (int64_t i = 0; i < C; i++) keys[block + i * LANES + lane] = k[i];
+            for (int64_t h = 0; h < H; h++) memcpy(values + block + h * head + lane * D, v + h * D, D * sizeof(float));
+        }
+        attend_all(n, tokens, qkv, 3 * C, keys, values, H, D, p, room_for(seen), y, C);
+        multiply(n, y, C, layer->out, x, C, 1);
+        for (int64_t b = 0; b < n; b++) normalise(x + b * C, y + b * C, C, m->eps);
+        multiply(n, y, C, layer->gate_up, mlp, 2 * F, 0);
+        for (int64_t b = 0; b < n; b++) activate(mlp + b * 2 * F, mlp + b * 2 * F + F, F);
+        multiply(n, mlp, 2 * F, layer->down, x, C, 1);
+    }
+    for (int64_t b = 0; b < n; b++) normalise(x + b * C, hidden + b * C, C, m->eps);
+}
+
+/* Reads n tokens, those that others see before them or in one go: their normed hidden states (n, C). */
+void forward(const Model *m, Memory memory, int64_t n, const Token *tokens, int64_t seen, float *space, float *hidden) {
+    int64_t C = m->n_heads * m->d_head;
+    for (; n > 0; n -= SLICE, tokens += SLICE, hidden += SLICE * C)
+        forward_slice(m, memory, n < SLICE ? n : SLICE, tokens, seen, space, hidden);
+}
+
+/* Scores of the next tokens (n, V) by hidden states (n, C). */
+void scores(const Model *m, int64_t n, const float *hidden, float *logits) {
+    multiply(n, hidden, m->n_heads * m->d_head, m->unembedding, logits, m->unembedding.outputs, 0);
+}
+
+/* log p of tokens (n) by the hidden states (n, C) before them; `logits` has room for a slice of theirs. */
+void said(const Model *m, int64_t n, const float *hidden, const int64_t *ids, float *logits, float *log_p) {
+    int64_t V = m->unembedding.outputs;
+    for (; n > 0; n -= SLICE, hidden += SLICE * m->n_heads * m->d_head) {
+        int64_t part = n < SLICE ? n : SLICE;
+        scores(m, part, hidden, logits);
+        for (int64_t b = 0; b < part; b++, ids++, log_p++) *log_p = logits[b * V + *ids] - denominator(logits + b * V, V);
+    }
+}
+
+/* The tokens drawn by the scores of n rows, and their log p. */
+void draws(const Model *m, int64_t n, const How *how, const double *u, float *space, float *logits, int64_t *tokens,
+           float *log_p) {
+    int64_t V = m->unembedding.outputs;
+    for (int64_t b = 0; b < n; b++) tokens[b] = draw(logits + b * V, V, how[b], u[b], space, log_p + b);
+}
+
+/* Reads the last tokens of n rows and draws up to `most` more, by u (most, n), until a row comes to its `end` or to no
+   numbers: how many. They are said in `drawn` and `log_p` (most, n). */
+int64_t go_on(const Model *m, Memory memory, int64_t n, Token *tokens, const How *how, const double *u, int64_t most,
+              int64_t end, int64_t seen, float *space, float *hidden, float *logits, int64_t *drawn, float *log_p) {
+    for (int64_t s = 0; s < most; s++, u += n, drawn += n, log_p += n) {
+        forward(m, memory, n, tokens, seen, space, hidden);
+        scores(m, n, hidden, logits);
+        draws(m, n, how, u, space, logits, drawn, log_p);
+        int over = 0;
+        for (int64_t b = 0; b < n; b++) {
+            tokens[b].id = drawn[b];
+            tokens[b].position++;
+            over |= drawn[b] == end || log_p[b] != log_p[b];
+        }
+        if (over) return s + 1;
+    }
+    return most;
+}

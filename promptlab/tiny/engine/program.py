@@ -1,0 +1,193 @@
+"""The engine's arithmetic by code of our own (`arithmetic.c`), where there is a compiler, for models in float32.
+
+What comes out of a token is a function of it and of those before it alone, to the bit, whatever is beside it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from ctypes import CDLL, Array, byref
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from promptlab.tiny.engine.compiling import LANES, PANEL, SLICE, How, Layer, Matrix, Memory, Model, library
+from promptlab.tiny.engine.row import Row, Said
+from promptlab.tiny.engine.weights import Weights, room
+from promptlab.tiny.tokenizer import EOS
+
+AT_ONCE = 16  # tokens of a reply, between which nothing else is looked at: neither stop strings nor Ctrl-C
+A_THREAD = 12  # replies, or texts to read, that are worth another one
+
+Places = NDArray[np.int64]
+
+
+def program(weights: Weights) -> Program | None:
+    """None where there is no compiler, or no code for models of this shape or type."""
+    c = weights.config
+    fits = weights.dtype == torch.float32 and not any(n % LANES for n in (c.d_model, c.d_head, c.d_ff))
+    made = library() if fits else None
+    return None if made is None else Program(weights, made)
+
+
+class Blocks:
+    """Keys and values of n blocks of LANES tokens, a few at a time."""
+
+    def __init__(self, weights: Weights, n: int):
+        c = weights.config
+        self.numbers = room(c.n_layers, n, 2, c.d_model * LANES, dtype=torch.float32)
+        self.memory = Memory(self.numbers.data_ptr(), n)
+
+
+class Program:
+    """Weights as the compiled functions take them, and those functions."""
+
+    def __init__(self, weights: Weights, library: CDLL):
+        self.config, self.library = (c := weights.config), library
+        turns = torch.view_as_real(weights.turns).contiguous()
+        self.held = [weights.embedding, turns]  # what pointers point to
+        layers = (Layer * c.n_layers)(*(Layer(*map(self.matrix, layer)) for layer in weights.layers))
+        of_layers = (c.n_layers, c.n_heads, c.d_head, c.d_ff, c.norm_eps)
+        tables = (weights.embedding.data_ptr(), turns.data_ptr())
+        self.of = Model(*of_layers, *tables, layers, self.matrix(weights.unembedding))
+        self.model = byref(self.of)
+
+    def matrix(self, matrix: Tensor) -> Matrix:
+        """(K, N) in panels of its columns, (N / PANEL, K, PANEL)."""
+        inputs, outputs = matrix.shape
+        whole = F.pad(matrix, (0, -outputs % PANEL))
+        self.held.append(whole.view(inputs, -1, PANEL).transpose(0, 1).contiguous())
+        return Matrix(self.held[-1].data_ptr(), inputs, outputs)
+
+    def forward(self, blocks: Blocks, texts: Sequence[Text]) -> Tensor:
+        """Normed hidden states, (tokens, C), of all texts' tokens, which see what is before them in their blocks."""
+        starts = np.cumsum([0, *(len(text.ids) for text in texts)])
+        tokens = np.empty((starts[-1], 3), dtype=np.int64)
+        for text, start, end in zip(texts, starts, starts[1:], strict=False):
+            tokens[start:end, 0] = text.ids
+            tokens[start:end, 1] = np.arange(text.start, text.start + len(text.ids))
+            tokens[start:end, 2] = text.blocks.ctypes.data
+        hidden = torch.empty(len(tokens), self.config.d_model)
+        seen = max((text.start + len(text.ids) for text in texts), default=0)
+
+        def part(first: int, last: int) -> None:
+            here = slice(starts[first], starts[last])
+            space = self.space(len(tokens[here]), seen)
+            self.library.forward(
+                self.model, blocks.memory, len(tokens[here]), tokens[here].ctypes.data, seen, space.data_ptr(),
+                hidden[here].data_ptr(),
+            )  # fmt: skip
+
+        in_parts(part, len(texts))
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores of the next token, (N, V), for normed hidden states (N, C)."""
+        made = torch.empty(len(hidden), self.config.vocab_size)
+        self.library.scores(self.model, len(hidden), hidden.data_ptr(), made.data_ptr())
+        return made
+
+    def said(self, hidden: Tensor, ids: Sequence[int]) -> Tensor:
+        """log p of ids (n) by the hidden states (n, C) before them."""
+        asked, log_p = np.array(ids, dtype=np.int64), torch.empty(len(ids))
+        logits = torch.empty(min(len(ids), SLICE), self.config.vocab_size)
+        self.library.said(
+            self.model, len(ids), hidden.data_ptr(), asked.ctypes.data, logits.data_ptr(), log_p.data_ptr()
+        )
+        return log_p
+
+    def draw(self, logits: Tensor, rows: Sequence[Row]) -> list[Said]:
+        """A token of each row by its scores (rows, V), which this may change."""
+        drawn, space = Drawn(rows, 1), self.space(1, 0)
+        self.library.draws(
+            self.model, len(rows), drawn.how, drawn.u.ctypes.data, space.data_ptr(), logits.data_ptr(),
+            drawn.tokens.ctypes.data, drawn.log_p.ctypes.data,
+        )  # fmt: skip
+        return drawn.said(1)
+
+    def go_on(self, blocks: Blocks, rows: Sequence[Row], tables: Sequence[Places]) -> list[Said]:
+        """Reads the rows' last tokens and draws the next, and so on for some, until one has ended."""
+        found: dict[int, list[Said]] = {}
+
+        def part(first: int, last: int) -> None:
+            found[first] = self.some(blocks, rows[first:last], tables[first:last])
+
+        in_parts(part, len(rows))
+        return [said for first in sorted(found) for said in found[first]]
+
+    def some(self, blocks: Blocks, rows: Sequence[Row], tables: Sequence[Places]) -> list[Said]:
+        n, c = len(rows), self.config
+        tokens = np.array(
+            [(row.ids[-1], len(row.prompt) + len(row.ids) - 1, table.ctypes.data)
+             for row, table in zip(rows, tables, strict=True)], dtype=np.int64)  # fmt: skip
+        held = any(row.held is not None for row in rows)
+        drawn = Drawn(rows, 1 if held else min(AT_ONCE, *(row.left for row in rows)))
+        seen = int(tokens[:, 1].max()) + AT_ONCE
+        space = self.space(n, seen)
+        hidden, logits = torch.empty(n, c.d_model), torch.empty(n, c.vocab_size)
+        done = self.library.go_on(
+            self.model, blocks.memory, n, tokens.ctypes.data, drawn.how, drawn.u.ctypes.data, len(drawn.u), EOS, seen,
+            space.data_ptr(), hidden.data_ptr(), logits.data_ptr(), drawn.tokens.ctypes.data, drawn.log_p.ctypes.data,
+        )  # fmt: skip
+        return drawn.said(done)
+
+    def space(self, n: int, seen: int) -> Tensor:
+        return torch.empty(self.library.space_for(self.model, n, seen))
+
+
+class Text:
+    """Tokens to read from position `start` on; `blocks` are those of all positions up to their end."""
+
+    __slots__ = ("blocks", "ids", "start")
+
+    def __init__(self, ids: Sequence[int], start: int, blocks: Places):
+        self.ids, self.start, self.blocks = ids, start, blocks
+
+
+class Drawn:
+    """How up to `most` tokens of rows are drawn, and room for them and their log p, (most, rows)."""
+
+    def __init__(self, rows: Sequence[Row], most: int):
+        self.allowed = [None if row.held is None else row.held.allowed() for row in rows]
+        self.how: Array[How] = (How * len(rows))()
+        for each, row, may in zip(self.how, rows, self.allowed, strict=True):
+            each.temperature, each.top_p = row.request.temperature or 0.0, row.request.top_p
+            each.allowed = None if may is None else may.ctypes.data
+        self.u = np.stack([row.uniforms[len(row.ids) :][:most] for row in rows], axis=1)
+        self.tokens = np.empty((most, len(rows)), dtype=np.int64)
+        self.log_p = np.empty((most, len(rows)), dtype=np.float32)
+
+    def said(self, done: int) -> list[Said]:
+        """Of each row, as many as were drawn."""
+        return list(zip(self.tokens[:done].T.tolist(), self.log_p[:done].T.tolist(), strict=True))
+
+
+def in_parts(do: Callable[[int, int], None], n: int) -> None:
+    """Does parts of n, from one to another, in as many threads as PyTorch may use and are worth it."""
+    parts = max(1, min(torch.get_num_threads(), n // A_THREAD))
+    if parts == 1:
+        return do(0, n)
+    ends = [n * part // parts for part in range(parts + 1)]
+    doing = [threads().submit(do, *each) for each in pairwise(ends)]
+    try:
+        for each in doing:
+            each.result()
+    finally:
+        wait(doing)  # after Ctrl-C as well: they write to what others read later
+    return None
+
+
+@cache
+def threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), "promptlab-engine")
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=threads.cache_clear)  # a forked process has none of them

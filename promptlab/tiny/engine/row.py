@@ -1,0 +1,66 @@
+"""One reply in the making."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from promptlab.constrained import Held
+from promptlab.tiny.engine.drawing import Uniforms
+from promptlab.tiny.tokenizer import EOS, Tokenizer
+from promptlab.types import Request
+
+Said = tuple[list[int], list[float]]  # tokens, and the log-probability of each
+
+
+@dataclass(slots=True)
+class Row:
+    """`finish` is "stop", "length", or "nan" where the model gave no numbers."""
+
+    prompt: tuple[int, ...]
+    request: Request
+    uniforms: Uniforms  # one draw in [0, 1) a token: as many as there is room for
+    held: Held | None = None  # to the request's schema
+    finish: str | None = None
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        return self.finish is not None
+
+    @property
+    def left(self) -> int:
+        """How many tokens there is room for."""
+        return len(self.uniforms) - len(self.ids)
+
+    def how(self) -> tuple[float, float, float]:
+        """Temperature, top-p and the number to draw the next token by."""
+        return self.request.temperature or 0.0, self.request.top_p, self.uniforms[len(self.ids)]
+
+    def extend(self, tokens: Sequence[int], log_p: Sequence[float], tokenizer: Tokenizer) -> None:
+        """Adds tokens up to one that ends the reply; those behind it were for nothing."""
+        before = len(self.ids)
+        for token, p in zip(tokens, log_p, strict=True):
+            if p != p:
+                self.finish = "nan"
+            elif token == EOS:
+                self.finish = "stop"
+            else:
+                self.ids.append(token)
+                self.logprobs.append(p)
+                if self.held is not None:
+                    self.held.take(token)
+                if not self.left:
+                    self.finish = "length"
+            if self.done:
+                break
+        if self.stopped(len(self.ids), tokenizer):
+            end = next(n for n in range(before + 1, len(self.ids) + 1) if self.stopped(n, tokenizer))
+            del self.ids[end:], self.logprobs[end:]
+            self.finish = "stop"
+
+    def stopped(self, n: int, tokenizer: Tokenizer) -> bool:
+        """Whether the first n tokens say a stop string."""
+        text = tokenizer.decode(self.ids[:n]) if self.request.stop else ""
+        return any(stop in text for stop in self.request.stop)
