@@ -82,6 +82,18 @@ def test_research_looks_up_facts_and_cites_them(typed):
     assert chat[3].startswith("Observation: no such entry; there is Lorun beds, Lorun wells")
 
 
+def test_several_citations_may_share_their_brackets_and_a_time_of_day_is_none(typed):
+    said = "Lorun is made up and has 214 beds (lorun.md:3; lorun.md:5), open from noon (12:30)."
+    replies = acting("search[Lorun]", f"finish[{said}]")
+    code, told, error, _ = typed("research_agent", ["What has Lorun?", *SEARCHING, "--json"], replies)
+    assert code == 0, error
+    assert [each["line"] for each in json.loads(told)["citations"]] == [3, 5]
+    replies = acting("search[Lorun]", "finish[It has 214 beds (lorun.md:5, lorun.md:99).]")
+    code, _, error, _ = typed("research_agent", ["What has Lorun?", *SEARCHING], replies)
+    assert code == 1
+    assert error.rstrip().endswith("cites what it was not shown: lorun.md:99.")
+
+
 def test_research_searches_and_checks_what_is_cited(typed):
     replies = acting("search[beds Lorun]", "finish[Lorun has 214 beds (lorun.md:5).]")
     code, said, _, _ = typed("research_agent", ["How many beds has Lorun?", *SEARCHING, "--json"], replies)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +29,8 @@ from promptlab.tools.calculator import calculator
 from promptlab.tools.documents import Documents, Passage, searching
 from promptlab.types import Answer
 
-CITATION = re.compile(r"[(\[]([^()\[\]]+?:\d+)[)\]]")
+BRACKETS = re.compile(r"[(\[]([^()\[\]]+)[)\]]")
+CITATION = re.compile(r".*[^\W\d].*:\d+")  # source:line, and not a time of day
 INSTRUCTION = (
     "Answer the question from the documents, which you search. After every statement cite the passage that says so, "
     "as (source:line), exactly as the search shows it. If the documents do not say it, say so."
@@ -44,9 +45,16 @@ def by_search(question: str, folder: Path, model: Any, max_steps: int) -> tuple[
         react(question, [searching(documents)], Prompt(INSTRUCTION), max_steps, native=takes(model, "tools")), model
     )
     shown = "\n".join(message.content for message in answer.trace or () if message.role in ("tool", "user"))
-    cited = list(dict.fromkeys(CITATION.findall(answer.value or "")))
+    cited = list(dict.fromkeys(citations(answer.value or "", shown)))
     found = {each: documents.at(each) if f"({each})" in shown else None for each in cited}
     return answer, [passage for passage in found.values() if passage], [each for each in cited if not found[each]]
+
+
+def citations(said: str, shown: str) -> Iterator[str]:
+    """What stands in brackets as (source:line), one or several of them: (a.md:1; b.md:2)."""
+    for inside in BRACKETS.findall(said):
+        some = [inside] if f"({inside})" in shown else re.split(r"\s*[;,]\s*", inside)
+        yield from (each for each in some if CITATION.fullmatch(each))
 
 
 def by_lookup(question: str, folder: Path, model: Any, max_steps: int) -> tuple[Answer, list[Passage], list[str]]:
