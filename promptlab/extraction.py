@@ -12,12 +12,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
+from unicodedata import numeric
 
 # Repeats are bounded, so that a text of a million numbers is read in linear time.
 DIGITS = r"(?:\d+(?:,\d{2,3}){0,40},\d{3}(?!\d)|\d+)(?:\.\d+)?|\.\d+"
+PARTS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
+FRACTIONS = (
+    rf"\d{{1,15}}[ \u00a0]\d{{1,2}}/(?:[2-9]|1[026]|20|32|64|100)(?![\d/.])|(?:\d{{1,15}} ?)?[{PARTS}]"  # 3 1/2, 2½
+)
+# Thousands apart by spaces: by such as do not break, else where it hardly is a list (1 234 567, 250 000, not 100 200).
+SPACED = (
+    r"\d{1,3}(?:[\u00a0\u2009\u202f]\d{3}){1,12}(?!\d)"
+    r"|[1-9]\d{0,2}(?: \d{3}){0,12} 000(?!\d)|[1-9]\d?(?: \d{3}){2,12}(?!\d)"
+)
 NUMBER = re.compile(
     r"(?:(?<!\w)[-+−])?"
-    rf"(?:(?<![\d/])\d[\d,]{{0,160}}/[1-9]\d*(?![\d/.])|(?:{DIGITS})(?:[eE][-+]?\d{{1,3}}(?!\d))?)"  # 1/2 is one number
+    rf"(?:(?<![\d.,/])(?:{FRACTIONS}|{SPACED})"
+    rf"|(?<![\d/])\d[\d,]{{0,160}}/[1-9]\d*(?![\d/.])|(?:{DIGITS})(?:[eE][-+]?\d{{1,3}}(?!\d))?)"  # 1/2 is one number
 )
 LONGEST_NUMBER = 4000  # characters; Python itself refuses to read whole numbers of more than 4,300 digits
 ANSWER_IS = re.compile(r"\banswer(?:\s+is\b\s*:?|[*_]*\s*:)[*_]*\s*", re.IGNORECASE)
@@ -170,7 +181,7 @@ def read_bool(said: str) -> Found:
 def read_number(said: str, kind: type, which: Literal["first", "last"] = "last") -> Found:
     """The last number of the text, or its first; a whole one where an int is wanted.
 
-    1,200 and 1/2 are numbers; currency, percent signs and units around one are not part of it.
+    1,200 and 1 200 000, 1/2, 3 1/2 and 2½ are numbers; currency, percent signs and units around one are no part of it.
     """
     written = [match[0] for match in NUMBER.finditer(said)]
     if not written:
@@ -192,7 +203,12 @@ def fraction(number: str) -> Fraction | None:
     plain = number.replace(",", "").replace("−", "-")
     if len(plain) > LONGEST_NUMBER:
         return None
-    exactly = Fraction(plain)
+    if mixed := re.fullmatch(rf"([-+]?)(\d*)\s?([{PARTS}]|(?<=\s)\d+/\d+)", plain):
+        sign, whole, part = mixed.groups()
+        exactly = Fraction(part) if "/" in part else Fraction(numeric(part)).limit_denominator(9)
+        exactly = (exactly + int(whole or 0)) * (-1 if sign == "-" else 1)
+    else:
+        exactly = Fraction(re.sub(r"\s", "", plain))
     try:
         return exactly if math.isfinite(float(exactly)) else None
     except OverflowError:

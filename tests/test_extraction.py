@@ -123,12 +123,34 @@ def test_numbers_too_large_for_a_float_are_refused_in_no_time(text):
     assert number.value is None or number.value < 1e308
 
 
-@pytest.mark.parametrize("unit", ["1,", "22,", "1/", "9", "answer is ", "\\boxed{", "A ", " ", "1,000,", "e9"])
+@pytest.mark.parametrize(
+    "unit", ["1,", "22,", "1/", "9", "answer is ", "\\boxed{", "A ", " ", "1,000,", "e9", "1 000 ", "3 1/2 ", "½"]
+)
 def test_endless_replies_are_read_in_linear_time(unit):
     endless = unit * (200_000 // len(unit))  # quadratic time would be minutes
     for output in (int, str, bool, Literal["A", "B"]):
         Prompt(output=output).parse(endless)
     assert number_of(endless) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        ("It takes 3 1/2 hours.", 3.5),
+        ("−2½", -2.5),
+        ("about ¾ of them", 0.75),
+        ("1 000 000", 1e6),
+        ("It is 1 234 567 people.", 1234567),
+        ("12\u202f345,5", 5),  # a comma is no decimal point here, as elsewhere
+        ("12\u202f345", 12345),
+        ("100 200 300", 300),  # rather a list
+        ("in groups of 5 120", 120),
+        ("2024 11/30", 11 / 30),
+        ("8 12", 12),
+    ],
+)
+def test_parts_and_thousands_apart_are_one_number(said, value):
+    assert read_number(said, float).value == value
 
 
 EIGHTEEN = [18, 18.0, "18", "18.00", "$18", "18 %", "1,800/100", "1,800 / 100", "**18**.", "\\$18", "+18", "€ 18.0"]

@@ -80,6 +80,7 @@ def test_numbers_are_those_that_lm_eval_finds_on_every_recorded_solution(gsm8k_r
 
 OTHER_NUMBERS = {  # texts of the goldens of which another number is read here, and why
     "x = 1/2": "a fraction is one number, not its denominator",
+    "½": "a fraction in one sign is a number",
     "1e5": "an exponent belongs to its number",
     "３": "full-width digits are digits",
 }

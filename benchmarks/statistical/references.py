@@ -21,6 +21,7 @@ from statistical.rows import Row, at_most, equal
 
 NUMBERS = {
     "x = 1/2": "a fraction is one number",
+    "½": "a fraction in one sign is a number",
     "1e5": "an exponent belongs to its number",
     "３": "a full-width digit is a digit",
 }
