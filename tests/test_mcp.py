@@ -27,6 +27,7 @@ SERVER = '''
 import os
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import BlobResourceContents, EmbeddedResource, ResourceLink, TextResourceContents
 
 server = MCPServer("places")
 
@@ -41,6 +42,14 @@ def beds(place: str, more: int = 0) -> int:
 def environment() -> list[str]:
     """The names in its environment."""
     return sorted(os.environ)
+
+@server.tool(structured_output=False)
+def sheet() -> list:
+    """A sheet, its picture, and where there is more."""
+    text = TextResourceContents(uri="file:///sheet.md", mime_type="text/markdown", text="beds: 214")
+    picture = BlobResourceContents(uri="file:///map.png", mime_type="image/png", blob="aGk=")
+    more = ResourceLink(type="resource_link", name="more", uri="file:///more.md")
+    return [*(EmbeddedResource(type="resource", resource=each) for each in (text, picture)), more]
 
 @server.tool()
 def leave() -> str:
@@ -63,11 +72,13 @@ def test_the_tools_of_a_server_are_tools(places, monkeypatch):
     """One session for all: starting a server takes seconds."""
     monkeypatch.setenv("OPENAI_API_KEY", "a secret")
     with mcp_tools(places, PATIENCE_S) as tools:
-        beds, environment, leave = tools
+        beds, environment, sheet, leave = tools
         assert beds.spec.description == "How many beds a place has."
         assert beds.spec.parameters["required"] == ["place"]
         assert beds(place="Lorn", more=1) == "215"
         assert "OPENAI_API_KEY" not in environment()
+        told = sheet().splitlines()
+        assert told == ["beds: 214", "[resource image/png file:///map.png]", "[resource_link file:///more.md]"]
 
         model = Script([Reply(calls=(ToolCall("1", "beds", {"place": "Vask"}),)), Reply(text="done")])
         answer = run(react("q", tools), model)

@@ -114,8 +114,12 @@ def _as_tool(theirs: Any, connection: Connection, call_s: float) -> Tool:
 
 
 def _told(part: Any) -> str:
-    """A part of a result as text; of what is none, its kind."""
-    return str(part.text) if part.type == "text" else f"[{part.type} {getattr(part, 'mime_type', None) or ''}]"
+    """A part of a result as text, which an embedded resource may be; of what is none, its kind, type and address."""
+    held = getattr(part, "resource", part)
+    if (text := getattr(held, "text", None)) is not None:
+        return str(text)
+    about = (part.type, getattr(held, "mime_type", None), getattr(held, "uri", None))
+    return f"[{' '.join(str(each) for each in about if each)}]"
 
 
 def _innermost(error: BaseException) -> str:
