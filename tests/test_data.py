@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptlab.prompt import Prompt
-from promptlab.tiny.data.chat import ALL_WORDS
 from promptlab.tiny.data.copying import recall
 from promptlab.tiny.data.label_maps import (
     HELD_OUT_LABELS,
     HELD_OUT_RULES,
-    NAMED_LABELS,
+    PLAIN_LABELS,
     RULES,
     facet_map,
     meaning_map,
     options,
     rule_items,
     word_map,
+    words_to_tell_apart,
 )
 from promptlab.tiny.data.mixture import MIXTURE
 from promptlab.tiny.data.stream import ANSWER_WEIGHT, OTHER_WEIGHT, Reading, documents, rows
@@ -114,7 +114,7 @@ def test_held_out_labels_never_occur_as_labels():
 
 
 def test_held_out_labels_are_neither_words_of_the_world_nor_named_labels():
-    assert not set(HELD_OUT_LABELS) & {*NAMED_LABELS, *ALL_WORDS}
+    assert not set(HELD_OUT_LABELS) & set(PLAIN_LABELS)
 
 
 def test_probes_ask_for_held_out_labels_only():
@@ -135,6 +135,16 @@ def test_a_word_map_gives_an_item_one_label():
             repeated += same_words in label_of
             assert label_of.setdefault(same_words, label) == label
     assert repeated > 100
+
+
+def test_words_to_tell_apart_differ_and_in_many_documents_look_alike():
+    letters = []
+    for seed in range(300):
+        words = words_to_tell_apart(Random(seed), 24)
+        assert len(set(words)) == 24
+        letters.append(len(set("".join(words))))
+    assert sum(n <= 8 for n in letters) > 20  # of five consonants and three vowels
+    assert sum(n > 12 for n in letters) > 200
 
 
 def test_a_facet_maps_labels_stand_for_classes():

@@ -58,11 +58,12 @@ def test_every_step_of_a_word_problem_is_right_and_leads_to_the_answer(seed, n_s
 def test_swaps_end_where_doing_them_ends(seed, n_steps):
     question, steps, answer = swaps(Random(seed), n_steps)
     has = dict(re.findall(r"The (\w+) has the (\w+)\.", question))
-    for (one, other), step in zip(re.findall(r"The (\w+) and the (\w+) swap", question), steps, strict=True):
+    *swapped, last = steps
+    for (one, other), step in zip(re.findall(r"The (\w+) and the (\w+) swap", question), swapped, strict=True):
+        assert step == f"{one} {has[one]}, {other} {has[other]} > {one} {has[other]}, {other} {has[one]}."
         has[one], has[other] = has[other], has[one]
-        assert step == ", ".join(f"{person} {thing}" for person, thing in has.items()) + "."
-    assert len(steps) == n_steps
-    assert has[re.search(r"What has the (\w+)\?", question)[1]] == answer
+    asked = re.search(r"What has the (\w+)\?", question)[1]
+    assert (len(swapped), last, answer) == (n_steps, f"{asked} {answer}.", has[asked])
 
 
 @settings(deadline=None)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random
 
-from promptlab.tiny.data.chat import ALL_WORDS, Chat, assistant, distinct, nonsense, system, user
-from promptlab.tiny.data.world import WORDS, sentence
+from promptlab.tiny.data.chat import ALL_WORDS, CONSONANTS, VOWELS, Chat, assistant, distinct, nonsense, system, user
+from promptlab.tiny.data.world import COMMON_WORDS, WORDS, sentence
 
 # Label names the bundled model never meets as labels, kept for the demonstration set and the probes. `nonsense` cannot
 # spell any of them.
@@ -21,15 +21,18 @@ NAMED_LABELS = (
     "positive,negative,neutral,urgent,routine,wait,go,stop,home,refer,none,weak,strong,black,white,sun,moon,star,"
     "one,two,three,four,cat,tree,stone,river,fire,wind"
 ).split(",")
+PLAIN_LABELS = tuple(dict.fromkeys((*NAMED_LABELS, *ALL_WORDS, *COMMON_WORDS)))  # many of several tokens
 
 
 def label_names(rng: Random, n: int) -> list[str]:
     """n different labels of one kind: nonsense, plain words, letters, digits or capitalised nonsense."""
     kind = rng.random()
-    if kind < 0.40:
+    if kind < 0.30:
         return distinct(rng, lambda: nonsense(rng), n)
-    if kind < 0.65:
+    if kind < 0.40:
         return rng.sample(NAMED_LABELS, n)
+    if kind < 0.65:
+        return rng.sample(PLAIN_LABELS, n)
     if kind < 0.75:
         return rng.sample("ABCDEFGHIJ", n)
     if kind < 0.85:
@@ -48,10 +51,15 @@ def options(labels: Sequence[str]) -> str:
     return "Answer with one of: " + ", ".join(labels) + "."
 
 
-def demonstrations(rng: Random, labels: list[str], item: Callable[[str], str], room: int, cost: int) -> Chat:
-    """Turns of item and label, as many as a log-uniform share of the room holds at `cost` tokens each, at least 2."""
+def demonstrations(
+    rng: Random, labels: list[str], item: Callable[[str], str], room: int, cost: int, least: float = 0.35
+) -> Chat:
+    """Turns of item and label, as many as a log-uniform share of the room holds at `cost` tokens each, at least 2.
+
+    The fewest are what the room holds to the power `least`.
+    """
     most = max(2, room // cost)
-    n = max(2, round(most ** rng.uniform(0.35, 1.0)))
+    n = max(2, round(most ** rng.uniform(least, 1.0)))
     chat: Chat = []
     order: list[str] = []
     for _ in range(n):
@@ -67,6 +75,25 @@ def always(label: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ALL_WORDS))[NAMED_LABELS.index(label) :: len(NAMED_LABELS)]
 
 
+def words_to_tell_apart(rng: Random, n: int) -> list[str]:
+    """n different words: of all kinds, or all nonsense of two syllables, or of few letters too.
+
+    A model that reads mixed ones only gets by with part of a word, and takes words that look alike for each other.
+    """
+    kind = rng.random()
+    if kind < 0.40:
+        return distinct(rng, lambda: nonsense(rng) if rng.random() < 0.5 else rng.choice(ALL_WORDS), n)
+    if kind < 0.85:
+        return distinct(rng, lambda: nonsense(rng, 2), n)
+    consonants, vowels = rng.sample(CONSONANTS, 5), rng.sample(VOWELS, 3)
+
+    def alike() -> str:
+        word = "".join(rng.choice(consonants) + rng.choice(vowels) for _ in range(2))
+        return word + rng.choice(consonants) if rng.random() < 0.5 else word
+
+    return distinct(rng, alike, n)
+
+
 def word_map(rng: Random, room: int, fixed: bool = False) -> Chat:
     """A fresh label map over words: every label is tied to three words, an item shows one or two of them.
 
@@ -78,7 +105,7 @@ def word_map(rng: Random, room: int, fixed: bool = False) -> Chat:
         words = {label: rng.sample(always(label), 3) for label in labels}
     else:
         labels = label_names(rng, n)
-        pool = distinct(rng, lambda: nonsense(rng) if rng.random() < 0.5 else rng.choice(ALL_WORDS), 3 * len(labels))
+        pool = words_to_tell_apart(rng, 3 * n)
         words = {label: pool[3 * i : 3 * i + 3] for i, label in enumerate(labels)}
     shown = rng.choice((1, 2, 2))
     between = rng.choice((" ", " ", ", "))
@@ -87,7 +114,7 @@ def word_map(rng: Random, room: int, fixed: bool = False) -> Chat:
         return between.join(rng.sample(words[label], shown))
 
     head = [system(options(labels))] if rng.random() < 0.5 else []
-    return head + demonstrations(rng, labels, item, room, 3 + 5 * shown)
+    return head + demonstrations(rng, labels, item, room, 3 + 5 * shown, least=0.6)
 
 
 def meaning_map(rng: Random, room: int, fixed: bool = False) -> Chat:

@@ -46,8 +46,8 @@ MIXTURE: Mixture = {
 # At first more of what makes a model look back, which everything in context waits for.
 OFTEN_AT_FIRST = {"repetition": 5, "recall": 5, "word_map": 3}
 EARLY: Mixture = {name: (family, share * OFTEN_AT_FIRST.get(name, 1)) for name, (family, share) in MIXTURE.items()}
-# Then more of what is still hard when the rest is nearly learnt: telling from demonstrations what labels mean.
-OFTEN_LATER = {"word_map": 4, "meaning_map": 3, "rule_map": 2, "pairs": 2}
+# Then more of what is hard when the rest is nearly learnt: telling from demonstrations what labels mean, and swaps.
+OFTEN_LATER = {"word_map": 4, "meaning_map": 3, "rule_map": 2, "pairs": 2, "swapping": 2}
 LATER: Mixture = {name: (family, share * OFTEN_LATER.get(name, 1)) for name, (family, share) in MIXTURE.items()}
 
 REPETITION = ("repetition", "recall")  # all that is there to make a model look back

@@ -78,7 +78,11 @@ PEOPLE, THINGS = ("boy", "girl", "nurse", "baker", "uncle"), ("stone", "cat", "b
 
 
 def swaps(rng: Random, n_steps: int) -> Problem:
-    """Who has what after `n_steps` swaps: the state has to be kept, and no step can be left out."""
+    """Who has what after `n_steps` swaps: the state has to be kept, and no step can be left out.
+
+    A step says what the two have that swap, and then the same crosswise; the last one what the person asked about has.
+    So every word is the last one said beside another, or stands in the step crosswise: none is found by way of a third.
+    """
     n = rng.choice((3, 3, 4))
     people, things = rng.sample(PEOPLE, n), rng.sample(THINGS, n)
     has = dict(zip(people, things, strict=True))
@@ -86,11 +90,12 @@ def swaps(rng: Random, n_steps: int) -> Problem:
     steps = []
     for _ in range(n_steps):
         one, other = rng.sample(people, 2)
-        has[one], has[other] = has[other], has[one]
+        a, b = has[one], has[other]
+        has[one], has[other] = b, a
         said.append(f"The {one} and the {other} swap.")
-        steps.append(", ".join(f"{person} {thing}" for person, thing in has.items()) + ".")
+        steps.append(f"{one} {a}, {other} {b} > {one} {b}, {other} {a}.")
     asked = rng.choice(people)
-    return Problem(" ".join([*said, f"What has the {asked}?"]), steps, has[asked])
+    return Problem(" ".join([*said, f"What has the {asked}?"]), [*steps, f"{asked} {has[asked]}."], has[asked])
 
 
 def hops(rng: Random, n_steps: int) -> Problem:
