@@ -376,7 +376,7 @@ class Served:
     def generate(self, requests):
         with open(sys.argv[1] + "/served", "a") as file:
             file.write("x\\n")
-        if sum(1 for _ in open(sys.argv[1] + "/served")) == int(sys.argv[2]):
+        if sum(1 for _ in open(sys.argv[1] + "/served")) >= int(sys.argv[2]):  # threads may write between
             os.kill(os.getpid(), 9)
         return [Reply("x") for _ in requests]
 
