@@ -48,11 +48,11 @@ def stopping(name: str, asked: Sequence[Problem]) -> Rows:
     tiny = Tiny()
     every = voted(tiny, asked, None)
     rows: Rows = []
-    for rule, stop in (("Beta .90", beta(0.90)), ("Beta .95", beta(0.95)), ("lossless", lossless)):
+    for rule, stop in (("Beta .85", beta(0.85)), ("Beta .95", beta(0.95)), ("lossless", lossless)):
         early = voted(tiny, asked, stop)
         taken = [answer.sampled for answer in early]
         saved = 1 - sum(taken) / (N * len(asked))
-        target = 0.40 if rule == "Beta .90" else None  # the rule chosen on other products (LOG.md)
+        target = 0.40 if rule == "Beta .85" else None  # the rule chosen on other products (LOG.md)
         told = f"{statistics.mean(taken):.2f} of {N} samples"
         rows.append(row(f"{name}: saved by a {rule} stop", saved, "share", n=len(asked), target=target, note=told))
         gained = difference(f"{name}: right by a {rule} stop - by all {N}", right(early, asked), right(every, asked))
