@@ -15,18 +15,16 @@ from itertools import pairwise
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from promptlab.tiny.engine.compiling import LANES, PANEL, SLICE, How, Layer, Matrix, Memory, Model, library
+from promptlab.tiny.engine.compiling import LANES, PANEL, SLICE, How, Layer, Matrix, Model, library
 from promptlab.tiny.engine.row import Row, Said
-from promptlab.tiny.engine.weights import Weights, room
+from promptlab.tiny.engine.store import Blocks, Places
+from promptlab.tiny.engine.weights import Weights
 from promptlab.tiny.tokenizer import EOS
 
 AT_ONCE = 16  # tokens of a reply, between which nothing else is looked at: neither stop strings nor Ctrl-C
 A_THREAD = 12  # replies, or texts to read, that are worth another one
-
-Places = NDArray[np.int64]
 
 
 def program(weights: Weights) -> Program | None:
@@ -35,15 +33,6 @@ def program(weights: Weights) -> Program | None:
     fits = weights.dtype == torch.float32 and not any(n % LANES for n in (c.d_model, c.d_head, c.d_ff))
     made = library() if fits else None
     return None if made is None else Program(weights, made)
-
-
-class Blocks:
-    """Keys and values of n blocks of LANES tokens, a few at a time."""
-
-    def __init__(self, weights: Weights, n: int):
-        c = weights.config
-        self.numbers = room(c.n_layers, n, 2, c.d_model * LANES, dtype=torch.float32)
-        self.memory = Memory(self.numbers.data_ptr(), n)
 
 
 class Program:

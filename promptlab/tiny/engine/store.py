@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from promptlab.errors import SetupError
-from promptlab.tiny.engine.compiling import LANES
-from promptlab.tiny.engine.program import Blocks
+from promptlab.tiny.engine.compiling import LANES, Memory
 from promptlab.tiny.engine.weights import Weights, room
 from promptlab.tiny.model import Config
 
@@ -73,6 +72,15 @@ def room_for(config: Config, dtype: torch.dtype, cache_mb: float | None) -> int:
             f"{config.context:,}; give it {config.context * token_bytes / 1e6:,.3g} MB at least."
         )
     return max(held, config.context)
+
+
+class Blocks:
+    """Keys and values of n blocks of LANES tokens, a few at a time."""
+
+    def __init__(self, weights: Weights, n: int):
+        c = weights.config
+        self.numbers = room(c.n_layers, n, 2, c.d_model * LANES, dtype=torch.float32)
+        self.memory = Memory(self.numbers.data_ptr(), n)
 
 
 class Store:
