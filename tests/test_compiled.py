@@ -153,7 +153,7 @@ def test_a_model_it_has_no_code_for_is_answered_by_pytorch(tiny_tokenizer):
         assert isinstance(one.answer([request("cough", max_tokens=3)])[0], Reply)
 
 
-@pytest.mark.parametrize("compiler", ["no-such-compiler", "false", "cc -no-such-flag"])
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false", "cc -no-such-flag", "'cc"])
 def test_without_a_compiler_that_works_pytorch_answers(random_folder, monkeypatch, caplog, compiler):
     monkeypatch.setenv("CC", compiler)
     with caplog.at_level(logging.WARNING):

@@ -53,12 +53,12 @@ def library() -> ctypes.CDLL | None:
 @cache
 def compiled(compiler_command: str) -> ctypes.CDLL | None:
     """By this compiler, and kept in the user's cache for the next time."""
-    compiler = shlex.split(compiler_command)
-    if shutil.which(compiler[0]) is None:
-        return None
     native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
     flags = ["-O3", native, "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared"]
     try:
+        compiler = shlex.split(compiler_command) or ["cc"]
+        if shutil.which(compiler[0]) is None:
+            return None
         means = run([*compiler, native, "-dM", "-E", "-x", "c", os.devnull])  # the compiler, and what it compiles for
         name = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), " ".join(flags).encode(), means])).hexdigest()[:24]
         made = folder() / f"arithmetic-{name}.so"
@@ -67,7 +67,7 @@ def compiled(compiler_command: str) -> ctypes.CDLL | None:
                 run([*compiler, *flags, str(SOURCE), "-o", f"{there}/made.so", "-lm"])
                 Path(there, "made.so").replace(made)
         return declared(ctypes.CDLL(str(made)))
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, subprocess.SubprocessError, ValueError, RuntimeError) as error:  # CC's quotes, no home folder
         told = getattr(error, "stderr", None) or b""
         log.warning("no compiled engine, PyTorch's is used: %s %s", error, told.decode(errors="replace")[-500:])
         return None

@@ -40,7 +40,7 @@ class Weights:
     def __init__(self, model: Transformer):
         self.config = c = model.config
         self.dtype = model.dtype
-        self.program: Program | None = None  # replies are written by, where there is one
+        self.program: Program | None = None  # what computes with them instead, where there is a compiler
         with torch.no_grad():
             self.embedding = model.model.embed_tokens.weight.detach().clone()
             self.unembedding = (self.embedding * model.model.norm.weight).t().contiguous()  # (C, V)
