@@ -12,14 +12,22 @@
 
 enum { LANES = 16, PANEL = 64 };
 enum { SLICE = 96, FEW = 4 }; /* tokens that go through a layer together, and that look together */
-#ifdef __AVX512F__
-enum { VECTORS = 4, ROWS = 6 }; /* of a tile of a product, whose sums stay in registers */
-#else
-enum { VECTORS = 2, ROWS = 3 };
-#endif
 
-typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t whole __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+/* How many numbers the processor takes at a time, and how many such vectors its registers hold: those of a tile of a
+   product, of sums that a token's values are added to. A compiler makes poor code of vectors that are wider. */
+#if defined __AVX512F__
+enum { WIDTH = 16, VECTORS = 4, ROWS = 6, SUMS = 4 };
+#elif defined __AVX__
+enum { WIDTH = 8, VECTORS = 2, ROWS = 6, SUMS = 2 };
+#elif defined __aarch64__
+enum { WIDTH = 4, VECTORS = 4, ROWS = 6, SUMS = 4 };
+#else
+enum { WIDTH = 4, VECTORS = 2, ROWS = 6, SUMS = 2 };
+#endif
+enum { BLOCK = LANES / WIDTH }; /* vectors of a block of 16 tokens */
+
+typedef float vector __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
+typedef int32_t whole __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 #define INLINE static inline __attribute__((always_inline))
 
 /* A matrix (K, N) lies in panels of 64 columns, (N / 64, K, 64); what is left over of the last is 0. */
@@ -60,9 +68,9 @@ INLINE void store(float *x, vector v) { *(vector *)x = v; }
 INLINE vector all(float x) { return x - (vector){}; }
 
 INLINE float sum(vector v) {
-    float s[LANES];
+    float s[WIDTH];
     memcpy(s, &v, sizeof v);
-    for (int half = LANES / 2; half; half /= 2)
+    for (int half = WIDTH / 2; half; half /= 2)
         for (int i = 0; i < half; i++) s[i] += s[i + half];
     return s[0];
 }
@@ -71,7 +79,7 @@ INLINE vector choose(whole where, vector a, vector b) { return (vector)((where &
 INLINE vector larger(vector a, vector b) { return choose(a > b, a, b); } /* b where either is NaN */
 
 INLINE vector some(const float *x, int64_t n) { /* of n numbers, and minus infinity */
-    if (n >= LANES) return load(x);
+    if (n >= WIDTH) return load(x);
     vector v = all(-INFINITY);
     for (int i = 0; i < (int)n; i++) v[i] = x[i];
     return v;
@@ -81,9 +89,9 @@ INLINE float larger_of(float a, float b) { return a > b ? a : b; }
 
 INLINE float largest(const float *x, int64_t n) {
     vector most = all(-INFINITY);
-    for (int64_t i = 0; i < n; i += LANES) most = larger(some(x + i, n - i), most);
+    for (int64_t i = 0; i < n; i += WIDTH) most = larger(some(x + i, n - i), most);
     float best = most[0];
-    for (int i = 1; i < LANES; i++) best = larger_of(most[i], best);
+    for (int i = 1; i < WIDTH; i++) best = larger_of(most[i], best);
     return best;
 }
 
@@ -125,13 +133,13 @@ INLINE void tile(int rows, int vectors, const float *x, int64_t x_row, const flo
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
-            for (int j = 0; j < vectors; j++) s[i][j] += x[i * x_row + k] * load(w + j * LANES);
+            for (int j = 0; j < vectors; j++) s[i][j] += x[i * x_row + k] * load(w + j * WIDTH);
     }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
         for (int j = 0; j < vectors; j++) {
-            float *to = y + i * y_row + j * LANES;
+            float *to = y + i * y_row + j * WIDTH;
             if (add) s[i][j] += load(to);
             store(to, s[i][j]);
         }
@@ -140,13 +148,13 @@ INLINE void tile(int rows, int vectors, const float *x, int64_t x_row, const flo
 INLINE void tiles(int rows, const float *x, int64_t x_row, const float *panel, int64_t inputs, float *y,
                   int64_t y_row, int64_t columns, int add) {
     int64_t j = 0;
-    for (; j + VECTORS * LANES <= columns; j += VECTORS * LANES)
+    for (; j + VECTORS * WIDTH <= columns; j += VECTORS * WIDTH)
         tile(rows, VECTORS, x, x_row, panel + j, inputs, y + j, y_row, add);
-    for (; j + LANES <= columns; j += LANES) tile(rows, 1, x, x_row, panel + j, inputs, y + j, y_row, add);
+    for (; j + WIDTH <= columns; j += WIDTH) tile(rows, 1, x, x_row, panel + j, inputs, y + j, y_row, add);
     for (int i = 0; j < columns && i < rows; i++) { /* less than a vector */
-        float last[LANES];
+        float last[WIDTH];
         memcpy(last, y + i * y_row + j, (columns - j) * sizeof(float));
-        tile(1, 1, x + i * x_row, x_row, panel + j, inputs, last, LANES, add);
+        tile(1, 1, x + i * x_row, x_row, panel + j, inputs, last, WIDTH, add);
         memcpy(y + i * y_row + j, last, (columns - j) * sizeof(float));
     }
 }
@@ -176,9 +184,9 @@ static void multiply(int64_t n, const float *x, int64_t x_row, Matrix m, float *
 /* y = x over its root mean square (C); the norm's weight is part of the next matrix. */
 static void normalise(const float *x, float *y, int64_t c, float eps) {
     vector squares = {};
-    for (int64_t i = 0; i < c; i += LANES) squares += load(x + i) * load(x + i);
+    for (int64_t i = 0; i < c; i += WIDTH) squares += load(x + i) * load(x + i);
     float scale = 1.0f / sqrtf(sum(squares) / (float)c + eps);
-    for (int64_t i = 0; i < c; i += LANES) store(y + i, load(x + i) * scale);
+    for (int64_t i = 0; i < c; i += WIDTH) store(y + i, load(x + i) * scale);
 }
 
 /* Turns the pairs of n heads (n, D) by the angles of a position. */
@@ -193,7 +201,7 @@ static void turn(float *x, const float *angles, int64_t n, int64_t d) {
 
 /* gate = silu(gate) up */
 static void activate(float *gate, const float *up, int64_t f) {
-    for (int64_t i = 0; i < f; i += LANES) {
+    for (int64_t i = 0; i < f; i += WIDTH) {
         vector g = load(gate + i);
         store(gate + i, g / (1.0f + exponential(-g)) * load(up + i));
     }
@@ -216,53 +224,68 @@ static int64_t common(int few, const Token *tokens) {
 
 /* Scores of a block of keys (D, 16) with each of a few queries. */
 INLINE void score(int few, const float *q, int64_t q_row, const float *keys, int64_t d, float *scores, int64_t row) {
-    vector s[FEW];
+    vector s[FEW][BLOCK];
 #pragma GCC unroll 8
-    for (int t = 0; t < few; t++) s[t] = (vector){};
+    for (int t = 0; t < few; t++)
+#pragma GCC unroll 4
+        for (int j = 0; j < BLOCK; j++) s[t][j] = (vector){};
 #pragma GCC unroll 4
     for (int64_t i = 0; i < d; i++)
 #pragma GCC unroll 8
-        for (int t = 0; t < few; t++) s[t] += q[t * q_row + i] * load(keys + i * LANES);
+        for (int t = 0; t < few; t++)
+#pragma GCC unroll 4
+            for (int j = 0; j < BLOCK; j++) s[t][j] += q[t * q_row + i] * load(keys + i * LANES + j * WIDTH);
 #pragma GCC unroll 8
-    for (int t = 0; t < few; t++) store(scores + t * row, s[t]);
+    for (int t = 0; t < few; t++)
+#pragma GCC unroll 4
+        for (int j = 0; j < BLOCK; j++) store(scores + t * row + j * WIDTH, s[t][j]);
 }
 
-/* Scores of the blocks from one to another with one query: as many sums at a time as keep the processor busy. */
+/* Scores of four blocks with one query: as many sums at a time as keep the processor busy. */
+INLINE void score_four(const float *q, const float *const *keys, int64_t d, float *scores) {
+    vector s[4][BLOCK];
+#pragma GCC unroll 4
+    for (int b = 0; b < 4; b++)
+#pragma GCC unroll 4
+        for (int j = 0; j < BLOCK; j++) s[b][j] = (vector){};
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < d; i++)
+#pragma GCC unroll 4
+        for (int b = 0; b < 4; b++)
+#pragma GCC unroll 4
+            for (int j = 0; j < BLOCK; j++) s[b][j] += q[i] * load(keys[b] + i * LANES + j * WIDTH);
+#pragma GCC unroll 4
+    for (int b = 0; b < 4; b++)
+#pragma GCC unroll 4
+        for (int j = 0; j < BLOCK; j++) store(scores + b * LANES + j * WIDTH, s[b][j]);
+}
+
+/* The same of the blocks from one to another. */
 INLINE void score_rest(const float *q, const float *keys, const int64_t *table, int64_t from, int64_t to, int64_t size,
                        int64_t d, float *scores) {
     int64_t b = from;
     for (; b + 4 <= to; b += 4) {
-        const float *k0 = keys + table[b] * size, *k1 = keys + table[b + 1] * size;
-        const float *k2 = keys + table[b + 2] * size, *k3 = keys + table[b + 3] * size;
-        vector s0 = {}, s1 = {}, s2 = {}, s3 = {};
-#pragma GCC unroll 4
-        for (int64_t i = 0; i < d; i++) {
-            s0 += q[i] * load(k0 + i * LANES);
-            s1 += q[i] * load(k1 + i * LANES);
-            s2 += q[i] * load(k2 + i * LANES);
-            s3 += q[i] * load(k3 + i * LANES);
-        }
-        store(scores + b * LANES, s0);
-        store(scores + (b + 1) * LANES, s1);
-        store(scores + (b + 2) * LANES, s2);
-        store(scores + (b + 3) * LANES, s3);
+        const float *four[4];
+        for (int i = 0; i < 4; i++) four[i] = keys + table[b + i] * size;
+        score_four(q, four, d, scores + b * LANES);
     }
     for (; b < to; b++) score(1, q, 0, keys + table[b] * size, d, scores + b * LANES, 0);
 }
 
-/* Adds n values, 16 at most, weighed by p of each of a few tokens, to four sums: a value to the one of its place. */
-INLINE void weigh(int few, const float *p, int64_t p_row, const float *values, int64_t n, int64_t d, vector (*s)[4]) {
+/* Adds n values, 16 at most, weighed by p of each of a few tokens, to some sums: a value to the one of its place. */
+INLINE void weigh(int few, const float *p, int64_t p_row, const float *values, int64_t n, int64_t d,
+                  vector (*s)[SUMS]) {
 #pragma GCC unroll 16
     for (int64_t i = 0; i < n; i++) {
         vector v = load(values + i * d);
 #pragma GCC unroll 8
-        for (int t = 0; t < few; t++) s[t][i % 4] += p[t * p_row + i] * v;
+        for (int t = 0; t < few; t++) s[t][i % SUMS] += p[t * p_row + i] * v;
     }
 }
 
 /* The same of any number of values from a block on. */
 INLINE void weigh_rest(const float *p, const float *values, const int64_t *table, int64_t n, int64_t size, int64_t d,
-                       vector (*s)[4]) {
+                       vector (*s)[SUMS]) {
     for (; n >= LANES; n -= LANES, p += LANES, table++) weigh(1, p, 0, values + *table * size, LANES, d, s);
     if (!n) return;
     const float *v = values + *table * size;
@@ -272,13 +295,13 @@ INLINE void weigh_rest(const float *p, const float *values, const int64_t *table
     if (n == 1) weigh(1, p, 0, v, 1, d, s);
 }
 
-/* p = e to the power of n scores less the largest, 0 from there to the end of their block; what they sum to. */
+/* p = e to the power of n scores less the largest; what they sum to. */
 INLINE float powers(float *scores, int64_t n) {
     float best = largest(scores, n);
     vector total = {};
-    for (int64_t i = 0; i < n; i += LANES) {
+    for (int64_t i = 0; i < n; i += WIDTH) {
         vector p = exponential(load(scores + i) - best);
-        for (int64_t j = n - i; j < LANES; j++) p[j] = 0.0f;
+        for (int64_t j = n - i; j < WIDTH; j++) p[j] = 0.0f;
         store(scores + i, p);
         total += p;
     }
@@ -297,14 +320,16 @@ INLINE void attend(int few, const Token *tokens, int64_t shared, const float *q,
         score_rest(q + t * q_row, keys, tokens[t].table, shared, (n + LANES - 1) / LANES, size, d, p + t * row);
         total[t] = powers(p + t * row, n);
     }
-    for (int64_t i = 0; i < d; i += LANES) {
-        vector s[FEW][4] = {};
+    for (int64_t i = 0; i < d; i += WIDTH) {
+        vector s[FEW][SUMS] = {};
         for (int64_t b = 0; b < shared; b++)
             weigh(few, p + b * LANES, row, values + tokens[0].table[b] * size + i, LANES, d, s);
         for (int t = 0; t < few; t++) {
             weigh_rest(p + t * row + shared * LANES, values + i, tokens[t].table + shared,
                        tokens[t].position + 1 - shared * LANES, size, d, s + t);
-            store(y + t * y_row + i, ((s[t][0] + s[t][1]) + (s[t][2] + s[t][3])) / total[t]);
+            vector all_of_it = s[t][0] + s[t][1];
+            if (SUMS == 4) all_of_it += s[t][2] + s[t][SUMS - 1];
+            store(y + t * y_row + i, all_of_it / total[t]);
         }
     }
 }
@@ -354,7 +379,7 @@ typedef struct {
 static float denominator(const float *scores, int64_t n) {
     float best = largest(scores, n);
     vector total = {};
-    for (int64_t i = 0; i < n; i += LANES) total += exponential(some(scores + i, n - i) - best);
+    for (int64_t i = 0; i < n; i += WIDTH) total += exponential(some(scores + i, n - i) - best);
     return best + logf(sum(total));
 }
 
@@ -369,7 +394,7 @@ static int64_t draw(float *scores, int64_t n, How how, double u, float *p, float
     }
     int64_t found = where(scores, n, best);
     if (how.temperature > 0.0) {
-        for (int64_t i = 0; i < n; i += LANES)
+        for (int64_t i = 0; i < n; i += WIDTH)
             store(p + i, exponential((some(scores + i, n - i) - best) / (float)how.temperature));
         double held = 0.0, below = 0.0;
         for (int64_t i = 0; i < n; i++) {
