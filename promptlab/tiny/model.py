@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from promptlab.tiny import block as compiled
 from promptlab.tiny.causal import causal_attention, is_faster
 
 
@@ -112,8 +113,20 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, causal: bool) -> Tensor:
+        if mask is None and compiled.fits(x, rope[0].shape[-1]):
+            return compiled.block(x, rope, causal, self.input_layernorm.eps, self.weights())
         x = x + self.self_attn(self.input_layernorm(x), rope, mask, causal)
         return x + self.mlp(self.post_attention_layernorm(x))  # type: ignore[no-any-return]
+
+    def weights(self) -> dict[str, Tensor]:
+        """As they are at this moment: they may be parametrised (LoRA)."""
+        attention, mlp = self.self_attn, self.mlp
+        return {
+            "norm_1": self.input_layernorm.weight, "norm_2": self.post_attention_layernorm.weight,
+            "q": attention.q_proj.weight, "k": attention.k_proj.weight, "v": attention.v_proj.weight,
+            "out": attention.o_proj.weight, "gate": mlp.gate_proj.weight, "up": mlp.up_proj.weight,
+            "down": mlp.down_proj.weight,
+        }  # fmt: skip
 
 
 class Blocks(nn.Module):

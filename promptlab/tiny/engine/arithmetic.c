@@ -6,35 +6,10 @@
    B tokens or rows, C channels, H heads of D channels, F channels of the MLP, V tokens of the vocabulary. C, D and F
    are multiples of 16. */
 
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
+#include "../vectors.h"
 
-enum { LANES = 16, PANEL = 64 };
+enum { LANES = 16, BLOCK = LANES / WIDTH }; /* tokens of a block, and vectors of those */
 enum { SLICE = 96, FEW = 4 }; /* tokens that go through a layer together, and that look together */
-
-/* How many numbers the processor takes at a time, and how many such vectors its registers hold: those of a tile of a
-   product, of sums that a token's values are added to. A compiler makes poor code of vectors that are wider. */
-#if defined __AVX512F__
-enum { WIDTH = 16, VECTORS = 4, ROWS = 6, SUMS = 4 };
-#elif defined __AVX__
-enum { WIDTH = 8, VECTORS = 2, ROWS = 6, SUMS = 2 };
-#elif defined __aarch64__
-enum { WIDTH = 4, VECTORS = 4, ROWS = 6, SUMS = 4 };
-#else
-enum { WIDTH = 4, VECTORS = 2, ROWS = 6, SUMS = 2 };
-#endif
-enum { BLOCK = LANES / WIDTH }; /* vectors of a block of 16 tokens */
-
-typedef float vector __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
-typedef int32_t whole __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
-#define INLINE static inline __attribute__((always_inline))
-
-/* A matrix (K, N) lies in panels of 64 columns, (N / 64, K, 64); what is left over of the last is 0. */
-typedef struct {
-    const float *panels;
-    int64_t inputs, outputs;
-} Matrix;
 
 typedef struct {
     Matrix qkv, out, gate_up, down;
@@ -60,124 +35,6 @@ typedef struct {
     int64_t id, position;
     const int64_t *table;
 } Token;
-
-/* ---- numbers */
-
-INLINE vector load(const float *x) { return *(const vector *)x; }
-INLINE void store(float *x, vector v) { *(vector *)x = v; }
-INLINE vector all(float x) { return x - (vector){}; }
-
-INLINE float sum(vector v) {
-    float s[WIDTH];
-    memcpy(s, &v, sizeof v);
-    for (int half = WIDTH / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) s[i] += s[i + half];
-    return s[0];
-}
-
-INLINE vector choose(whole where, vector a, vector b) { return (vector)((where & (whole)a) | (~where & (whole)b)); }
-INLINE vector larger(vector a, vector b) { return choose(a > b, a, b); } /* b where either is NaN */
-
-INLINE vector some(const float *x, int64_t n) { /* of n numbers, and minus infinity */
-    if (n >= WIDTH) return load(x);
-    vector v = all(-INFINITY);
-    for (int i = 0; i < (int)n; i++) v[i] = x[i];
-    return v;
-}
-
-INLINE float larger_of(float a, float b) { return a > b ? a : b; }
-
-INLINE float largest(const float *x, int64_t n) {
-    vector most = all(-INFINITY);
-    for (int64_t i = 0; i < n; i += WIDTH) most = larger(some(x + i, n - i), most);
-    float best = most[0];
-    for (int i = 1; i < WIDTH; i++) best = larger_of(most[i], best);
-    return best;
-}
-
-INLINE int64_t where(const float *x, int64_t n, float value) { /* the first place of it; the last where it is not */
-    int64_t i = 0;
-    while (i < n - 1 && x[i] != value) i++;
-    return i;
-}
-
-/* e^x to 1.2e-7 of it, for x from -87 to 88 and as at these outside; NaN of NaN. After Cephes' expf (Moshier). */
-INLINE vector exponential(vector x) {
-    vector bounded = choose(x < -87.0f, all(-87.0f), choose(x > 88.0f, all(88.0f), x));
-    vector shifted = bounded * 1.44269504f + 12582912.0f; /* rounds: what is left of it are whole numbers */
-    whole power = ((whole)shifted - 0x4B400000) << 23;
-    vector n = shifted - 12582912.0f;
-    vector r = bounded - n * 0.693359375f + n * 2.12194440e-4f;
-    vector p = all(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1.0f;
-    return (vector)((whole)p + power);
-}
-
-/* ---- products */
-
-/* y (rows, columns) = x (rows, K) times `vectors` vectors of a panel's columns, or that much added to y. */
-INLINE void tile(int rows, int vectors, const float *x, int64_t x_row, const float *panel, int64_t inputs, float *y,
-                 int64_t y_row, int add) {
-    vector s[ROWS][VECTORS];
-#pragma GCC unroll 8
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 8
-        for (int j = 0; j < vectors; j++) s[i][j] = (vector){};
-    for (int64_t k = 0; k < inputs; k++) {
-        const float *w = panel + k * PANEL;
-#pragma GCC unroll 8
-        for (int i = 0; i < rows; i++)
-#pragma GCC unroll 8
-            for (int j = 0; j < vectors; j++) s[i][j] += x[i * x_row + k] * load(w + j * WIDTH);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 8
-        for (int j = 0; j < vectors; j++) {
-            float *to = y + i * y_row + j * WIDTH;
-            if (add) s[i][j] += load(to);
-            store(to, s[i][j]);
-        }
-}
-
-INLINE void tiles(int rows, const float *x, int64_t x_row, const float *panel, int64_t inputs, float *y,
-                  int64_t y_row, int64_t columns, int add) {
-    int64_t j = 0;
-    for (; j + VECTORS * WIDTH <= columns; j += VECTORS * WIDTH)
-        tile(rows, VECTORS, x, x_row, panel + j, inputs, y + j, y_row, add);
-    for (; j + WIDTH <= columns; j += WIDTH) tile(rows, 1, x, x_row, panel + j, inputs, y + j, y_row, add);
-    for (int i = 0; j < columns && i < rows; i++) { /* less than a vector */
-        float last[WIDTH];
-        memcpy(last, y + i * y_row + j, (columns - j) * sizeof(float));
-        tile(1, 1, x + i * x_row, x_row, panel + j, inputs, last, WIDTH, add);
-        memcpy(y + i * y_row + j, last, (columns - j) * sizeof(float));
-    }
-}
-
-/* y (B, N) = x (B, K) times a matrix (K, N), or that much added to y. */
-static void multiply(int64_t n, const float *x, int64_t x_row, Matrix m, float *y, int64_t y_row, int add) {
-    for (int64_t first = 0; first < m.outputs; first += PANEL) {
-        const float *panel = m.panels + first * m.inputs;
-        int64_t columns = m.outputs - first < PANEL ? m.outputs - first : PANEL;
-        int64_t i = 0;
-        for (; i + ROWS <= n; i += ROWS)
-            tiles(ROWS, x + i * x_row, x_row, panel, m.inputs, y + i * y_row + first, y_row, columns, add);
-        const float *rest = x + i * x_row;
-        float *to = y + i * y_row + first;
-        switch (n - i) { /* fewer than ROWS, each compiled by itself */
-        case 5: tiles(5, rest, x_row, panel, m.inputs, to, y_row, columns, add); break;
-        case 4: tiles(4, rest, x_row, panel, m.inputs, to, y_row, columns, add); break;
-        case 3: tiles(3, rest, x_row, panel, m.inputs, to, y_row, columns, add); break;
-        case 2: tiles(2, rest, x_row, panel, m.inputs, to, y_row, columns, add); break;
-        case 1: tiles(1, rest, x_row, panel, m.inputs, to, y_row, columns, add); break;
-        }
-    }
-}
 
 /* ---- what lies between them */
 

@@ -5,22 +5,20 @@ What comes out of a token is a function of it and of those before it alone, to t
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from ctypes import CDLL, Array, byref
-from functools import cache
-from itertools import pairwise
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from promptlab.tiny.engine.compiling import LANES, PANEL, SLICE, How, Layer, Matrix, Model, library
+from promptlab.tiny.compiling import PANEL, Matrix
+from promptlab.tiny.engine.compiling import LANES, SLICE, How, Layer, Model, library
 from promptlab.tiny.engine.row import Row, Said
 from promptlab.tiny.engine.store import Blocks, Places
 from promptlab.tiny.engine.weights import Weights
+from promptlab.tiny.threads import in_parts
 from promptlab.tiny.tokenizer import EOS
 
 AT_ONCE = 16  # tokens of a reply, between which nothing else is looked at: neither stop strings nor Ctrl-C
@@ -74,7 +72,7 @@ class Program:
                 hidden[here].data_ptr(),
             )  # fmt: skip
 
-        in_parts(part, len(texts))
+        in_parts(part, len(texts), A_THREAD)
         return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -108,7 +106,7 @@ class Program:
         def part(first: int, last: int) -> None:
             found[first] = self.some(blocks, rows[first:last], tables[first:last])
 
-        in_parts(part, len(rows))
+        in_parts(part, len(rows), A_THREAD)
         return [said for first in sorted(found) for said in found[first]]
 
     def some(self, blocks: Blocks, rows: Sequence[Row], tables: Sequence[Places]) -> list[Said]:
@@ -156,27 +154,3 @@ class Drawn:
     def said(self, done: int) -> list[Said]:
         """Of each row, as many as were drawn."""
         return list(zip(self.tokens[:done].T.tolist(), self.log_p[:done].T.tolist(), strict=True))
-
-
-def in_parts(do: Callable[[int, int], None], n: int) -> None:
-    """Does parts of n, from one to another, in as many threads as PyTorch may use and are worth it."""
-    parts = max(1, min(torch.get_num_threads(), n // A_THREAD))
-    if parts == 1:
-        return do(0, n)
-    ends = [n * part // parts for part in range(parts + 1)]
-    doing = [threads().submit(do, *each) for each in pairwise(ends)]
-    try:
-        for each in doing:
-            each.result()
-    finally:
-        wait(doing)  # after Ctrl-C as well: they write to what others read later
-    return None
-
-
-@cache
-def threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count(), "promptlab-engine")
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=threads.cache_clear)  # a forked process has none of them

@@ -1,0 +1,355 @@
+/* A block of the model, forward and backward, for training: what its autograd function (`block.py`) calls.
+
+   Every sum is taken in an order that depends neither on the number of threads nor on what is beside it in the batch.
+
+   B rows of T tokens, N = B T, C channels, H heads of D channels, F channels of the MLP, 0 up to a multiple of 16. C and
+   D are multiples of 16. What is a gradient begins with d. */
+
+#include "vectors.h"
+
+/* Tokens that go through the block together, that look together, and that the weights' gradients are summed over. */
+enum { SLICE = 96, QUERIES = 24, TOKENS = 192 };
+enum { TILE = VECTORS * WIDTH };
+
+typedef struct {
+    const float *norm_1, *q, *k, *v, *out, *norm_2, *gate, *up, *down; /* as the model has them: (outputs, inputs) */
+    int64_t ff;                                                        /* F of the model, without those that are 0 */
+} Weights;
+
+/* As products take them, forward and backward. */
+typedef struct {
+    Matrix qkv, out, gate_up, down, d_qkv, d_out, d_gate_up, d_down;
+} Packed;
+
+typedef struct {
+    int64_t rows, length, n_heads, d_head, d_ff, causal, turn_row;
+    float eps;
+    const float *cos, *sin; /* (T, D) of each row, `turn_row` numbers apart, or of all; of D only half is read */
+    Weights of;
+    Packed packed;
+    /* forward: x, what is kept for the way back, and y */
+    const float *x;   /* (N, C) */
+    float *scale_1;   /* (N), one over the root mean square of x */
+    float *qkv;       /* (N, 3 C), turned, queries divided by the root of D */
+    float *power;     /* (B, H, T), the logarithm of the softmax's denominator */
+    float *seen;      /* (N, C), what attention gives */
+    float *between;   /* (N, C), behind attention */
+    float *scale_2;   /* (N) */
+    float *gate_up;   /* (N, 2 F) */
+    float *y;         /* (N, C) */
+    /* backward: dy, what the weights' gradients are made of, and dx */
+    const float *dy;   /* (N, C) */
+    float *activated;  /* (N, F) */
+    float *d_gate_up;  /* (N, 2 F) */
+    float *normed_2;   /* (N, C) */
+    float *d_normed_2; /* (N, C) */
+    float *d_between;  /* (N, C) */
+    float *d_seen;     /* (N, C) */
+    float *d_qkv;      /* (N, 3 C) */
+    float *normed_1;   /* (N, C) */
+    float *d_normed_1; /* (N, C) */
+    float *dx;         /* (N, C) */
+    /* gradients of the weights, each NULL where it is not asked for: as `of`, those of the same input in one */
+    float *dw_norm_1, *dw_qkv, *dw_out, *dw_norm_2, *dw_gate, *dw_up, *dw_down;
+} Step;
+
+static inline int64_t up_to(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* ---- weights */
+
+/* Of w (outputs, inputs), its transpose as columns from `first` on of a matrix, and itself as rows from there on. */
+static void lay(const float *w, int64_t outputs, int64_t inputs, Matrix forward, Matrix backward, int64_t first) {
+    float *to = (float *)forward.panels, *back = (float *)backward.panels;
+    for (int64_t n = 0; n < outputs; n++) {
+        int64_t at = first + n;
+        float *column = to + at / PANEL * PANEL * forward.inputs + at % PANEL;
+        for (int64_t k = 0; k < inputs; k++) column[k * PANEL] = w[n * inputs + k];
+        for (int64_t k = 0; k < inputs; k += PANEL)
+            memcpy(back + k * backward.inputs + at * PANEL, w + n * inputs + k, least(PANEL, inputs - k) * sizeof(float));
+    }
+}
+
+/* Fills the matrices in, whose panels are 0. */
+void pack(const Step *s) {
+    int64_t C = s->n_heads * s->d_head;
+    Weights w = s->of;
+    Packed p = s->packed;
+    lay(w.q, C, C, p.qkv, p.d_qkv, 0);
+    lay(w.k, C, C, p.qkv, p.d_qkv, C);
+    lay(w.v, C, C, p.qkv, p.d_qkv, 2 * C);
+    lay(w.out, C, C, p.out, p.d_out, 0);
+    lay(w.gate, w.ff, C, p.gate_up, p.d_gate_up, 0);
+    lay(w.up, w.ff, C, p.gate_up, p.d_gate_up, s->d_ff);
+    lay(w.down, C, w.ff, p.down, p.d_down, 0);
+}
+
+/* ---- what lies between products */
+
+/* y = w x / its root mean square (C); one over the latter. */
+static float normalise(const float *x, const float *w, float *y, int64_t c, float eps) {
+    vector squares = {};
+    for (int64_t i = 0; i < c; i += WIDTH) squares += load(x + i) * load(x + i);
+    float scale = 1.0f / sqrtf(sum(squares) / (float)c + eps);
+    for (int64_t i = 0; i < c; i += WIDTH) store(y + i, load(x + i) * scale * load(w + i));
+    return scale;
+}
+
+/* dx = d_before + the gradient of x by that of its norm, d; also the norm itself, y. */
+static void normalise_back(const float *x, const float *w, float scale, const float *d, const float *d_before, float *y,
+                           float *dx, int64_t c) {
+    vector along = {};
+    for (int64_t i = 0; i < c; i += WIDTH) along += load(d + i) * load(w + i) * load(x + i);
+    float share = sum(along) * scale * scale / (float)c;
+    for (int64_t i = 0; i < c; i += WIDTH) {
+        vector v = load(x + i), weight = load(w + i);
+        store(y + i, v * scale * weight);
+        store(dx + i, load(d_before + i) + (load(d + i) * weight - v * share) * scale);
+    }
+}
+
+/* Turns the pairs (i, i + D / 2) of n heads (n, D) by a position's angles, or back where `way` is -1, and scales them. */
+static void turn(float *x, const float *cos, const float *sin, int64_t n, int64_t d, float way, float scale) {
+    for (int64_t h = 0; h < n; h++, x += d)
+        for (int64_t i = 0; i < d / 2; i++) {
+            float a = x[i], b = x[i + d / 2];
+            x[i] = (a * cos[i] - way * b * sin[i]) * scale;
+            x[i + d / 2] = (b * cos[i] + way * a * sin[i]) * scale;
+        }
+}
+
+/* Queries and keys of a token (2, H, D). */
+static void turn_token(const Step *s, int64_t token, float *qk, float way) {
+    int64_t D = s->d_head, T = s->length, at = token / T * s->turn_row + token % T * D;
+    turn(qk, s->cos + at, s->sin + at, s->n_heads, D, way, 1.0f / sqrtf((float)D));
+    turn(qk + s->n_heads * D, s->cos + at, s->sin + at, s->n_heads, D, way, 1.0f);
+}
+
+/* silu(gate) up, of gate and up (F) each */
+static void activate(const float *gate, float *activated, int64_t f) {
+    for (int64_t i = 0; i < f; i += WIDTH) {
+        vector g = load(gate + i);
+        store(activated + i, g / (1.0f + exponential(-g)) * load(gate + f + i));
+    }
+}
+
+/* The same, and the gradients of both by `activated`'s, which stands where it is to be. */
+static void activate_back(const float *gate, float *activated, float *d_gate, int64_t f) {
+    for (int64_t i = 0; i < f; i += WIDTH) {
+        vector g = load(gate + i), up = load(gate + f + i), d = load(activated + i);
+        vector sigmoid = 1.0f / (1.0f + exponential(-g)), silu = g * sigmoid;
+        store(d_gate + i, d * up * (sigmoid + silu * (1.0f - sigmoid)));
+        store(d_gate + f + i, d * silu);
+        store(activated + i, silu * up);
+    }
+}
+
+/* ---- attention of a head of a row */
+
+/* Rows (n, D), `row` apart, as a matrix (D, n) of whole panels. */
+static Matrix columns(const float *x, int64_t row, int64_t n, int64_t d, float *panels) {
+    for (int64_t first = 0; first < n; first += PANEL, panels += d * PANEL)
+        for (int64_t i = 0; i < PANEL; i++)
+            for (int64_t j = 0; j < d; j++) panels[j * PANEL + i] = first + i < n ? x[(first + i) * row + j] : 0.0f;
+    return (Matrix){panels - up_to(n, PANEL) * d, d, n};
+}
+
+INLINE void copy(const float *x, int64_t row, int64_t n, int64_t d, float *to, int64_t to_row) {
+    for (int64_t i = 0; i < n; i++) memcpy(to + i * to_row, x + i * row, d * sizeof(float));
+}
+
+/* The first n of a vector's numbers, and 0 behind them. */
+INLINE vector up_to_there(int64_t n, vector v) {
+    whole place;
+#pragma GCC unroll 16
+    for (int i = 0; i < WIDTH; i++) place[i] = i;
+    return choose(place < (int32_t)n, v, (vector){});
+}
+
+/* How many tokens the queries up to one before `end` see. */
+static int64_t seen_by(const Step *s, int64_t end) { return s->causal ? end : s->length; }
+
+/* y (queries, n) = q (queries, D) times the first n columns of a matrix (D, T), and some behind them. */
+static void against(int64_t queries, const float *q, int64_t q_row, Matrix m, int64_t n, float *y, int64_t y_row) {
+    m.outputs = up_to(n, 16);
+    multiply(queries, q, q_row, m, y, y_row, 0);
+}
+
+static void attend(const Step *s, int64_t row, int64_t head, float *space) {
+    int64_t T = s->length, D = s->d_head, C = s->n_heads * D, wide = up_to(T, PANEL);
+    const float *q = s->qkv + row * T * 3 * C + head * D;
+    float *seen = s->seen + row * T * C + head * D, *power = s->power + (row * s->n_heads + head) * T;
+    float *values = space + wide * D, *p = values + wide * D;
+    Matrix keys = columns(q + C, 3 * C, T, D, space);
+    copy(q + 2 * C, 3 * C, T, D, values, D);
+    for (int64_t first = 0; first < T; first += QUERIES) {
+        int64_t n = least(QUERIES, T - first), most = seen_by(s, first + n);
+        float total[QUERIES];
+        against(n, q + first * 3 * C, 3 * C, keys, most, p, wide);
+        for (int64_t i = 0; i < n; i++) {
+            float *scores = p + i * wide;
+            int64_t sees = seen_by(s, first + i + 1);
+            float best = largest(scores, sees);
+            vector of_all = {};
+            for (int64_t j = 0; j < most; j += WIDTH) {
+                vector e = up_to_there(sees - j, exponential(load(scores + j) - best));
+                store(scores + j, e);
+                of_all += e;
+            }
+            total[i] = sum(of_all);
+            power[first + i] = best + logf(total[i]);
+        }
+        product(n, p, wide, 1, values, D, most, seen + first * C, C, D, 0);
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t j = 0; j < D; j += WIDTH) {
+                float *to = seen + (first + i) * C + j;
+                store(to, load(to) / total[i]);
+            }
+    }
+}
+
+/* Gradients of queries, keys and values by that of what is seen (Dao et al. 2022, arXiv 2205.14135, section B.2). */
+static void attend_back(const Step *s, int64_t row, int64_t head, float *space) {
+    int64_t T = s->length, D = s->d_head, C = s->n_heads * D, wide = up_to(T, PANEL);
+    const float *q = s->qkv + row * T * 3 * C + head * D, *power = s->power + (row * s->n_heads + head) * T;
+    const float *seen = s->seen + row * T * C + head * D, *d_seen = s->d_seen + row * T * C + head * D;
+    float *dq = s->d_qkv + row * T * 3 * C + head * D;
+    float *kept = space + 2 * wide * D, *dk = kept + wide * D, *dv = dk + wide * D, *p = dv + wide * D;
+    float *dp = p + QUERIES * wide;
+    Matrix keys = columns(q + C, 3 * C, T, D, space), values = columns(q + 2 * C, 3 * C, T, D, space + wide * D);
+    copy(q + C, 3 * C, T, D, kept, D);
+    memset(dk, 0, 2 * wide * D * sizeof(float));
+    for (int64_t first = 0; first < T; first += QUERIES) {
+        int64_t n = least(QUERIES, T - first), most = seen_by(s, first + n);
+        const float *these = q + first * 3 * C, *d = d_seen + first * C;
+        against(n, these, 3 * C, keys, most, p, wide);
+        against(n, d, C, values, most, dp, wide);
+        for (int64_t i = 0; i < n; i++) {
+            int64_t sees = seen_by(s, first + i + 1);
+            vector along = {};
+            for (int64_t j = 0; j < D; j += WIDTH) along += load(d + i * C + j) * load(seen + (first + i) * C + j);
+            float expected = sum(along), least_power = power[first + i];
+            for (int64_t j = 0; j < most; j += WIDTH) {
+                vector e = up_to_there(sees - j, exponential(load(p + i * wide + j) - least_power));
+                store(p + i * wide + j, e);
+                store(dp + i * wide + j, e * (load(dp + i * wide + j) - expected));
+            }
+        }
+        product(n, dp, wide, 1, kept, D, most, dq + first * 3 * C, 3 * C, D, 0);
+        product(most, dp, 1, wide, these, 3 * C, n, dk, D, D, 1);
+        product(most, p, 1, wide, d, C, n, dv, D, D, 1);
+    }
+    copy(dk, D, T, D, dq + C, 3 * C);
+    copy(dv, D, T, D, dq + 2 * C, 3 * C);
+}
+
+/* ---- what Python calls */
+
+/* The space, in numbers, that any of these takes. */
+int64_t space_for(const Step *s) {
+    int64_t D = s->d_head, C = s->n_heads * D, F = s->d_ff, wide = up_to(s->length, PANEL);
+    int64_t attention = 5 * wide * D + 2 * QUERIES * wide, slices = SLICE * (C + F);
+    int64_t products = TOKENS * (up_to(C > F ? C : F, TILE) + ROWS);
+    int64_t most = attention > slices ? attention : slices;
+    return most > products ? most : products;
+}
+
+/* y, and what is kept for the way back, of the rows from one to another. */
+void forward(const Step *s, int64_t from, int64_t to, float *space) {
+    int64_t H = s->n_heads, C = H * s->d_head, F = s->d_ff, end = to * s->length;
+    float *normed = space, *activated = normed + SLICE * C;
+    for (int64_t first = from * s->length, n; first < end; first += n) {
+        n = least(SLICE, end - first);
+        for (int64_t i = 0; i < n; i++)
+            s->scale_1[first + i] = normalise(s->x + (first + i) * C, s->of.norm_1, normed + i * C, C, s->eps);
+        multiply(n, normed, C, s->packed.qkv, s->qkv + first * 3 * C, 3 * C, 0);
+        for (int64_t i = 0; i < n; i++) turn_token(s, first + i, s->qkv + (first + i) * 3 * C, 1.0f);
+    }
+    for (int64_t row = from; row < to; row++)
+        for (int64_t head = 0; head < H; head++) attend(s, row, head, space);
+    for (int64_t first = from * s->length, n; first < end; first += n) {
+        n = least(SLICE, end - first);
+        float *between = s->between + first * C, *gate_up = s->gate_up + first * 2 * F, *y = s->y + first * C;
+        memcpy(between, s->x + first * C, n * C * sizeof(float));
+        multiply(n, s->seen + first * C, C, s->packed.out, between, C, 1);
+        for (int64_t i = 0; i < n; i++)
+            s->scale_2[first + i] = normalise(between + i * C, s->of.norm_2, normed + i * C, C, s->eps);
+        multiply(n, normed, C, s->packed.gate_up, gate_up, 2 * F, 0);
+        for (int64_t i = 0; i < n; i++) activate(gate_up + i * 2 * F, activated + i * F, F);
+        memcpy(y, between, n * C * sizeof(float));
+        multiply(n, activated, F, s->packed.down, y, C, 1);
+    }
+}
+
+/* dx, and what the weights' gradients are made of, of the rows from one to another. */
+void backward(const Step *s, int64_t from, int64_t to, float *space) {
+    int64_t H = s->n_heads, C = H * s->d_head, F = s->d_ff, end = to * s->length;
+    for (int64_t first = from * s->length, n; first < end; first += n) {
+        n = least(SLICE, end - first);
+        float *activated = s->activated + first * F, *d_gate_up = s->d_gate_up + first * 2 * F;
+        float *d_normed = s->d_normed_2 + first * C, *d_between = s->d_between + first * C;
+        multiply(n, s->dy + first * C, C, s->packed.d_down, activated, F, 0);
+        for (int64_t i = 0; i < n; i++)
+            activate_back(s->gate_up + (first + i) * 2 * F, activated + i * F, d_gate_up + i * 2 * F, F);
+        multiply(n, d_gate_up, 2 * F, s->packed.d_gate_up, d_normed, C, 0);
+        for (int64_t i = 0; i < n; i++)
+            normalise_back(s->between + (first + i) * C, s->of.norm_2, s->scale_2[first + i], d_normed + i * C,
+                           s->dy + (first + i) * C, s->normed_2 + (first + i) * C, d_between + i * C, C);
+        multiply(n, d_between, C, s->packed.d_out, s->d_seen + first * C, C, 0);
+    }
+    for (int64_t row = from; row < to; row++)
+        for (int64_t head = 0; head < H; head++) attend_back(s, row, head, space);
+    for (int64_t first = from * s->length, n; first < end; first += n) {
+        n = least(SLICE, end - first);
+        float *d_qkv = s->d_qkv + first * 3 * C, *d_normed = s->d_normed_1 + first * C;
+        for (int64_t i = 0; i < n; i++) turn_token(s, first + i, d_qkv + i * 3 * C, -1.0f);
+        multiply(n, d_qkv, 3 * C, s->packed.d_qkv, d_normed, C, 0);
+        for (int64_t i = 0; i < n; i++)
+            normalise_back(s->x + (first + i) * C, s->of.norm_1, s->scale_1[first + i], d_normed + i * C,
+                           s->d_between + (first + i) * C, s->normed_1 + (first + i) * C, s->dx + (first + i) * C, C);
+    }
+}
+
+/* dw (outputs, inputs) = the sum over n tokens of dy (n, outputs) times x (n, inputs): its rows of one part of some. */
+static void outer(int64_t n, const float *dy, int64_t dy_row, int64_t outputs, const float *x, int64_t x_row,
+                  int64_t inputs, float *dw, int64_t part, int64_t parts, float *space) {
+    int64_t from = outputs * part / parts, to = outputs * (part + 1) / parts;
+    if (dw == NULL) return;
+    float *panels = space, *some = panels + TOKENS * up_to(inputs, TILE);
+    for (int64_t first = 0; first < n; first += TOKENS, dy += TOKENS * dy_row, x += TOKENS * x_row) {
+        int64_t tokens = least(TOKENS, n - first);
+        for (int64_t k = 0; k < inputs; k += TILE)
+            copy(x + k, x_row, tokens, least(TILE, inputs - k), panels + k * tokens, TILE);
+        for (int64_t row = from; row < to; row += ROWS) {
+            int64_t rows = least(ROWS, to - row);
+            if (rows == ROWS) copy(dy + row, dy_row, tokens, ROWS, some, ROWS);
+            else copy(dy + row, dy_row, tokens, rows, some, ROWS);
+            for (int64_t k = 0; k < inputs; k += TILE)
+                product(rows, some, 1, ROWS, panels + k * tokens, TILE, tokens, dw + row * inputs + k, inputs,
+                        least(TILE, inputs - k), first > 0);
+        }
+    }
+}
+
+/* dw (C) = the sum over n tokens of d (n, C) times x (n, C) scaled: its channels of one part of some. */
+static void outer_norm(int64_t n, const float *d, const float *x, const float *scale, int64_t c, float *dw, int64_t part,
+                       int64_t parts) {
+    if (dw == NULL) return;
+    for (int64_t i = c / 16 * part / parts * 16; i < c / 16 * (part + 1) / parts * 16; i += WIDTH) {
+        vector total = {};
+        for (int64_t t = 0; t < n; t++) total += load(d + t * c + i) * load(x + t * c + i) * scale[t];
+        store(dw + i, total);
+    }
+}
+
+/* A part of the gradients of all weights. */
+void gradients(const Step *s, int64_t part, int64_t parts, float *space) {
+    int64_t C = s->n_heads * s->d_head, F = s->d_ff, N = s->rows * s->length, ff = s->of.ff;
+    outer_norm(N, s->d_normed_1, s->x, s->scale_1, C, s->dw_norm_1, part, parts);
+    outer(N, s->d_qkv, 3 * C, 3 * C, s->normed_1, C, C, s->dw_qkv, part, parts, space);
+    outer(N, s->d_between, C, C, s->seen, C, C, s->dw_out, part, parts, space);
+    outer_norm(N, s->d_normed_2, s->between, s->scale_2, C, s->dw_norm_2, part, parts);
+    outer(N, s->d_gate_up, 2 * F, ff, s->normed_2, C, C, s->dw_gate, part, parts, space);
+    outer(N, s->d_gate_up + F, 2 * F, ff, s->normed_2, C, C, s->dw_up, part, parts, space);
+    outer(N, s->dy, C, C, s->activated, F, ff, s->dw_down, part, parts, space);
+}
