@@ -84,6 +84,20 @@ void pack(const Step *s) {
     lay(w.down, C, w.ff, p.down, p.d_down, 0);
 }
 
+/* ---- products of what is no matrix in panels */
+
+/* y (n, columns) = x (n, K) times w (K, columns). */
+static NEVER_INLINE void times(int64_t n, const float *x, int64_t x_row, const float *w, int64_t w_row, int64_t k,
+                               float *y, int64_t y_row, int64_t columns) {
+    product(n, x, x_row, 1, w, w_row, k, y, y_row, columns, 0);
+}
+
+/* y (n, columns), or that much added to y, = the transpose of x (K, n) times w (K, columns). */
+static NEVER_INLINE void across(int64_t n, const float *x, int64_t x_row, const float *w, int64_t w_row, int64_t k,
+                                float *y, int64_t y_row, int64_t columns, int add) {
+    product(n, x, 1, x_row, w, w_row, k, y, y_row, columns, add);
+}
+
 /* ---- what lies between products */
 
 /* y = w x / its root mean square (C); one over the latter. */
@@ -199,7 +213,7 @@ static void attend(const Step *s, int64_t row, int64_t head, float *space) {
             total[i] = sum(of_all);
             power[first + i] = best + logf(total[i]);
         }
-        product(n, p, wide, 1, values, D, most, seen + first * C, C, D, 0);
+        times(n, p, wide, values, D, most, seen + first * C, C, D);
         for (int64_t i = 0; i < n; i++)
             for (int64_t j = 0; j < D; j += WIDTH) {
                 float *to = seen + (first + i) * C + j;
@@ -235,9 +249,9 @@ static void attend_back(const Step *s, int64_t row, int64_t head, float *space) 
                 store(dp + i * wide + j, e * (load(dp + i * wide + j) - expected));
             }
         }
-        product(n, dp, wide, 1, kept, D, most, dq + first * 3 * C, 3 * C, D, 0);
-        product(most, dp, 1, wide, these, 3 * C, n, dk, D, D, 1);
-        product(most, p, 1, wide, d, C, n, dv, D, D, 1);
+        times(n, dp, wide, kept, D, most, dq + first * 3 * C, 3 * C, D);
+        across(most, dp, wide, these, 3 * C, n, dk, D, D, 1);
+        across(most, p, wide, d, C, n, dv, D, D, 1);
     }
     copy(dk, D, T, D, dq + C, 3 * C);
     copy(dv, D, T, D, dq + 2 * C, 3 * C);
@@ -325,8 +339,8 @@ static void outer(int64_t n, const float *dy, int64_t dy_row, int64_t outputs, c
             if (rows == ROWS) copy(dy + row, dy_row, tokens, ROWS, some, ROWS);
             else copy(dy + row, dy_row, tokens, rows, some, ROWS);
             for (int64_t k = 0; k < inputs; k += TILE)
-                product(rows, some, 1, ROWS, panels + k * tokens, TILE, tokens, dw + row * inputs + k, inputs,
-                        least(TILE, inputs - k), first > 0);
+                across(rows, some, ROWS, panels + k * tokens, TILE, tokens, dw + row * inputs + k, inputs,
+                       least(TILE, inputs - k), first > 0);
         }
     }
 }

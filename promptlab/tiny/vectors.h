@@ -21,6 +21,7 @@ enum { WIDTH = 4, VECTORS = 2, ROWS = 6, SUMS = 2 };
 typedef float vector __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 typedef int32_t whole __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 #define INLINE static inline __attribute__((always_inline))
+#define NEVER_INLINE __attribute__((noinline)) /* what is long to compile, once */
 
 /* ---- numbers */
 
@@ -143,7 +144,7 @@ INLINE void product(int64_t n, const float *x, int64_t x_row, int64_t x_step, co
 }
 
 /* y (B, N) = x (B, K) times a matrix (K, N), or that much added to y. */
-static inline void multiply(int64_t n, const float *x, int64_t x_row, Matrix m, float *y, int64_t y_row, int add) {
+static NEVER_INLINE void multiply(int64_t n, const float *x, int64_t x_row, Matrix m, float *y, int64_t y_row, int add) {
     for (int64_t first = 0; first < m.outputs; first += PANEL) {
         int64_t columns = m.outputs - first < PANEL ? m.outputs - first : PANEL;
         product(n, x, x_row, 1, m.panels + first * m.inputs, PANEL, m.inputs, y + first, y_row, columns, add);
