@@ -92,7 +92,7 @@ typedef struct {
    w the steps from k to k + 1 are given, of x and y those from row to row. */
 INLINE void tile(int rows, int vectors, const float *x, int64_t x_row, int64_t x_step, const float *w, int64_t w_step,
                  int64_t inputs, float *y, int64_t y_row, int add) {
-    vector s[ROWS][VECTORS];
+    vector s[ROWS][PANEL / WIDTH];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
@@ -114,9 +114,11 @@ INLINE void tile(int rows, int vectors, const float *x, int64_t x_row, int64_t x
 
 INLINE void tiles(int rows, const float *x, int64_t x_row, int64_t x_step, const float *w, int64_t w_step,
                   int64_t inputs, float *y, int64_t y_row, int64_t columns, int add) {
+    const int more = 8 / rows < PANEL / WIDTH ? 8 / rows : PANEL / WIDTH; /* of few rows: sums wait for each other */
+    const int vectors = more > VECTORS ? more : VECTORS;
     int64_t j = 0;
-    for (; j + VECTORS * WIDTH <= columns; j += VECTORS * WIDTH)
-        tile(rows, VECTORS, x, x_row, x_step, w + j, w_step, inputs, y + j, y_row, add);
+    for (; j + vectors * WIDTH <= columns; j += vectors * WIDTH)
+        tile(rows, vectors, x, x_row, x_step, w + j, w_step, inputs, y + j, y_row, add);
     for (; j + WIDTH <= columns; j += WIDTH) tile(rows, 1, x, x_row, x_step, w + j, w_step, inputs, y + j, y_row, add);
     for (int i = 0; j < columns && i < rows; i++) { /* less than a vector */
         float last[WIDTH];
