@@ -57,7 +57,7 @@ def check(ours: tuple[Tensor, dict[str, Tensor]], theirs: tuple[Tensor, dict[str
     assert ours[1].keys() == theirs[1].keys()
     most = max(gradient.norm() for gradient in theirs[1].values())  # of some that are 0 only rounding is left
     for name, gradient in theirs[1].items():
-        assert (ours[1][name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-7 * most, name
+        assert (ours[1][name] - gradient).norm() <= 1e-5 * gradient.norm() + 5e-7 * most, name
 
 
 @settings(deadline=None, max_examples=60)

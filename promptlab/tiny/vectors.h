@@ -3,6 +3,11 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#if defined __AVX512F__ || defined __FMA__
+#include <immintrin.h>
+#elif defined __aarch64__
+#include <arm_neon.h>
+#endif
 
 enum { PANEL = 64 };
 
@@ -28,6 +33,19 @@ typedef int32_t whole __attribute__((vector_size(4 * WIDTH), aligned(4), may_ali
 INLINE vector load(const float *x) { return *(const vector *)x; }
 INLINE void store(float *x, vector v) { *(vector *)x = v; }
 INLINE vector all(float x) { return x - (vector){}; }
+
+/* s + a v, rounded once where the processor can: a compiler left to choose may round otherwise in another loop. */
+INLINE vector plus(vector s, float a, vector v) {
+#if defined __AVX512F__
+    return (vector)_mm512_fmadd_ps((__m512)all(a), (__m512)v, (__m512)s);
+#elif defined __FMA__
+    return (vector)_mm256_fmadd_ps((__m256)all(a), (__m256)v, (__m256)s);
+#elif defined __aarch64__
+    return (vector)vfmaq_n_f32((float32x4_t)s, (float32x4_t)v, a);
+#else
+    return s + a * v;
+#endif
+}
 
 INLINE float sum(vector v) {
     float s[WIDTH];
@@ -101,7 +119,7 @@ INLINE void tile(int rows, int vectors, const float *x, int64_t x_row, int64_t x
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
-            for (int j = 0; j < vectors; j++) s[i][j] += x[i * x_row + k * x_step] * load(w + k * w_step + j * WIDTH);
+            for (int j = 0; j < vectors; j++) s[i][j] = plus(s[i][j], x[i * x_row + k * x_step], load(w + k * w_step + j * WIDTH));
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8

@@ -91,7 +91,7 @@ INLINE void score(int few, const float *q, int64_t q_row, const float *keys, int
 #pragma GCC unroll 8
         for (int t = 0; t < few; t++)
 #pragma GCC unroll 4
-            for (int j = 0; j < BLOCK; j++) s[t][j] += q[t * q_row + i] * load(keys + i * LANES + j * WIDTH);
+            for (int j = 0; j < BLOCK; j++) s[t][j] = plus(s[t][j], q[t * q_row + i], load(keys + i * LANES + j * WIDTH));
 #pragma GCC unroll 8
     for (int t = 0; t < few; t++)
 #pragma GCC unroll 4
@@ -110,7 +110,7 @@ INLINE void score_four(const float *q, const float *const *keys, int64_t d, floa
 #pragma GCC unroll 4
         for (int b = 0; b < 4; b++)
 #pragma GCC unroll 4
-            for (int j = 0; j < BLOCK; j++) s[b][j] += q[i] * load(keys[b] + i * LANES + j * WIDTH);
+            for (int j = 0; j < BLOCK; j++) s[b][j] = plus(s[b][j], q[i], load(keys[b] + i * LANES + j * WIDTH));
 #pragma GCC unroll 4
     for (int b = 0; b < 4; b++)
 #pragma GCC unroll 4
@@ -136,7 +136,7 @@ INLINE void weigh(int few, const float *p, int64_t p_row, const float *values, i
     for (int64_t i = 0; i < n; i++) {
         vector v = load(values + i * d);
 #pragma GCC unroll 8
-        for (int t = 0; t < few; t++) s[t][i % SUMS] += p[t * p_row + i] * v;
+        for (int t = 0; t < few; t++) s[t][i % SUMS] = plus(s[t][i % SUMS], p[t * p_row + i], v);
     }
 }
 
