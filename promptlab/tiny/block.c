@@ -16,9 +16,9 @@ typedef struct {
     int64_t ff;                                                        /* F of the model, without those that are 0 */
 } Weights;
 
-/* As products take them, forward and backward. */
+/* As products take them: transposed to go forward, as they are on the way back. */
 typedef struct {
-    Matrix qkv, out, gate_up, down, d_qkv, d_out, d_gate_up, d_down;
+    Matrix qkv, out, gate_up, down;
 } Packed;
 
 typedef struct {
@@ -58,30 +58,36 @@ static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* ---- weights */
 
-/* Of w (outputs, inputs), its transpose as columns from `first` on of a matrix, and itself as rows from there on. */
-static void lay(const float *w, int64_t outputs, int64_t inputs, Matrix forward, Matrix backward, int64_t first) {
-    float *to = (float *)forward.panels, *back = (float *)backward.panels;
+/* The transpose of w (outputs, inputs) as columns from `first` on of a matrix whose panels are 0. */
+static void as_columns(const float *w, int64_t outputs, int64_t inputs, Matrix to, int64_t first) {
     for (int64_t n = 0; n < outputs; n++) {
-        int64_t at = first + n;
-        float *column = to + at / PANEL * PANEL * forward.inputs + at % PANEL;
+        float *column = (float *)to.panels + (first + n) / PANEL * PANEL * to.inputs + (first + n) % PANEL;
         for (int64_t k = 0; k < inputs; k++) column[k * PANEL] = w[n * inputs + k];
-        for (int64_t k = 0; k < inputs; k += PANEL)
-            memcpy(back + k * backward.inputs + at * PANEL, w + n * inputs + k, least(PANEL, inputs - k) * sizeof(float));
     }
 }
 
-/* Fills the matrices in, whose panels are 0. */
-void pack(const Step *s) {
+/* w (outputs, inputs) as rows from `first` on of a matrix whose panels are 0. */
+static void as_rows(const float *w, int64_t outputs, int64_t inputs, Matrix to, int64_t first) {
+    for (int64_t n = 0; n < outputs; n++)
+        for (int64_t k = 0; k < inputs; k += PANEL) {
+            float *panel = (float *)to.panels + k * to.inputs;
+            memcpy(panel + (first + n) * PANEL, w + n * inputs + k, least(PANEL, inputs - k) * sizeof(float));
+        }
+}
+
+/* Fills the matrices in, for the way forward or back. */
+void pack(const Step *s, int64_t back) {
+    void (*lay)(const float *, int64_t, int64_t, Matrix, int64_t) = back ? as_rows : as_columns;
     int64_t C = s->n_heads * s->d_head;
     Weights w = s->of;
     Packed p = s->packed;
-    lay(w.q, C, C, p.qkv, p.d_qkv, 0);
-    lay(w.k, C, C, p.qkv, p.d_qkv, C);
-    lay(w.v, C, C, p.qkv, p.d_qkv, 2 * C);
-    lay(w.out, C, C, p.out, p.d_out, 0);
-    lay(w.gate, w.ff, C, p.gate_up, p.d_gate_up, 0);
-    lay(w.up, w.ff, C, p.gate_up, p.d_gate_up, s->d_ff);
-    lay(w.down, C, w.ff, p.down, p.d_down, 0);
+    lay(w.q, C, C, p.qkv, 0);
+    lay(w.k, C, C, p.qkv, C);
+    lay(w.v, C, C, p.qkv, 2 * C);
+    lay(w.out, C, C, p.out, 0);
+    lay(w.gate, w.ff, C, p.gate_up, 0);
+    lay(w.up, w.ff, C, p.gate_up, s->d_ff);
+    lay(w.down, C, w.ff, p.down, 0);
 }
 
 /* ---- products of what is no matrix in panels */
@@ -259,17 +265,19 @@ static void attend_back(const Step *s, int64_t row, int64_t head, float *space) 
 
 /* ---- what Python calls */
 
+/* Rows that go through the block together. */
+static int64_t few_rows(const Step *s) { return s->length < TOKENS ? TOKENS / s->length : 1; }
+
 /* The space, in numbers, that any of these takes. */
 int64_t space_for(const Step *s) {
     int64_t D = s->d_head, C = s->n_heads * D, F = s->d_ff, wide = up_to(s->length, PANEL);
     int64_t attention = 5 * wide * D + 2 * QUERIES * wide, slices = SLICE * (C + F);
-    int64_t products = TOKENS * (up_to(C > F ? C : F, TILE) + ROWS);
+    int64_t products = C * (3 * C > F ? 3 * C : F) + TOKENS * (C + ROWS + TILE);
     int64_t most = attention > slices ? attention : slices;
     return most > products ? most : products;
 }
 
-/* y, and what is kept for the way back, of the rows from one to another. */
-void forward(const Step *s, int64_t from, int64_t to, float *space) {
+static void forward_some(const Step *s, int64_t from, int64_t to, float *space) {
     int64_t H = s->n_heads, C = H * s->d_head, F = s->d_ff, end = to * s->length;
     float *normed = space, *activated = normed + SLICE * C;
     for (int64_t first = from * s->length, n; first < end; first += n) {
@@ -295,21 +303,20 @@ void forward(const Step *s, int64_t from, int64_t to, float *space) {
     }
 }
 
-/* dx, and what the weights' gradients are made of, of the rows from one to another. */
-void backward(const Step *s, int64_t from, int64_t to, float *space) {
+static void backward_some(const Step *s, int64_t from, int64_t to, float *space) {
     int64_t H = s->n_heads, C = H * s->d_head, F = s->d_ff, end = to * s->length;
     for (int64_t first = from * s->length, n; first < end; first += n) {
         n = least(SLICE, end - first);
         float *activated = s->activated + first * F, *d_gate_up = s->d_gate_up + first * 2 * F;
         float *d_normed = s->d_normed_2 + first * C, *d_between = s->d_between + first * C;
-        multiply(n, s->dy + first * C, C, s->packed.d_down, activated, F, 0);
+        multiply(n, s->dy + first * C, C, s->packed.down, activated, F, 0);
         for (int64_t i = 0; i < n; i++)
             activate_back(s->gate_up + (first + i) * 2 * F, activated + i * F, d_gate_up + i * 2 * F, F);
-        multiply(n, d_gate_up, 2 * F, s->packed.d_gate_up, d_normed, C, 0);
+        multiply(n, d_gate_up, 2 * F, s->packed.gate_up, d_normed, C, 0);
         for (int64_t i = 0; i < n; i++)
             normalise_back(s->between + (first + i) * C, s->of.norm_2, s->scale_2[first + i], d_normed + i * C,
                            s->dy + (first + i) * C, s->normed_2 + (first + i) * C, d_between + i * C, C);
-        multiply(n, d_between, C, s->packed.d_out, s->d_seen + first * C, C, 0);
+        multiply(n, d_between, C, s->packed.out, s->d_seen + first * C, C, 0);
     }
     for (int64_t row = from; row < to; row++)
         for (int64_t head = 0; head < H; head++) attend_back(s, row, head, space);
@@ -317,32 +324,55 @@ void backward(const Step *s, int64_t from, int64_t to, float *space) {
         n = least(SLICE, end - first);
         float *d_qkv = s->d_qkv + first * 3 * C, *d_normed = s->d_normed_1 + first * C;
         for (int64_t i = 0; i < n; i++) turn_token(s, first + i, d_qkv + i * 3 * C, -1.0f);
-        multiply(n, d_qkv, 3 * C, s->packed.d_qkv, d_normed, C, 0);
+        multiply(n, d_qkv, 3 * C, s->packed.qkv, d_normed, C, 0);
         for (int64_t i = 0; i < n; i++)
             normalise_back(s->x + (first + i) * C, s->of.norm_1, s->scale_1[first + i], d_normed + i * C,
                            s->d_between + (first + i) * C, s->normed_1 + (first + i) * C, s->dx + (first + i) * C, C);
     }
 }
 
-/* dw (outputs, inputs) = the sum over n tokens of dy (n, outputs) times x (n, inputs): its rows of one part of some. */
-static void outer(int64_t n, const float *dy, int64_t dy_row, int64_t outputs, const float *x, int64_t x_row,
-                  int64_t inputs, float *dw, int64_t part, int64_t parts, float *space) {
-    int64_t from = outputs * part / parts, to = outputs * (part + 1) / parts;
-    if (dw == NULL) return;
-    float *panels = space, *some = panels + TOKENS * up_to(inputs, TILE);
-    for (int64_t first = 0; first < n; first += TOKENS, dy += TOKENS * dy_row, x += TOKENS * x_row) {
+/* y, and what is kept for the way back, of the rows from one to another: a few at a time, as long as they are at hand. */
+void forward(const Step *s, int64_t from, int64_t to, float *space) {
+    for (int64_t few = few_rows(s); from < to; from += few) forward_some(s, from, least(from + few, to), space);
+}
+
+/* dx, and what the weights' gradients are made of, of the rows from one to another. */
+void backward(const Step *s, int64_t from, int64_t to, float *space) {
+    for (int64_t few = few_rows(s); from < to; from += few) backward_some(s, from, least(from + few, to), space);
+}
+
+/* y (rows, columns) = the sum over n tokens of a (n, rows) times b (n, columns): its columns from one to another. */
+static void outer(int64_t n, const float *a, int64_t a_row, int64_t rows, const float *b, int64_t b_row, int64_t from,
+                  int64_t to, float *y, int64_t y_row, float *space) {
+    int64_t groups = (rows + ROWS - 1) / ROWS;
+    float *by_rows = space, *panel = space + TOKENS * groups * ROWS;
+    for (int64_t first = 0; first < n; first += TOKENS, a += TOKENS * a_row, b += TOKENS * b_row) {
         int64_t tokens = least(TOKENS, n - first);
-        for (int64_t k = 0; k < inputs; k += TILE)
-            copy(x + k, x_row, tokens, least(TILE, inputs - k), panels + k * tokens, TILE);
-        for (int64_t row = from; row < to; row += ROWS) {
-            int64_t rows = least(ROWS, to - row);
-            if (rows == ROWS) copy(dy + row, dy_row, tokens, ROWS, some, ROWS);
-            else copy(dy + row, dy_row, tokens, rows, some, ROWS);
-            for (int64_t k = 0; k < inputs; k += TILE)
-                across(rows, some, ROWS, panels + k * tokens, TILE, tokens, dw + row * inputs + k, inputs,
-                       least(TILE, inputs - k), first > 0);
+        for (int64_t t = 0; t < tokens; t++) {
+            for (int64_t g = 0; g < rows / ROWS; g++)
+                memcpy(by_rows + (g * tokens + t) * ROWS, a + t * a_row + g * ROWS, ROWS * sizeof(float));
+            for (int64_t i = rows / ROWS * ROWS; i < rows; i++)
+                by_rows[(rows / ROWS * tokens + t) * ROWS + i % ROWS] = a[t * a_row + i];
+        }
+        for (int64_t j = from; j < to; j += TILE) {
+            int64_t columns = least(TILE, to - j);
+            copy(b + j, b_row, tokens, columns, panel, TILE);
+            for (int64_t i = 0; i < rows; i += ROWS)
+                across(least(ROWS, rows - i), by_rows + i * tokens, ROWS, panel, TILE, tokens, y + i * y_row + j, y_row,
+                       columns, first > 0);
         }
     }
+}
+
+/* dw (outputs, inputs) = the sum over n tokens of dy (n, outputs) times x (n, inputs): its rows of one part of some. */
+static void outer_part(int64_t n, const float *dy, int64_t dy_row, int64_t outputs, const float *x, int64_t inputs,
+                       float *dw, int64_t part, int64_t parts, float *space) {
+    int64_t from = outputs * part / parts, to = outputs * (part + 1) / parts;
+    if (dw == NULL) return;
+    float *turned = space, *rest = space + inputs * outputs; /* the other way round, fewer numbers are copied singly */
+    outer(n, x, inputs, inputs, dy, dy_row, from, to, turned, outputs, rest);
+    for (int64_t row = from; row < to; row++)
+        for (int64_t k = 0; k < inputs; k++) dw[row * inputs + k] = turned[k * outputs + row];
 }
 
 /* dw (C) = the sum over n tokens of d (n, C) times x (n, C) scaled: its channels of one part of some. */
@@ -360,10 +390,11 @@ static void outer_norm(int64_t n, const float *d, const float *x, const float *s
 void gradients(const Step *s, int64_t part, int64_t parts, float *space) {
     int64_t C = s->n_heads * s->d_head, F = s->d_ff, N = s->rows * s->length, ff = s->of.ff;
     outer_norm(N, s->d_normed_1, s->x, s->scale_1, C, s->dw_norm_1, part, parts);
-    outer(N, s->d_qkv, 3 * C, 3 * C, s->normed_1, C, C, s->dw_qkv, part, parts, space);
-    outer(N, s->d_between, C, C, s->seen, C, C, s->dw_out, part, parts, space);
+    outer_part(N, s->d_qkv, 3 * C, 3 * C, s->normed_1, C, s->dw_qkv, part, parts, space);
+    outer_part(N, s->d_between, C, C, s->seen, C, s->dw_out, part, parts, space);
     outer_norm(N, s->d_normed_2, s->between, s->scale_2, C, s->dw_norm_2, part, parts);
-    outer(N, s->d_gate_up, 2 * F, ff, s->normed_2, C, C, s->dw_gate, part, parts, space);
-    outer(N, s->d_gate_up + F, 2 * F, ff, s->normed_2, C, C, s->dw_up, part, parts, space);
-    outer(N, s->dy, C, C, s->activated, F, ff, s->dw_down, part, parts, space);
+    outer_part(N, s->d_gate_up, 2 * F, ff, s->normed_2, C, s->dw_gate, part, parts, space);
+    outer_part(N, s->d_gate_up + F, 2 * F, ff, s->normed_2, C, s->dw_up, part, parts, space);
+    if (s->dw_down != NULL)
+        outer(N, s->dy, C, C, s->activated, F, ff * part / parts, ff * (part + 1) / parts, s->dw_down, ff, space);
 }

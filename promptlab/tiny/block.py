@@ -26,7 +26,7 @@ OF = ("norm_1", "q", "k", "v", "out", "norm_2", "gate", "up", "down")  # weights
 KEPT = ("scale_1", "qkv", "power", "seen", "between", "scale_2", "gate_up")
 MADE = ("activated", "d_gate_up", "normed_2", "d_normed_2", "d_between", "d_seen", "d_qkv", "normed_1", "d_normed_1")
 GRADIENTS = ("norm_1", "qkv", "out", "norm_2", "gate", "up", "down")
-MATRICES = ("qkv", "out", "gate_up", "down", "d_qkv", "d_out", "d_gate_up", "d_down")
+MATRICES = ("qkv", "out", "gate_up", "down")
 
 
 class Weights(Structure):
@@ -56,7 +56,7 @@ def library() -> ctypes.CDLL | None:
 def declared(made: ctypes.CDLL) -> ctypes.CDLL:
     """With the types that its functions take and return."""
     step = some = c_void_p
-    made.pack.argtypes = made.space_for.argtypes = [step]
+    made.pack.argtypes, made.space_for.argtypes = [step, c_int64], [step]
     made.forward.argtypes = made.backward.argtypes = made.gradients.argtypes = [step, c_int64, c_int64, some]
     made.pack.restype = made.forward.restype = made.backward.restype = made.gradients.restype = None
     made.space_for.restype = c_int64
@@ -70,14 +70,28 @@ def fits(x: Tensor, d_head: int) -> bool:
 
 
 class Passing(threading.local):
-    """Room for what is needed while one block is on its way back, each thread's own: fresh memory costs time."""
+    """Room for what is needed while one block is computed, each thread's own: fresh memory costs time."""
 
-    held = torch.empty(0)
+    def __init__(self) -> None:
+        self.held = torch.empty(0)
+        self.panels: dict[bool, tuple[tuple[int, int], list[Tensor]]] = {}
 
     def room(self, n: int) -> Tensor:
         if len(self.held) < n:
             self.held = torch.empty(n)
         return self.held[:n]
+
+    def pack(self, step: Step, C: int, back: bool) -> None:
+        """The weights as products take them: transposed to go forward, as they are on the way back."""
+        F, shape = step.d_ff, (C, step.of.ff)
+        shapes = {"qkv": (C, 3 * C), "out": (C, C), "gate_up": (C, 2 * F), "down": (F, C)}
+        shapes = {name: each[::-1] if back else each for name, each in shapes.items()}
+        if back not in self.panels or self.panels[back][0] != shape:  # else what they leave out is 0 already
+            sizes = (inputs * (-(-outputs // PANEL) * PANEL) for inputs, outputs in shapes.values())
+            self.panels[back] = shape, [torch.zeros(size) for size in sizes]
+        for (name, each), panels in zip(shapes.items(), self.panels[back][1], strict=True):
+            setattr(step.packed, name, Matrix(panels.data_ptr(), *each))
+        run("pack", step, back)
 
 
 passing = Passing()
@@ -94,13 +108,13 @@ class CompiledBlock(torch.autograd.Function):
         step = Step(B, T, H, D, F, causal, T * D if len(cos) > 1 else 0, eps, of=Weights(ff=ff))
         sizes = {"scale_1": 1, "qkv": 3 * C, "power": H, "seen": C, "between": C, "scale_2": 1, "gate_up": 2 * F}
         kept = {name: x.new_empty(N * size) for name, size in sizes.items()}
-        y, panels = torch.empty_like(x), packed(step.packed, C, F)
+        y = torch.empty_like(x)
         tell(step, x=x, cos=cos, sin=sin, y=y, **kept)
         tell(step.of, **dict(zip(OF, weights, strict=True)))
-        run("pack", step)
+        passing.pack(step, C, back=False)
         in_parts(lambda first, last: run("forward", step, first, last), B)
         ctx.save_for_backward(x, cos, sin, *kept.values(), *weights)
-        ctx.step, ctx.panels = step, panels
+        ctx.step = step
         return y
 
     @staticmethod
@@ -114,6 +128,7 @@ class CompiledBlock(torch.autograd.Function):
         made = dict(zip(MADE, torch.split(passing.room(sum(sizes)), sizes), strict=True))
         tell(step, x=x, cos=cos, sin=sin, dy=dy, dx=dx, **dict(zip(KEPT, kept, strict=True)), **made)
         tell(step.of, **dict(zip(OF, weights, strict=True)))
+        passing.pack(step, C, back=True)
         in_parts(lambda first, last: run("backward", step, first, last), B)
         asked = dict(zip(OF, ctx.needs_input_grad[-len(OF) :], strict=True))
         asked["qkv"] = asked["q"] or asked["k"] or asked["v"]
@@ -127,30 +142,20 @@ class CompiledBlock(torch.autograd.Function):
         return dx, None, None, None, None, *(dw[name] if asked[name] else None for name in OF)
 
 
-def packed(matrices: Packed, C: int, F: int) -> list[Tensor]:
-    """Room for the weights as products take them, forward and backward; it has to live as long as they are used."""
-    shapes = {"qkv": (C, 3 * C), "out": (C, C), "gate_up": (C, 2 * F), "down": (F, C)}
-    shapes |= {f"d_{name}": shape[::-1] for name, shape in shapes.items()}
-    panels = [torch.zeros(-(-outputs // PANEL) * inputs * PANEL) for inputs, outputs in shapes.values()]
-    for (name, shape), each in zip(shapes.items(), panels, strict=True):
-        setattr(matrices, name, Matrix(each.data_ptr(), *shape))
-    return panels
-
-
 def tell(where: Structure, **tensors: Tensor | None) -> None:
     for name, tensor in tensors.items():
         setattr(where, name, None if tensor is None else tensor.data_ptr())
 
 
 def run(name: str, step: Step, *of: int) -> None:
-    """A function of the library, for some rows or a part of the work, with space of its own to work in."""
+    """A function of the library; what does a part of the work has space of its own to do it in."""
     made = library()
     assert made is not None
-    if of:
+    if name == "pack":
+        made.pack(byref(step), *of)
+    else:
         space = torch.empty(made.space_for(byref(step)))
         getattr(made, name)(byref(step), *of, space.data_ptr())
-    else:
-        getattr(made, name)(byref(step))
 
 
 def block(x: Tensor, rope: tuple[Tensor, Tensor], causal: bool, eps: float, weights: Mapping[str, Tensor]) -> Tensor:
