@@ -91,7 +91,7 @@ class Some:
     st.integers(0, 10**6),
     st.sampled_from([0.0, 0.3, 1.0, 2.5]),
     st.sampled_from([1.0, 0.99, 0.6, 0.01]),
-    st.floats(0.0, 1.0, exclude_max=True),
+    st.floats(0.0, 0.9999),  # next to 1 PyTorch, in float32, has no token that is less likely
     st.sampled_from([None, [3], [7, 8, 250], list(range(100))]),
 )
 def test_tokens_are_drawn_as_pytorch_draws_them(random_tiny, seed, temperature, top_p, u, allowed):

@@ -58,6 +58,28 @@ def waves(draw: st.DrawFn, drawn: bool = True) -> list[Request]:
     return made
 
 
+SCHEMAS = {"enum": ["cough", "cough and fever", "fever"]}, {"type": "integer", "minimum": 0, "maximum": 99}
+
+
+@st.composite
+def samples(draw: st.DrawFn) -> list[Request]:
+    """Many of few prompts, asked for alike and otherwise, that go on alike for some tokens or to the end."""
+    made = []
+    for i in range(draw(st.integers(1, 24))):
+        how = {
+            "max_tokens": draw(st.sampled_from([0, 1, 9, 40, 40])),
+            "temperature": draw(st.sampled_from([0.0, 0.02, 0.1, 0.5])),
+            "top_p": draw(st.sampled_from([1.0, 0.7])),
+            "stop": draw(st.sampled_from([(), (), ("e",), ("a", "in")])),
+            "schema": draw(st.sampled_from([None, None, None, *SCHEMAS])),
+            "seed": draw(st.integers(0, 2)),
+            "branch": (draw(st.integers(0, i)),),
+            "logprobs": draw(st.booleans()),
+        }
+        made.append(request(words(draw(st.integers(0, 2)), 9), **how))
+    return made
+
+
 def same(one: Sequence[Reply | ModelError], other: Sequence[Reply | ModelError], apart: float = 1e-5) -> None:
     for a, b in zip(one, other, strict=True):
         assert isinstance(a, Reply)
@@ -195,6 +217,45 @@ def test_a_prompt_is_read_once_for_all_samples_and_waves(random_tiny):
     grown = (*samples[0].messages, Message("assistant", "cough"), Message("user", words(2, 10)))
     one.answer([Request(grown, max_tokens=1)])
     assert one.tokens_read == len(one.tokenizer.chat(grown))
+
+
+@settings(deadline=None, max_examples=60)
+@given(samples(), st.sampled_from([0, 400, 16_384]))
+def test_samples_that_are_written_together_are_the_same_to_the_bit_as_each_alone(random_tiny, wave, spare):
+    """Also where there is so little room that some of those that part have to wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("promptlab.tiny.engine.store.SPARE", spare)
+        together = exact(random_tiny).answer(wave)
+        assert exact(random_tiny, share=False).answer(wave) == together
+    one = exact(random_tiny)
+    assert [reply for each in wave for reply in one.answer([each])] == together
+
+
+def test_what_samples_write_alike_is_computed_once(random_tiny):
+    if library() is None:
+        pytest.skip("by the compiled program alone")
+    prompt, one = words(1, 20), engine(random_tiny)
+
+    def computed(wave: Sequence[Request], share: bool = True) -> int:
+        before, one.share = one.tokens_written, share
+        replies = one.answer(wave)
+        assert all(isinstance(reply, Reply) and reply.usage.output_tokens for reply in replies)
+        return one.tokens_written - before
+
+    greedy = [request(prompt, max_tokens=40, seed=i) for i in range(20)]
+    assert computed(greedy) == computed(greedy[:1]) == 40
+    assert computed(greedy, share=False) == 20 * 40
+    stopped = [request(prompt, max_tokens=5 + i, branch=(i,)) for i in range(20)]
+    assert computed(stopped) == 24
+    drawn = [request(prompt, max_tokens=40, temperature=0.02, branch=(i,)) for i in range(20)]
+    assert computed(greedy[:1]) < computed(drawn) < computed(drawn, share=False)
+
+
+def test_samples_of_which_there_is_room_for_few_are_all_written(random_tiny, monkeypatch):
+    wave = [request(words(i % 3, 9), max_tokens=60, temperature=0.8, branch=(i,), logprobs=True) for i in range(150)]
+    large = exact(random_tiny).answer(wave)
+    monkeypatch.setattr("promptlab.tiny.engine.store.SPARE", 0)  # one context's
+    assert exact(random_tiny).answer(wave) == large
 
 
 def test_rows_that_wait_take_the_place_of_those_that_end(random_tiny):

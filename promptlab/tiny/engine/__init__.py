@@ -2,7 +2,8 @@
 
 The wave's prompts are paths in a tree of chunks of tokens (`store`), of which what is not kept from earlier waves is
 read (`reading`). Continuations are then scored (`weighing`) and replies written (`writing`), as many together as memory
-allows, a waiting one taking the place of one that ends.
+allows, a waiting one taking the place of one that ends. Replies to one prompt are a tree as well where they are written
+by the compiled program: what they begin with alike is worked out once, and each draws its own next token from it.
 
 Where there is a C compiler, and the model is in float32, the numbers are worked out by a program of our own (`program`,
 `arithmetic.c`), over blocks of tokens (`paged`). An answer is then the same to the bit whatever else is asked, and
@@ -46,9 +47,10 @@ class Engine:
 
     Its parameters may change between calls, and what was read before is then forgotten: not so where they are written
     to through `.data`, which leaves no mark; then say `forget`. `cache_mb` bounds what is kept of prompts (`room_for`).
-    `tokens_read` counts the prompt tokens that went through the model, continuations and replies not among them. With
-    `share` off every request's prompt is read for itself, to see what sharing saves; with `batch_invariant` a reply is
-    the same to the bit in any wave.
+    `tokens_read` counts the prompt tokens that went through the model, continuations and replies not among them, and
+    `tokens_written` those of replies that were worked out, which several may have in common. With `share` off every
+    request is computed for itself, to see what sharing saves; with `batch_invariant` a reply is the same to the bit in
+    any wave.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class Engine:
     ):
         self.model, self.tokenizer, self.batch_invariant = model, tokenizer, batch_invariant
         self.capacity = room_for(model.config, model.dtype, cache_mb)
-        self.tokens_read, self.share = 0, True
+        self.tokens_read, self.tokens_written, self.share = 0, 0, True
         self.working = threading.RLock()
         self.forget()
 
@@ -128,7 +130,7 @@ class Engine:
                 each = [(job, path) for path, asked in part for job in asked]
                 weigh(self.weights, self.store, [(job, path) for job, path in each if isinstance(job, Weighing)])
                 rows = [(job, path) for job, path in each if isinstance(job, Row)]
-                write(self.weights, self.store, self.tokenizer, rows, self.batch_invariant)
+                self.tokens_written += write(self.weights, self.store, self.tokenizer, rows, self.batch_invariant)
 
     def parts(self, wanted: Sequence[tuple[Prompt, list[Row | Weighing]]]) -> Iterator[list[Asked]]:
         """Paths, in the tree's order, and what is asked of each, as many at a time as there is room for."""

@@ -240,15 +240,16 @@ static float denominator(const float *scores, int64_t n) {
     return best + logf(sum(total));
 }
 
-/* A token by its scores (V), of which those not allowed go: the likeliest at temperature 0, else drawn by u in [0, 1).
-   log_p is that of the model, before all of this; NaN where its scores are no numbers. */
-static int64_t draw(float *scores, int64_t n, How how, double u, float *p, float *log_p) {
-    float best = largest(scores, n), whole_of_it = denominator(scores, n);
-    if (how.allowed) {
-        for (int64_t i = 0; i < n; i++)
-            if (!how.allowed[i]) scores[i] = -INFINITY;
-        best = largest(scores, n);
+/* A token by its scores (V), of which those not allowed do not count: the likeliest at temperature 0, else drawn by u in
+   [0, 1). `space` has room for two of each. */
+static int64_t draw(const float *scores, int64_t n, How how, double u, float *space) {
+    float *p = space;
+    if (how.allowed) { /* of a copy, as others draw from the same scores */
+        float *masked = space + n + LANES;
+        for (int64_t i = 0; i < n; i++) masked[i] = how.allowed[i] ? scores[i] : -INFINITY;
+        scores = masked;
     }
+    float best = largest(scores, n);
     int64_t found = where(scores, n, best);
     if (how.temperature > 0.0) {
         for (int64_t i = 0; i < n; i += WIDTH)
@@ -266,7 +267,6 @@ static int64_t draw(float *scores, int64_t n, How how, double u, float *p, float
                 if (below > u * held) break;
             }
     }
-    *log_p = scores[found] - whole_of_it;
     return found;
 }
 
@@ -277,7 +277,7 @@ INLINE int64_t room_for(int64_t seen) { return (seen + LANES - 1) / LANES * LANE
 /* The space, in numbers, that n tokens at once take which see so many at most. */
 int64_t space_for(const Model *m, int64_t n, int64_t seen) {
     int64_t V = m->unembedding.outputs, c = m->n_heads * m->d_head;
-    int64_t looking = FEW * room_for(seen), drawing = V + LANES;
+    int64_t looking = FEW * room_for(seen), drawing = 2 * (V + LANES);
     return (n < SLICE ? n : SLICE) * (5 * c + 2 * m->d_ff) + (looking > drawing ? looking : drawing);
 }
 
@@ -330,26 +330,38 @@ void said(const Model *m, int64_t n, const float *hidden, const int64_t *ids, fl
     }
 }
 
-/* The tokens drawn by the scores of n rows, and their log p. */
-void draws(const Model *m, int64_t n, const How *how, const double *u, float *space, float *logits, int64_t *tokens,
-           float *log_p) {
+/* The tokens drawn by n rows, and their log p: that of the model, whatever they are drawn by; NaN where its scores are
+   no numbers. Rows that draw from the same scores, `of` those of some (V), follow each other. */
+void draws(const Model *m, int64_t n, const int64_t *of, const How *how, const double *u, float *space,
+           const float *logits, int64_t *tokens, float *log_p) {
     int64_t V = m->unembedding.outputs;
-    for (int64_t b = 0; b < n; b++) tokens[b] = draw(logits + b * V, V, how[b], u[b], space, log_p + b);
+    float whole_of_it = 0.0f;
+    for (int64_t b = 0; b < n; b++) {
+        const float *scores = logits + of[b] * V;
+        if (!b || of[b] != of[b - 1]) whole_of_it = denominator(scores, V);
+        tokens[b] = draw(scores, V, how[b], u[b], space);
+        log_p[b] = scores[tokens[b]] - whole_of_it;
+    }
 }
 
-/* Reads the last tokens of n rows and draws up to `most` more, by u (most, n), until a row comes to its `end` or to no
-   numbers: how many. They are said in `drawn` and `log_p` (most, n). */
-int64_t go_on(const Model *m, Memory memory, int64_t n, Token *tokens, const How *how, const double *u, int64_t most,
-              int64_t end, int64_t seen, float *space, float *hidden, float *logits, int64_t *drawn, float *log_p) {
+/* Reads the last tokens of some stems and draws up to `most` more of each of n rows, by u (most, n), until a row comes to
+   its `end` or to no numbers, or parts from the others `of` its stem: how many. They are said in `drawn` and `log_p`
+   (most, n). */
+int64_t go_on(const Model *m, Memory memory, int64_t stems, Token *tokens, int64_t n, const int64_t *of, const How *how,
+              const double *u, int64_t most, int64_t end, int64_t seen, float *space, float *hidden, float *logits,
+              int64_t *drawn, float *log_p) {
     for (int64_t s = 0; s < most; s++, u += n, drawn += n, log_p += n) {
-        forward(m, memory, n, tokens, seen, space, hidden);
-        scores(m, n, hidden, logits);
-        draws(m, n, how, u, space, logits, drawn, log_p);
+        forward(m, memory, stems, tokens, seen, space, hidden);
+        scores(m, stems, hidden, logits);
+        draws(m, n, of, how, u, space, logits, drawn, log_p);
         int over = 0;
         for (int64_t b = 0; b < n; b++) {
-            tokens[b].id = drawn[b];
-            tokens[b].position++;
-            over |= drawn[b] == end || log_p[b] != log_p[b];
+            Token *token = tokens + of[b];
+            if (!b || of[b] != of[b - 1]) {
+                token->id = drawn[b];
+                token->position++;
+            }
+            over |= drawn[b] != token->id || drawn[b] == end || log_p[b] != log_p[b];
         }
         if (over) return s + 1;
     }

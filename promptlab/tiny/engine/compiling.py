@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, c_double, c_float, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_float, c_int64, c_void_p
 from pathlib import Path
+
+import numpy as np
 
 from promptlab.tiny import compiling
 from promptlab.tiny.compiling import Matrix
@@ -28,8 +30,7 @@ class Memory(Structure):
     _fields_ = [("blocks", c_void_p), ("n", c_int64)]
 
 
-class How(Structure):
-    _fields_ = [("temperature", c_double), ("top_p", c_double), ("allowed", c_void_p)]
+HOW = np.dtype([("temperature", np.float64), ("top_p", np.float64), ("allowed", np.uintp)])
 
 
 def library() -> ctypes.CDLL | None:
@@ -42,8 +43,10 @@ def library() -> ctypes.CDLL | None:
     made.forward.argtypes = [model, Memory, c_int64, some, c_int64, some, some]
     made.scores.argtypes = [model, c_int64, some, some]
     made.said.argtypes = [model, c_int64, some, some, some, some]
-    made.draws.argtypes = [model, c_int64, *[some] * 6]
-    made.go_on.argtypes = [model, Memory, c_int64, some, some, some, c_int64, c_int64, c_int64, *[some] * 5]
+    made.draws.argtypes = [model, c_int64, *[some] * 7]
+    made.go_on.argtypes = [
+        model, Memory, c_int64, some, c_int64, *[some] * 3, c_int64, c_int64, c_int64, *[some] * 5
+    ]  # fmt: skip
     made.forward.restype = made.scores.restype = made.said.restype = made.draws.restype = None
     made.space_for.restype = made.go_on.restype = c_int64
     return made

@@ -6,7 +6,7 @@ What comes out of a token is a function of it and of those before it alone, to t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import CDLL, Array, byref
+from ctypes import CDLL, byref
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from promptlab.tiny.compiling import PANEL, Matrix
-from promptlab.tiny.engine.compiling import LANES, SLICE, How, Layer, Model, library
+from promptlab.tiny.engine.compiling import HOW, LANES, SLICE, Layer, Model, library
 from promptlab.tiny.engine.row import Row, Said
 from promptlab.tiny.engine.store import Blocks, Places
 from promptlab.tiny.engine.weights import Weights
@@ -90,38 +90,42 @@ class Program:
         )
         return log_p
 
-    def draw(self, logits: Tensor, rows: Sequence[Row]) -> list[Said]:
-        """A token of each row by its scores (rows, V), which this may change."""
-        drawn, space = Drawn(rows, 1), self.space(1, 0)
+    def draw(self, logits: Tensor, rows: Sequence[Row], of: Sequence[int] | None = None) -> list[Said]:
+        """A token of each row by scores (N, V): its own, else those `of` a number, rows of one being in a row."""
+        drawn, space = Drawn(rows, range(len(rows)) if of is None else of, 1), self.space(1, 0)
         self.library.draws(
-            self.model, len(rows), drawn.how, drawn.u.ctypes.data, space.data_ptr(), logits.data_ptr(),
-            drawn.tokens.ctypes.data, drawn.log_p.ctypes.data,
+            self.model, len(rows), drawn.of.ctypes.data, drawn.how.ctypes.data, drawn.u.ctypes.data, space.data_ptr(),
+            logits.data_ptr(), drawn.tokens.ctypes.data, drawn.log_p.ctypes.data,
         )  # fmt: skip
         return drawn.said(1)
 
-    def go_on(self, blocks: Blocks, rows: Sequence[Row], tables: Sequence[Places]) -> list[Said]:
-        """Reads the rows' last tokens and draws the next, and so on for some, until one has ended."""
+    def go_on(self, blocks: Blocks, stems: Sequence[Sequence[Row]], tables: Sequence[Places]) -> list[Said]:
+        """Reads the last token of every stem, the same of all its rows, which each draw the next, and so on for some,
+        until a row has ended or parted from others.
+        """
         found: dict[int, list[Said]] = {}
 
         def part(first: int, last: int) -> None:
-            found[first] = self.some(blocks, rows[first:last], tables[first:last])
+            found[first] = self.some(blocks, stems[first:last], tables[first:last])
 
-        in_parts(part, len(rows), A_THREAD)
+        in_parts(part, len(stems), A_THREAD)
         return [said for first in sorted(found) for said in found[first]]
 
-    def some(self, blocks: Blocks, rows: Sequence[Row], tables: Sequence[Places]) -> list[Said]:
-        n, c = len(rows), self.config
+    def some(self, blocks: Blocks, stems: Sequence[Sequence[Row]], tables: Sequence[Places]) -> list[Said]:
+        n, c = len(stems), self.config
         tokens = np.array(
-            [(row.ids[-1], len(row.prompt) + len(row.ids) - 1, table.ctypes.data)
-             for row, table in zip(rows, tables, strict=True)], dtype=np.int64)  # fmt: skip
+            [(rows[0].ids[-1], len(rows[0].prompt) + len(rows[0].ids) - 1, table.ctypes.data)
+             for rows, table in zip(stems, tables, strict=True)], dtype=np.int64)  # fmt: skip
+        rows, of = [row for rows in stems for row in rows], [k for k, rows in enumerate(stems) for _ in rows]
         held = any(row.held is not None for row in rows)
-        drawn = Drawn(rows, 1 if held else min(AT_ONCE, *(row.left for row in rows)))
+        drawn = Drawn(rows, of, 1 if held else min(AT_ONCE, *(row.left for row in rows)))
         seen = int(tokens[:, 1].max()) + AT_ONCE
         space = self.space(n, seen)
         hidden, logits = torch.empty(n, c.d_model), torch.empty(n, c.vocab_size)
         done = self.library.go_on(
-            self.model, blocks.memory, n, tokens.ctypes.data, drawn.how, drawn.u.ctypes.data, len(drawn.u), EOS, seen,
-            space.data_ptr(), hidden.data_ptr(), logits.data_ptr(), drawn.tokens.ctypes.data, drawn.log_p.ctypes.data,
+            self.model, blocks.memory, n, tokens.ctypes.data, len(rows), drawn.of.ctypes.data, drawn.how.ctypes.data,
+            drawn.u.ctypes.data, len(drawn.u), EOS, seen, space.data_ptr(), hidden.data_ptr(), logits.data_ptr(),
+            drawn.tokens.ctypes.data, drawn.log_p.ctypes.data,
         )  # fmt: skip
         return drawn.said(done)
 
@@ -139,15 +143,15 @@ class Text:
 
 
 class Drawn:
-    """How up to `most` tokens of rows are drawn, and room for them and their log p, (most, rows)."""
+    """How up to `most` tokens of rows are drawn, `of` whose scores, and room for them and their log p, (most, rows)."""
 
-    def __init__(self, rows: Sequence[Row], most: int):
+    def __init__(self, rows: Sequence[Row], of: Sequence[int], most: int):
+        self.of = np.array(of, dtype=np.int64)
         self.allowed = [None if row.held is None else row.held.allowed() for row in rows]
-        self.how: Array[How] = (How * len(rows))()
-        for each, row, may in zip(self.how, rows, self.allowed, strict=True):
-            each.temperature, each.top_p = row.request.temperature or 0.0, row.request.top_p
-            each.allowed = None if may is None else may.ctypes.data
-        self.u = np.stack([row.uniforms[len(row.ids) :][:most] for row in rows], axis=1)
+        may = (0 if each is None else each.ctypes.data for each in self.allowed)
+        of_each = [(row.request.temperature or 0.0, row.request.top_p) for row in rows]
+        self.how = np.array([(*how, at) for how, at in zip(of_each, may, strict=True)], dtype=HOW)
+        self.u = np.stack([row.uniforms[len(row.ids) : len(row.ids) + most] for row in rows], axis=1)
         self.tokens = np.empty((most, len(rows)), dtype=np.int64)
         self.log_p = np.empty((most, len(rows)), dtype=np.float32)
 

@@ -25,24 +25,28 @@ FEW, SHORT = 4, 48  # of fewer rows, or where they share fewer tokens, each look
 APART = 16, 4096  # rows, and tokens that they share times rows, from which they are written by themselves
 
 
-def write(weights: Weights, store: Store, tokenizer: Tokenizer, jobs: Sequence[Job], invariant: bool) -> None:
+def write(weights: Weights, store: Store, tokenizer: Tokenizer, jobs: Sequence[Job], invariant: bool) -> int:
     """Writes the rows' replies. Every path has been read, and they are in the tree's order.
 
-    Where they are to be `invariant`, PyTorch has each look at a copy of its own, and there are never too few of them.
+    How many tokens were worked out for it, those that rows write alike once where it is compiled. Where they are to be
+    `invariant`, PyTorch has each look at a copy of its own, and there are never too few of them.
     """
     for row, _ in jobs:
         if not len(row.uniforms):
             row.finish = "length"
     jobs = [job for job in jobs if not job[0].done]
     if store.program is not None:
-        paged.write(store.program, store, tokenizer, jobs)
-        return
+        return paged.write(store.program, store, tokenizer, jobs)
+    tokens = 0
     for some in sessions(jobs, 0):
         shared = min(shared_by(some[0][1], path) for _, path in some)
         if invariant or len(some) < FEW or sum(len(chunk.tokens) for chunk in some[0][1][:shared]) < SHORT:
             shared = 0
         for alike in by_width(some, shared):
-            Session(weights, store, tokenizer, alike, shared, ALIKE if invariant else 1).write()
+            session = Session(weights, store, tokenizer, alike, shared, ALIKE if invariant else 1)
+            session.write()
+            tokens += session.tokens
+    return tokens
 
 
 def sessions(jobs: Sequence[Job], depth: int) -> list[list[Job]]:
@@ -109,6 +113,7 @@ class Session:
         self.mask = torch.full((n, 1, width), float("-inf"), dtype=weights.dtype)
         self.lengths = np.zeros(n, dtype=np.int64)  # columns of its own that each row fills
         self.rows: list[Row] = []
+        self.tokens = 0  # that have been worked out
 
     def write(self) -> None:
         n = len(self.lengths)
@@ -163,6 +168,7 @@ class Session:
         rows = [self.rows[slot] for slot in slots]
         allowed = {k: row.held.allowed() for k, row in enumerate(rows) if row.held is not None}
         tokens, log_p = choose(logits, [row.how() for row in rows], allowed)
+        self.tokens += len(tokens)
         for row, token, p in zip(rows, tokens, log_p, strict=True):
             row.extend([token], [p], self.tokenizer)
 
