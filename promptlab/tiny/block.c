@@ -7,8 +7,7 @@
 
 #include "vectors.h"
 
-/* Tokens that go through the block together, that look together, and that the weights' gradients are summed over. */
-enum { SLICE = 96, QUERIES = 24, TOKENS = 192 };
+enum { SLICE = 96, QUERIES = 24, AT_HAND = 192 }; /* tokens: of a product, that look together, on their way together */
 enum { TILE = VECTORS * WIDTH };
 
 typedef struct {
@@ -56,6 +55,15 @@ typedef struct {
 static inline int64_t up_to(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
+/* n rows of d numbers; not by memcpy, which is slow to begin. */
+INLINE void copy(const float *x, int64_t x_row, int64_t n, int64_t d, float *y, int64_t y_row) {
+    for (int64_t i = 0; i < n; i++, x += x_row, y += y_row) {
+        int64_t j = 0;
+        for (; j + WIDTH <= d; j += WIDTH) store(y + j, load(x + j));
+        for (; j < d; j++) y[j] = x[j];
+    }
+}
+
 /* ---- weights */
 
 /* The transpose of w (outputs, inputs) as columns from `first` on of a matrix whose panels are 0. */
@@ -68,11 +76,8 @@ static void as_columns(const float *w, int64_t outputs, int64_t inputs, Matrix t
 
 /* w (outputs, inputs) as rows from `first` on of a matrix whose panels are 0. */
 static void as_rows(const float *w, int64_t outputs, int64_t inputs, Matrix to, int64_t first) {
-    for (int64_t n = 0; n < outputs; n++)
-        for (int64_t k = 0; k < inputs; k += PANEL) {
-            float *panel = (float *)to.panels + k * to.inputs;
-            memcpy(panel + (first + n) * PANEL, w + n * inputs + k, least(PANEL, inputs - k) * sizeof(float));
-        }
+    for (int64_t k = 0; k < inputs; k += PANEL)
+        copy(w + k, inputs, outputs, least(PANEL, inputs - k), (float *)to.panels + k * to.inputs + first * PANEL, PANEL);
 }
 
 /* Fills the matrices in, for the way forward or back. */
@@ -129,13 +134,16 @@ static void normalise_back(const float *x, const float *w, float scale, const fl
 }
 
 /* Turns the pairs (i, i + D / 2) of n heads (n, D) by a position's angles, or back where `way` is -1, and scales them. */
-static void turn(float *x, const float *cos, const float *sin, int64_t n, int64_t d, float way, float scale) {
-    for (int64_t h = 0; h < n; h++, x += d)
+static void turn(float *x, const float *restrict cos, const float *restrict sin, int64_t n, int64_t d, float way,
+                 float scale) {
+    for (int64_t h = 0; h < n; h++, x += d) {
+        float *restrict left = x, *restrict right = x + d / 2;
         for (int64_t i = 0; i < d / 2; i++) {
-            float a = x[i], b = x[i + d / 2];
-            x[i] = (a * cos[i] - way * b * sin[i]) * scale;
-            x[i + d / 2] = (b * cos[i] + way * a * sin[i]) * scale;
+            float a = left[i], b = right[i];
+            left[i] = (a * cos[i] - way * b * sin[i]) * scale;
+            right[i] = (b * cos[i] + way * a * sin[i]) * scale;
         }
+    }
 }
 
 /* Queries and keys of a token (2, H, D). */
@@ -168,14 +176,16 @@ static void activate_back(const float *gate, float *activated, float *d_gate, in
 
 /* Rows (n, D), `row` apart, as a matrix (D, n) of whole panels. */
 static Matrix columns(const float *x, int64_t row, int64_t n, int64_t d, float *panels) {
-    for (int64_t first = 0; first < n; first += PANEL, panels += d * PANEL)
-        for (int64_t i = 0; i < PANEL; i++)
-            for (int64_t j = 0; j < d; j++) panels[j * PANEL + i] = first + i < n ? x[(first + i) * row + j] : 0.0f;
-    return (Matrix){panels - up_to(n, PANEL) * d, d, n};
-}
-
-INLINE void copy(const float *x, int64_t row, int64_t n, int64_t d, float *to, int64_t to_row) {
-    for (int64_t i = 0; i < n; i++) memcpy(to + i * to_row, x + i * row, d * sizeof(float));
+    for (int64_t first = 0; first < up_to(n, PANEL); first += 8) { /* a few at a time, as a row of the matrix is far from the next */
+        float *to = panels + first / PANEL * PANEL * d + first % PANEL;
+        if (first + 8 <= n)
+            for (int64_t j = 0; j < d; j++)
+                for (int64_t i = 0; i < 8; i++) to[j * PANEL + i] = x[(first + i) * row + j];
+        else
+            for (int64_t j = 0; j < d; j++)
+                for (int64_t i = 0; i < 8; i++) to[j * PANEL + i] = first + i < n ? x[(first + i) * row + j] : 0.0f;
+    }
+    return (Matrix){panels, d, n};
 }
 
 /* The first n of a vector's numbers, and 0 behind them. */
@@ -266,13 +276,13 @@ static void attend_back(const Step *s, int64_t row, int64_t head, float *space) 
 /* ---- what Python calls */
 
 /* Rows that go through the block together. */
-static int64_t few_rows(const Step *s) { return s->length < TOKENS ? TOKENS / s->length : 1; }
+static int64_t few_rows(const Step *s) { return s->length < AT_HAND ? AT_HAND / s->length : 1; }
 
 /* The space, in numbers, that any of these takes. */
 int64_t space_for(const Step *s) {
     int64_t D = s->d_head, C = s->n_heads * D, F = s->d_ff, wide = up_to(s->length, PANEL);
     int64_t attention = 5 * wide * D + 2 * QUERIES * wide, slices = SLICE * (C + F);
-    int64_t products = C * (3 * C > F ? 3 * C : F) + TOKENS * (C + ROWS + TILE);
+    int64_t widest = 3 * C > F ? 3 * C : F, products = C * widest + SLICE * (C + widest + ROWS + TILE);
     int64_t most = attention > slices ? attention : slices;
     return most > products ? most : products;
 }
@@ -341,26 +351,27 @@ void backward(const Step *s, int64_t from, int64_t to, float *space) {
     for (int64_t few = few_rows(s); from < to; from += few) backward_some(s, from, least(from + few, to), space);
 }
 
-/* y (rows, columns) = the sum over n tokens of a (n, rows) times b (n, columns): its columns from one to another. */
-static void outer(int64_t n, const float *a, int64_t a_row, int64_t rows, const float *b, int64_t b_row, int64_t from,
-                  int64_t to, float *y, int64_t y_row, float *space) {
-    int64_t groups = (rows + ROWS - 1) / ROWS;
-    float *by_rows = space, *panel = space + TOKENS * groups * ROWS;
-    for (int64_t first = 0; first < n; first += TOKENS, a += TOKENS * a_row, b += TOKENS * b_row) {
-        int64_t tokens = least(TOKENS, n - first);
-        for (int64_t t = 0; t < tokens; t++) {
-            for (int64_t g = 0; g < rows / ROWS; g++)
-                memcpy(by_rows + (g * tokens + t) * ROWS, a + t * a_row + g * ROWS, ROWS * sizeof(float));
-            for (int64_t i = rows / ROWS * ROWS; i < rows; i++)
-                by_rows[(rows / ROWS * tokens + t) * ROWS + i % ROWS] = a[t * a_row + i];
-        }
-        for (int64_t j = from; j < to; j += TILE) {
-            int64_t columns = least(TILE, to - j);
-            copy(b + j, b_row, tokens, columns, panel, TILE);
+/* x (n, columns) in groups of so many of its columns, (columns / group, n, group). */
+INLINE void grouped(const float *x, int64_t x_row, int64_t n, int64_t columns, int64_t group, float *y) {
+    for (int64_t t = 0; t < n; t++, x += x_row, y += group) {
+        int64_t j = 0;
+        for (; j + group <= columns; j += group) copy(x + j, 0, 1, group, y + j * n, 0);
+        for (int64_t i = j; i < columns; i++) y[j * n + i - j] = x[i];
+    }
+}
+
+/* y (rows, columns) = the sum over n tokens of a (n, rows) times b (n, columns). */
+static void outer(int64_t n, const float *a, int64_t a_row, int64_t rows, const float *b, int64_t b_row, int64_t columns,
+                  float *y, int64_t y_row, float *space) {
+    float *by_rows = space, *by_columns = space + SLICE * up_to(rows, ROWS);
+    for (int64_t first = 0; first < n; first += SLICE, a += SLICE * a_row, b += SLICE * b_row) {
+        int64_t tokens = least(SLICE, n - first);
+        grouped(a, a_row, tokens, rows, ROWS, by_rows);
+        grouped(b, b_row, tokens, columns, TILE, by_columns);
+        for (int64_t j = 0; j < columns; j += TILE)
             for (int64_t i = 0; i < rows; i += ROWS)
-                across(least(ROWS, rows - i), by_rows + i * tokens, ROWS, panel, TILE, tokens, y + i * y_row + j, y_row,
-                       columns, first > 0);
-        }
+                across(least(ROWS, rows - i), by_rows + i * tokens, ROWS, by_columns + j * tokens, TILE, tokens,
+                       y + i * y_row + j, y_row, least(TILE, columns - j), first > 0);
     }
 }
 
@@ -370,9 +381,11 @@ static void outer_part(int64_t n, const float *dy, int64_t dy_row, int64_t outpu
     int64_t from = outputs * part / parts, to = outputs * (part + 1) / parts;
     if (dw == NULL) return;
     float *turned = space, *rest = space + inputs * outputs; /* the other way round, fewer numbers are copied singly */
-    outer(n, x, inputs, inputs, dy, dy_row, from, to, turned, outputs, rest);
-    for (int64_t row = from; row < to; row++)
-        for (int64_t k = 0; k < inputs; k++) dw[row * inputs + k] = turned[k * outputs + row];
+    outer(n, x, inputs, inputs, dy + from, dy_row, to - from, turned, to - from, rest);
+    for (int64_t first = from; first < to; first += 16) /* whole lines of memory */
+        for (int64_t k = 0; k < inputs; k++)
+            for (int64_t row = first; row < least(first + 16, to); row++) dw[row * inputs + k] =
+                    turned[k * (to - from) + row - from];
 }
 
 /* dw (C) = the sum over n tokens of d (n, C) times x (n, C) scaled: its channels of one part of some. */
@@ -389,6 +402,7 @@ static void outer_norm(int64_t n, const float *d, const float *x, const float *s
 /* A part of the gradients of all weights. */
 void gradients(const Step *s, int64_t part, int64_t parts, float *space) {
     int64_t C = s->n_heads * s->d_head, F = s->d_ff, N = s->rows * s->length, ff = s->of.ff;
+    int64_t from = ff * part / parts;
     outer_norm(N, s->d_normed_1, s->x, s->scale_1, C, s->dw_norm_1, part, parts);
     outer_part(N, s->d_qkv, 3 * C, 3 * C, s->normed_1, C, s->dw_qkv, part, parts, space);
     outer_part(N, s->d_between, C, C, s->seen, C, s->dw_out, part, parts, space);
@@ -396,5 +410,5 @@ void gradients(const Step *s, int64_t part, int64_t parts, float *space) {
     outer_part(N, s->d_gate_up, 2 * F, ff, s->normed_2, C, s->dw_gate, part, parts, space);
     outer_part(N, s->d_gate_up + F, 2 * F, ff, s->normed_2, C, s->dw_up, part, parts, space);
     if (s->dw_down != NULL)
-        outer(N, s->dy, C, C, s->activated, F, ff * part / parts, ff * (part + 1) / parts, s->dw_down, ff, space);
+        outer(N, s->dy, C, C, s->activated + from, F, ff * (part + 1) / parts - from, s->dw_down + from, ff, space);
 }
