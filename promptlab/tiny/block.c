@@ -222,7 +222,8 @@ static void attend(const Step *s, int64_t row, int64_t head, float *space) {
             float best = largest(scores, sees);
             vector of_all = {};
             for (int64_t j = 0; j < most; j += WIDTH) {
-                vector e = up_to_there(sees - j, exponential(load(scores + j) - best));
+                vector e = power_of(load(scores + j) - best);
+                if (j + WIDTH > sees) e = up_to_there(sees - j, e);
                 store(scores + j, e);
                 of_all += e;
             }
@@ -260,7 +261,8 @@ static void attend_back(const Step *s, int64_t row, int64_t head, float *space) 
             for (int64_t j = 0; j < D; j += WIDTH) along += load(d + i * C + j) * load(seen + (first + i) * C + j);
             float expected = sum(along), least_power = power[first + i];
             for (int64_t j = 0; j < most; j += WIDTH) {
-                vector e = up_to_there(sees - j, exponential(load(p + i * wide + j) - least_power));
+                vector e = power_of(load(p + i * wide + j) - least_power);
+                if (j + WIDTH > sees) e = up_to_there(sees - j, e);
                 store(p + i * wide + j, e);
                 store(dp + i * wide + j, e * (load(dp + i * wide + j) - expected));
             }

@@ -81,9 +81,8 @@ INLINE int64_t where(const float *x, int64_t n, float value) { /* the first plac
     return i;
 }
 
-/* e^x to 1.2e-7 of it, for x from -87 to 88 and as at these outside; NaN of NaN. After Cephes' expf (Moshier). */
-INLINE vector exponential(vector x) {
-    vector bounded = choose(x < -87.0f, all(-87.0f), choose(x > 88.0f, all(88.0f), x));
+/* e^x to 1.2e-7 of it for x from -87 to 88. After Cephes' expf (Moshier). */
+INLINE vector power_within(vector bounded) {
     vector shifted = bounded * 1.44269504f + 12582912.0f; /* rounds: what is left of it are whole numbers */
     whole power = ((whole)shifted - 0x4B400000) << 23;
     vector n = shifted - 12582912.0f;
@@ -97,6 +96,14 @@ INLINE vector exponential(vector x) {
     p = p * (r * r) + r + 1.0f;
     return (vector)((whole)p + power);
 }
+
+/* The same, as at these outside; NaN of NaN. */
+INLINE vector exponential(vector x) {
+    return power_within(choose(x < -87.0f, all(-87.0f), choose(x > 88.0f, all(88.0f), x)));
+}
+
+/* The same of what is not much above 0. */
+INLINE vector power_of(vector x) { return power_within(choose(x < -87.0f, all(-87.0f), x)); }
 
 /* ---- products */
 
