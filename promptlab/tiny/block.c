@@ -8,7 +8,7 @@
 #include "vectors.h"
 
 enum { SLICE = 96, QUERIES = 24, AT_HAND = 192 }; /* tokens: of a product, that look together, on their way together */
-enum { TILE = VECTORS * WIDTH };
+enum { WHOLE = 64 }; /* a multiple of any panel */
 
 typedef struct {
     const float *norm_1, *q, *k, *v, *out, *norm_2, *gate, *up, *down; /* as the model has them: (outputs, inputs) */
@@ -174,9 +174,9 @@ static void activate_back(const float *gate, float *activated, float *d_gate, in
 
 /* ---- attention of a head of a row */
 
-/* Rows (n, D), `row` apart, as a matrix (D, n) of whole panels. */
+/* Rows (n, D), `row` apart, as a matrix (D, n), and 0 up to a multiple of WHOLE. */
 static Matrix columns(const float *x, int64_t row, int64_t n, int64_t d, float *panels) {
-    for (int64_t first = 0; first < up_to(n, PANEL); first += 8) { /* a few at a time, as a row of the matrix is far from the next */
+    for (int64_t first = 0; first < up_to(n, WHOLE); first += 8) { /* a few at a time, as rows are far apart */
         float *to = panels + first / PANEL * PANEL * d + first % PANEL;
         if (first + 8 <= n)
             for (int64_t j = 0; j < d; j++)
@@ -206,7 +206,7 @@ static void against(int64_t queries, const float *q, int64_t q_row, Matrix m, in
 }
 
 static void attend(const Step *s, int64_t row, int64_t head, float *space) {
-    int64_t T = s->length, D = s->d_head, C = s->n_heads * D, wide = up_to(T, PANEL);
+    int64_t T = s->length, D = s->d_head, C = s->n_heads * D, wide = up_to(T, WHOLE);
     const float *q = s->qkv + row * T * 3 * C + head * D;
     float *seen = s->seen + row * T * C + head * D, *power = s->power + (row * s->n_heads + head) * T;
     float *values = space + wide * D, *p = values + wide * D;
@@ -241,7 +241,7 @@ static void attend(const Step *s, int64_t row, int64_t head, float *space) {
 
 /* Gradients of queries, keys and values by that of what is seen (Dao et al. 2022, arXiv 2205.14135, section B.2). */
 static void attend_back(const Step *s, int64_t row, int64_t head, float *space) {
-    int64_t T = s->length, D = s->d_head, C = s->n_heads * D, wide = up_to(T, PANEL);
+    int64_t T = s->length, D = s->d_head, C = s->n_heads * D, wide = up_to(T, WHOLE);
     const float *q = s->qkv + row * T * 3 * C + head * D, *power = s->power + (row * s->n_heads + head) * T;
     const float *seen = s->seen + row * T * C + head * D, *d_seen = s->d_seen + row * T * C + head * D;
     float *dq = s->d_qkv + row * T * 3 * C + head * D;
@@ -282,9 +282,9 @@ static int64_t few_rows(const Step *s) { return s->length < AT_HAND ? AT_HAND / 
 
 /* The space, in numbers, that any of these takes. */
 int64_t space_for(const Step *s) {
-    int64_t D = s->d_head, C = s->n_heads * D, F = s->d_ff, wide = up_to(s->length, PANEL);
+    int64_t D = s->d_head, C = s->n_heads * D, F = s->d_ff, wide = up_to(s->length, WHOLE);
     int64_t attention = 5 * wide * D + 2 * QUERIES * wide, slices = SLICE * (C + F);
-    int64_t widest = 3 * C > F ? 3 * C : F, products = C * widest + SLICE * (C + widest + ROWS + TILE);
+    int64_t widest = 3 * C > F ? 3 * C : F, products = C * widest + SLICE * (C + widest + ROWS + PANEL);
     int64_t most = attention > slices ? attention : slices;
     return most > products ? most : products;
 }
@@ -369,11 +369,11 @@ static void outer(int64_t n, const float *a, int64_t a_row, int64_t rows, const 
     for (int64_t first = 0; first < n; first += SLICE, a += SLICE * a_row, b += SLICE * b_row) {
         int64_t tokens = least(SLICE, n - first);
         grouped(a, a_row, tokens, rows, ROWS, by_rows);
-        grouped(b, b_row, tokens, columns, TILE, by_columns);
-        for (int64_t j = 0; j < columns; j += TILE)
+        grouped(b, b_row, tokens, columns, PANEL, by_columns);
+        for (int64_t j = 0; j < columns; j += PANEL)
             for (int64_t i = 0; i < rows; i += ROWS)
-                across(least(ROWS, rows - i), by_rows + i * tokens, ROWS, by_columns + j * tokens, TILE, tokens,
-                       y + i * y_row + j, y_row, least(TILE, columns - j), first > 0);
+                across(least(ROWS, rows - i), by_rows + i * tokens, ROWS, by_columns + j * tokens, PANEL, tokens,
+                       y + i * y_row + j, y_row, least(PANEL, columns - j), first > 0);
     }
 }
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from promptlab.tiny import compiling
-from promptlab.tiny.compiling import PANEL, Matrix
+from promptlab.tiny.compiling import Matrix
 from promptlab.tiny.threads import in_parts
 
 SOURCE = Path(__file__).with_name("block.c")
@@ -52,6 +52,12 @@ def library() -> ctypes.CDLL | None:
     return None if made is None else declared(made)
 
 
+def compiled() -> ctypes.CDLL:
+    made = library()
+    assert made is not None
+    return made
+
+
 @cache
 def declared(made: ctypes.CDLL) -> ctypes.CDLL:
     """With the types that its functions take and return."""
@@ -59,7 +65,7 @@ def declared(made: ctypes.CDLL) -> ctypes.CDLL:
     made.pack.argtypes, made.space_for.argtypes = [step, c_int64], [step]
     made.forward.argtypes = made.backward.argtypes = made.gradients.argtypes = [step, c_int64, c_int64, some]
     made.pack.restype = made.forward.restype = made.backward.restype = made.gradients.restype = None
-    made.space_for.restype = c_int64
+    made.space_for.restype = made.panel.restype = c_int64
     return made
 
 
@@ -87,7 +93,8 @@ class Passing(threading.local):
         shapes = {"qkv": (C, 3 * C), "out": (C, C), "gate_up": (C, 2 * F), "down": (F, C)}
         shapes = {name: each[::-1] if back else each for name, each in shapes.items()}
         if back not in self.panels or self.panels[back][0] != shape:  # else what they leave out is 0 already
-            sizes = (inputs * (-(-outputs // PANEL) * PANEL) for inputs, outputs in shapes.values())
+            width = compiled().panel()
+            sizes = (inputs * (-(-outputs // width) * width) for inputs, outputs in shapes.values())
             self.panels[back] = shape, [torch.zeros(size) for size in sizes]
         for (name, each), panels in zip(shapes.items(), self.panels[back][1], strict=True):
             setattr(step.packed, name, Matrix(panels.data_ptr(), *each))
@@ -149,8 +156,7 @@ def tell(where: Structure, **tensors: Tensor | None) -> None:
 
 def run(name: str, step: Step, *of: int) -> None:
     """A function of the library; what does a part of the work has space of its own to do it in."""
-    made = library()
-    assert made is not None
+    made = compiled()
     if name == "pack":
         made.pack(byref(step), *of)
     else:

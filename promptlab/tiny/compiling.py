@@ -17,13 +17,12 @@ from functools import cache
 from pathlib import Path
 
 HEADER = Path(__file__).with_name("vectors.h")
-PANEL = 64  # as there
 
 log = logging.getLogger(__name__)
 
 
 class Matrix(Structure):
-    """Columns in panels, (outputs / PANEL, inputs, PANEL)."""
+    """Columns in panels of as many as a library's `panel()` says, (outputs / panel, inputs, panel)."""
 
     _fields_ = [("panels", c_void_p), ("inputs", c_int64), ("outputs", c_int64)]
 

@@ -9,8 +9,6 @@
 #include <arm_neon.h>
 #endif
 
-enum { PANEL = 64 };
-
 /* How many numbers the processor takes at a time, and how many such vectors its registers hold: those of a tile of a
    product, of sums that a token's values are added to. A compiler makes poor code of vectors that are wider. */
 #if defined __AVX512F__
@@ -22,6 +20,8 @@ enum { WIDTH = 4, VECTORS = 4, ROWS = 6, SUMS = 4 };
 #else
 enum { WIDTH = 4, VECTORS = 2, ROWS = 6, SUMS = 2 };
 #endif
+
+enum { PANEL = VECTORS * WIDTH };
 
 typedef float vector __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 typedef int32_t whole __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
@@ -107,17 +107,20 @@ INLINE vector power_of(vector x) { return power_within(choose(x < -87.0f, all(-8
 
 /* ---- products */
 
-/* A matrix (K, N) lies in panels of 64 columns, (N / 64, K, 64); what is left over of the last is 0. */
+/* A matrix (K, N) lies in panels of columns, (N / PANEL, K, PANEL), as products read it; what is left over of the last is 0. */
 typedef struct {
     const float *panels;
     int64_t inputs, outputs;
 } Matrix;
 
+/* How many columns that is on this processor. */
+int64_t panel(void) { return PANEL; }
+
 /* y (rows, columns) = x (rows, K) times `vectors` vectors of columns of w (K, N), or that much added to y. Of both x and
-   w the steps from k to k + 1 are given, of x and y those from row to row. */
+   w the steps from k to k + 1 are given, of x and y those from row to row, of w that from one panel to the next. */
 INLINE void tile(int rows, int vectors, const float *x, int64_t x_row, int64_t x_step, const float *w, int64_t w_step,
-                 int64_t inputs, float *y, int64_t y_row, int add) {
-    vector s[ROWS][PANEL / WIDTH];
+                 int64_t w_panel, int64_t inputs, float *y, int64_t y_row, int add) {
+    vector s[ROWS][8];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
@@ -126,7 +129,10 @@ INLINE void tile(int rows, int vectors, const float *x, int64_t x_row, int64_t x
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
-            for (int j = 0; j < vectors; j++) s[i][j] = plus(s[i][j], x[i * x_row + k * x_step], load(w + k * w_step + j * WIDTH));
+            for (int j = 0; j < vectors; j++) {
+                const float *from = w + j / VECTORS * w_panel + k * w_step + j % VECTORS * WIDTH;
+                s[i][j] = plus(s[i][j], x[i * x_row + k * x_step], load(from));
+            }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
@@ -139,41 +145,48 @@ INLINE void tile(int rows, int vectors, const float *x, int64_t x_row, int64_t x
 
 INLINE void tiles(int rows, const float *x, int64_t x_row, int64_t x_step, const float *w, int64_t w_step,
                   int64_t inputs, float *y, int64_t y_row, int64_t columns, int add) {
-    const int more = 8 / rows < PANEL / WIDTH ? 8 / rows : PANEL / WIDTH; /* of few rows: sums wait for each other */
-    const int vectors = more > VECTORS ? more : VECTORS;
     int64_t j = 0;
-    for (; j + vectors * WIDTH <= columns; j += vectors * WIDTH)
-        tile(rows, vectors, x, x_row, x_step, w + j, w_step, inputs, y + j, y_row, add);
-    for (; j + WIDTH <= columns; j += WIDTH) tile(rows, 1, x, x_row, x_step, w + j, w_step, inputs, y + j, y_row, add);
+    for (; j + PANEL <= columns; j += PANEL)
+        tile(rows, VECTORS, x, x_row, x_step, w + j, w_step, 0, inputs, y + j, y_row, add);
+    for (; j + WIDTH <= columns; j += WIDTH)
+        tile(rows, 1, x, x_row, x_step, w + j, w_step, 0, inputs, y + j, y_row, add);
     for (int i = 0; j < columns && i < rows; i++) { /* less than a vector */
         float last[WIDTH];
         memcpy(last, y + i * y_row + j, (columns - j) * sizeof(float));
-        tile(1, 1, x + i * x_row, x_row, x_step, w + j, w_step, inputs, last, WIDTH, add);
+        tile(1, 1, x + i * x_row, x_row, x_step, w + j, w_step, 0, inputs, last, WIDTH, add);
         memcpy(y + i * y_row + j, last, (columns - j) * sizeof(float));
     }
 }
 
-/* y (n, columns) = x (n, K) times w (K, columns), or that much added to y. */
+/* y (n, columns) = x (n, K) times w (K, columns), or that much added to y: by as many rows at a time as are alike many. */
 INLINE void product(int64_t n, const float *x, int64_t x_row, int64_t x_step, const float *w, int64_t w_step,
                     int64_t inputs, float *y, int64_t y_row, int64_t columns, int add) {
-    int64_t i = 0;
-    for (; i + ROWS <= n; i += ROWS)
-        tiles(ROWS, x + i * x_row, x_row, x_step, w, w_step, inputs, y + i * y_row, y_row, columns, add);
-    const float *rest = x + i * x_row;
-    float *to = y + i * y_row;
-    switch (n - i) { /* fewer than ROWS, each compiled by itself */
-    case 5: tiles(5, rest, x_row, x_step, w, w_step, inputs, to, y_row, columns, add); break;
-    case 4: tiles(4, rest, x_row, x_step, w, w_step, inputs, to, y_row, columns, add); break;
-    case 3: tiles(3, rest, x_row, x_step, w, w_step, inputs, to, y_row, columns, add); break;
-    case 2: tiles(2, rest, x_row, x_step, w, w_step, inputs, to, y_row, columns, add); break;
-    case 1: tiles(1, rest, x_row, x_step, w, w_step, inputs, to, y_row, columns, add); break;
+    for (int64_t groups = (n + ROWS - 1) / ROWS; groups; groups--) {
+        int64_t rows = (n + groups - 1) / groups;
+        switch (rows) { /* each compiled by itself */
+        case 6: tiles(6, x, x_row, x_step, w, w_step, inputs, y, y_row, columns, add); break;
+        case 5: tiles(5, x, x_row, x_step, w, w_step, inputs, y, y_row, columns, add); break;
+        case 4: tiles(4, x, x_row, x_step, w, w_step, inputs, y, y_row, columns, add); break;
+        case 3: tiles(3, x, x_row, x_step, w, w_step, inputs, y, y_row, columns, add); break;
+        case 2: tiles(2, x, x_row, x_step, w, w_step, inputs, y, y_row, columns, add); break;
+        case 1: tiles(1, x, x_row, x_step, w, w_step, inputs, y, y_row, columns, add); break;
+        }
+        n -= rows, x += rows * x_row, y += rows * y_row;
     }
 }
 
 /* y (B, N) = x (B, K) times a matrix (K, N), or that much added to y. */
 static NEVER_INLINE void multiply(int64_t n, const float *x, int64_t x_row, Matrix m, float *y, int64_t y_row, int add) {
-    for (int64_t first = 0; first < m.outputs; first += PANEL) {
+    int64_t first = 0, K = m.inputs, next = PANEL * K;
+    enum { ONE = 8 / VECTORS, TWO = 4 / VECTORS }; /* panels at a time of so many rows: else sums wait for each other */
+    if (n == 1)
+        for (; first + ONE * PANEL <= m.outputs; first += ONE * PANEL)
+            tile(1, ONE * VECTORS, x, 0, 1, m.panels + first * K, PANEL, next, K, y + first, 0, add);
+    if (n == 2 && TWO > 1)
+        for (; first + TWO * PANEL <= m.outputs; first += TWO * PANEL)
+            tile(2, TWO * VECTORS, x, x_row, 1, m.panels + first * K, PANEL, next, K, y + first, y_row, add);
+    for (; first < m.outputs; first += PANEL) {
         int64_t columns = m.outputs - first < PANEL ? m.outputs - first : PANEL;
-        product(n, x, x_row, 1, m.panels + first * m.inputs, PANEL, m.inputs, y + first, y_row, columns, add);
+        product(n, x, x_row, 1, m.panels + first * K, PANEL, K, y + first, y_row, columns, add);
     }
 }

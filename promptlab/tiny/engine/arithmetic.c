@@ -240,9 +240,17 @@ static float denominator(const float *scores, int64_t n) {
     return best + logf(sum(total));
 }
 
-/* A token by its scores (V), of which those not allowed do not count: the likeliest at temperature 0, else drawn by u in
-   [0, 1). `space` has room for two of each. */
-static int64_t draw(const float *scores, int64_t n, How how, double u, float *space) {
+/* How tokens are drawn by some scores: the likeliest, what all hold together (0 where it is the likeliest that is said),
+   and what those up to each hold (V). */
+typedef struct {
+    int64_t likeliest;
+    double held, *below;
+} Chances;
+
+static int alike(How a, How b) { return a.temperature == b.temperature && a.top_p == b.top_p && a.allowed == b.allowed; }
+
+/* By scores (V), of which those not allowed do not count; `space` has room for two of each, below for one. */
+static Chances chances(const float *scores, int64_t n, How how, float *space, double *below) {
     float *p = space;
     if (how.allowed) { /* of a copy, as others draw from the same scores */
         float *masked = space + n + LANES;
@@ -250,24 +258,34 @@ static int64_t draw(const float *scores, int64_t n, How how, double u, float *sp
         scores = masked;
     }
     float best = largest(scores, n);
-    int64_t found = where(scores, n, best);
-    if (how.temperature > 0.0) {
-        for (int64_t i = 0; i < n; i += WIDTH)
-            store(p + i, exponential((some(scores + i, n - i) - best) / (float)how.temperature));
-        double held = 0.0, below = 0.0;
-        for (int64_t i = 0; i < n; i++) {
-            if (scores[i] == -INFINITY) p[i] = 0.0f;
-            held += p[i];
-        }
-        if (how.top_p < 1.0) held = nucleus(p, n, how.top_p * held);
-        for (int64_t i = 0; i < n; i++)
-            if (p[i] > 0.0f) {
-                found = i; /* the last of them, should rounding leave none */
-                below += p[i];
-                if (below > u * held) break;
-            }
+    Chances of = {where(scores, n, best), 0.0, below};
+    if (!(how.temperature > 0.0)) return of;
+    for (int64_t i = 0; i < n; i += WIDTH)
+        store(p + i, exponential((some(scores + i, n - i) - best) / (float)how.temperature));
+    for (int64_t i = 0; i < n; i++) {
+        if (scores[i] == -INFINITY) p[i] = 0.0f;
+        below[i] = of.held += p[i];
     }
-    return found;
+    if (how.top_p < 1.0) {
+        of.held = nucleus(p, n, how.top_p * of.held);
+        double sum = 0.0;
+        for (int64_t i = 0; i < n; i++) below[i] = sum += p[i];
+    }
+    return of;
+}
+
+/* The first token up to which more than a share u in [0, 1) is held. */
+static int64_t draw(Chances of, int64_t n, double u) {
+    if (!(of.held > 0.0)) return of.likeliest;
+    double wanted = u * of.held;
+    if (!(of.below[n - 1] > wanted)) wanted = nextafter(of.below[n - 1], 0.0); /* should rounding leave none: the last */
+    int64_t first = 0, last = n - 1;
+    while (first < last) {
+        int64_t middle = (first + last) / 2;
+        if (of.below[middle] > wanted) last = middle;
+        else first = middle + 1;
+    }
+    return first;
 }
 
 /* ---- what Python calls */
@@ -277,7 +295,7 @@ INLINE int64_t room_for(int64_t seen) { return (seen + LANES - 1) / LANES * LANE
 /* The space, in numbers, that n tokens at once take which see so many at most. */
 int64_t space_for(const Model *m, int64_t n, int64_t seen) {
     int64_t V = m->unembedding.outputs, c = m->n_heads * m->d_head;
-    int64_t looking = FEW * room_for(seen), drawing = 2 * (V + LANES);
+    int64_t looking = FEW * room_for(seen), drawing = 2 * V + 2 * (V + LANES);
     return (n < SLICE ? n : SLICE) * (5 * c + 2 * m->d_ff) + (looking > drawing ? looking : drawing);
 }
 
@@ -335,11 +353,15 @@ void said(const Model *m, int64_t n, const float *hidden, const int64_t *ids, fl
 void draws(const Model *m, int64_t n, const int64_t *of, const How *how, const double *u, float *space,
            const float *logits, int64_t *tokens, float *log_p) {
     int64_t V = m->unembedding.outputs;
+    double *below = (double *)space;
+    Chances by = {0};
     float whole_of_it = 0.0f;
     for (int64_t b = 0; b < n; b++) {
         const float *scores = logits + of[b] * V;
-        if (!b || of[b] != of[b - 1]) whole_of_it = denominator(scores, V);
-        tokens[b] = draw(scores, V, how[b], u[b], space);
+        int same = b && of[b] == of[b - 1];
+        if (!same) whole_of_it = denominator(scores, V);
+        if (!same || !alike(how[b], how[b - 1])) by = chances(scores, V, how[b], space + 2 * V, below);
+        tokens[b] = draw(by, V, u[b]);
         log_p[b] = scores[tokens[b]] - whole_of_it;
     }
 }

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from promptlab.tiny.compiling import PANEL, Matrix
+from promptlab.tiny.compiling import Matrix
 from promptlab.tiny.engine.compiling import HOW, LANES, SLICE, Layer, Model, library
 from promptlab.tiny.engine.row import Row, Said
 from promptlab.tiny.engine.store import Blocks, Places
-from promptlab.tiny.engine.weights import Weights
+from promptlab.tiny.engine.weights import Weights, room
 from promptlab.tiny.threads import in_parts
 from promptlab.tiny.tokenizer import EOS
 
@@ -39,19 +39,17 @@ class Program:
     def __init__(self, weights: Weights, library: CDLL):
         self.config, self.library = (c := weights.config), library
         turns = torch.view_as_real(weights.turns).contiguous()
-        self.held = [weights.embedding, turns]  # what pointers point to
-        layers = (Layer * c.n_layers)(*(Layer(*map(self.matrix, layer)) for layer in weights.layers))
+        matrices = [each for layer in weights.layers for each in layer] + [weights.unembedding]
+        width = library.panel()
+        sizes = [matrix.shape[0] * (-(-matrix.shape[1] // width) * width) for matrix in matrices]
+        panels = torch.split(room(sum(sizes), dtype=torch.float32), sizes)  # in one piece, for huge pages
+        self.held = [weights.embedding, turns, *panels]  # what pointers point to
+        laid = [in_panels(matrix, each, width) for matrix, each in zip(matrices, panels, strict=True)]
+        layers = (Layer * c.n_layers)(*(Layer(*laid[4 * i : 4 * i + 4]) for i in range(c.n_layers)))
         of_layers = (c.n_layers, c.n_heads, c.d_head, c.d_ff, c.norm_eps)
         tables = (weights.embedding.data_ptr(), turns.data_ptr())
-        self.of = Model(*of_layers, *tables, layers, self.matrix(weights.unembedding))
+        self.of = Model(*of_layers, *tables, layers, laid[-1])
         self.model = byref(self.of)
-
-    def matrix(self, matrix: Tensor) -> Matrix:
-        """(K, N) in panels of its columns, (N / PANEL, K, PANEL)."""
-        inputs, outputs = matrix.shape
-        whole = F.pad(matrix, (0, -outputs % PANEL))
-        self.held.append(whole.view(inputs, -1, PANEL).transpose(0, 1).contiguous())
-        return Matrix(self.held[-1].data_ptr(), inputs, outputs)
 
     def forward(self, blocks: Blocks, texts: Sequence[Text]) -> Tensor:
         """Normed hidden states, (tokens, C), of all texts' tokens, which see what is before them in their blocks."""
@@ -131,6 +129,14 @@ class Program:
 
     def space(self, n: int, seen: int) -> Tensor:
         return torch.empty(self.library.space_for(self.model, n, seen))
+
+
+def in_panels(matrix: Tensor, to: Tensor, width: int) -> Matrix:
+    """(K, N) in panels of its columns, (N / width, K, width)."""
+    inputs, outputs = matrix.shape
+    whole = F.pad(matrix, (0, -outputs % width))
+    to.view(-1, inputs, width).copy_(whole.view(inputs, -1, width).transpose(0, 1))
+    return Matrix(to.data_ptr(), inputs, outputs)
 
 
 class Text:
