@@ -17,6 +17,7 @@ from promptlab.tiny.data.search import puzzle
 from promptlab.types import ModelError, Reply, Request
 
 LONGEST = 128  # tokens: more than any reply that is taught
+BREADTH = 12  # states that go on: the judge sorts out few, so more than the paper's 5; chosen on other puzzles
 
 
 def solves(text: str, numbers: Numbers, target: int) -> bool:
@@ -79,7 +80,7 @@ def measure(tiny: Tiny, n: int) -> Rows:
     for size in (3, 4):
         puzzles = [puzzle(Random(f"organism/countdown/{size}/{i}"), size, kept=True) for i in range(n)]
         counting = Counting(tiny)
-        found = run([tree_of_thoughts(each, Countdown(size - 1)) for each in puzzles], counting)
+        found = run([tree_of_thoughts(each, Countdown(size - 1), BREADTH) for each in puzzles], counting)
         tree = [answer.value is not None for answer in found]
         tokens = counting.tokens / n
         draws = max(1, round(tokens / one_chain_tokens(tiny, puzzles[:50])))
