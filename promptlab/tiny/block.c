@@ -386,8 +386,8 @@ static void outer_part(int64_t n, const float *dy, int64_t dy_row, int64_t outpu
     outer(n, x, inputs, inputs, dy + from, dy_row, to - from, turned, to - from, rest);
     for (int64_t first = from; first < to; first += 16) /* whole lines of memory */
         for (int64_t k = 0; k < inputs; k++)
-            for (int64_t row = first; row < least(first + 16, to); row++) dw[row * inputs + k] =
-                    turned[k * (to - from) + row - from];
+            for (int64_t row = first; row < least(first + 16, to); row++)
+                dw[row * inputs + k] = turned[k * (to - from) + row - from];
 }
 
 /* dw (C) = the sum over n tokens of d (n, C) times x (n, C) scaled: its channels of one part of some. */

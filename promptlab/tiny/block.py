@@ -143,7 +143,12 @@ class CompiledBlock(torch.autograd.Function):
         dw = {name: x.new_empty(shapes.get(name, C)) if asked[name] else None for name in GRADIENTS}
         tell(step, **{f"dw_{name}": each for name, each in dw.items()})
         parts = torch.get_num_threads()
-        in_parts(lambda part, _: run("gradients", step, part, parts), parts)
+
+        def some(first: int, last: int) -> None:
+            for part in range(first, last):
+                run("gradients", step, part, parts)
+
+        in_parts(some, parts)
         dqkv = dw.pop("qkv")
         dw |= dict(zip("qkv", (None, None, None) if dqkv is None else dqkv.split(C), strict=True))
         return dx, None, None, None, None, *(dw[name] if asked[name] else None for name in OF)

@@ -107,7 +107,8 @@ INLINE vector power_of(vector x) { return power_within(choose(x < -87.0f, all(-8
 
 /* ---- products */
 
-/* A matrix (K, N) lies in panels of columns, (N / PANEL, K, PANEL), as products read it; what is left over of the last is 0. */
+/* A matrix (K, N) lies in panels of columns, (N / PANEL, K, PANEL), as products read it; what is left over of the last
+   is 0. */
 typedef struct {
     const float *panels;
     int64_t inputs, outputs;
