@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from promptlab import Answer, ask, run
 from promptlab.strategies import tree_of_thoughts
+from promptlab.strategies.search.selecting import sampled
 from promptlab.testing import Script
 
 
@@ -51,19 +52,27 @@ def test_it_is_algorithm_1_of_the_paper(breadth, noise):
     kept = [node for node in answer.trace["nodes"] if node["fate"] == "kept"]
     for step in range(3):
         children = [(*state, digit) for state, digit in product(frontier, (1, 2, 3))]
-        frontier = sorted(children, key=lambda state: -value(state))[:breadth]  # sorted is stable: ties keep order
+        judged = len(children) > breadth or step == 2  # not where all go on
+        frontier = sorted(children, key=lambda state: -value(state) if judged else 0)[:breadth]  # ties keep their order
         level = sorted((node for node in kept if node["depth"] == step + 1), key=lambda node: node["order"])
-        assert [(node["state"], node["value"]) for node in level] == [(str(state), value(state)) for state in frontier]
+        values = [(str(state), value(state) if judged else None) for state in frontier]
+        assert [(node["state"], node["value"]) for node in level] == values
     assert answer.value == next((state for state in frontier if sum(state) == 6), None)
 
 
-def test_a_level_is_two_waves_and_equal_states_are_judged_once():
+def test_a_level_is_two_waves_and_equal_states_are_judged_once_and_only_to_choose_from():
     model = scripted(sum, proposals="2 1 2")
     run(tree_of_thoughts("q", Sums(6), 2), model)
     asked = [request.messages[-1].content for request in model.requests]
-    assert asked[:3] == ["propose []", "value [2]", "value [1]"]
-    assert len(asked) == (1 + 2) + 2 * (2 + 4)
+    assert asked[:4] == ["propose []", "propose [2]", "propose [1]", "value [2, 2]"]  # both of the first level go on
+    assert len(asked) == 1 + 2 * (2 + 4)
     assert len(set(asked)) == len(asked)
+
+
+def test_a_level_is_judged_where_states_are_drawn_by_their_values():
+    model = scripted(sum, proposals="2 1")
+    run(tree_of_thoughts("q", Sums(6), 2, select=sampled(0)), model)
+    assert [request.messages[-1].content for request in model.requests[:3]] == ["propose []", "value [2]", "value [1]"]
 
 
 def test_without_a_solution_the_answer_says_what_is_wrong_with_the_best():

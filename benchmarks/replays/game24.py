@@ -23,11 +23,17 @@ from promptlab.strategies import tree_of_thoughts
 from promptlab.strategies.puzzles import Game24
 from promptlab.strategies.puzzles.game24 import PROPOSE
 from promptlab.strategies.search.judging import VERDICTS
+from promptlab.strategies.search.selecting import greedy
 from promptlab.testing import Script
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "recorded" / "tree_of_thoughts"
 LOG = DATA / "game24"
 Log = dict[str, Any]
+
+
+def by_value(values: Sequence[float], breadth: int, level: int) -> list[int]:
+    """`greedy`, but of every step: in the log all states were judged, those as well that leave no choice."""
+    return greedy(values, breadth, level)
 
 
 def read_log() -> list[Log]:
@@ -221,7 +227,8 @@ def as_it_was_run(logs: Sequence[Log]) -> list[dict[str, Any]]:
     """The plain search against the log's selections, final states and scores."""
     tasks = [AsItWasRun(log) for log in logs]
     answers = [
-        run(tree_of_thoughts(log["steps"][0]["x"], task), Script()) for log, task in zip(logs, tasks, strict=True)
+        run(tree_of_thoughts(log["steps"][0]["x"], task, select=by_value), Script())
+        for log, task in zip(logs, tasks, strict=True)
     ]
     pairs = [
         (level, step["select_new_ys"])
@@ -253,7 +260,10 @@ def as_it_was_run(logs: Sequence[Log]) -> list[dict[str, Any]]:
 def searched(logs: Sequence[Log]) -> list[dict[str, Any]]:
     """What comes of the same proposals and values."""
     n, puzzles = len(logs), [log["steps"][0]["x"] for log in logs]
-    composing = [run(tree_of_thoughts(x, Composing(log)), Script()) for x, log in zip(puzzles, logs, strict=True)]
+    composing = [
+        run(tree_of_thoughts(x, Composing(log), select=by_value), Script())
+        for x, log in zip(puzzles, logs, strict=True)
+    ]
     made = [answer.value is not None for answer in composing]
     backends = [Recorded(log) for log in logs]
     validated = [run(tree_of_thoughts(x, Game24()), each) for x, each in zip(puzzles, backends, strict=True)]

@@ -27,21 +27,23 @@ async def tree_of_thoughts(
     """Yao et al. 2023 (arXiv 2305.10601), Algorithm 1: breadth-first search.
 
     Each of the task's `steps` is two waves of requests: all states of the frontier propose, then all proposed states
-    are judged; `breadth` of them go on, chosen by `select`: `greedy`, or `sampled(seed)`. A state that the task
-    verifies ends the search before the second wave. The answer is that of the best last state that has one, else of
+    are judged; `breadth` of them go on, chosen by `select`: `greedy`, or `sampled(seed)`. Where `greedy` would take all
+    none is judged, and a state that the task verifies ends the search before the second wave. The answer is that of the best last state that has one, else of
     the best, whose `why` tells what is wrong with it. After `max_states` judged, or where a Budget is spent, the best
     so far is the answer, with the reason. `trace` is the tree, as JSON has it: every state with its parents, value and
     fate, and the path to the answer's. Without a task, plans are drafted and voted on, then answers to `prompt`
     (`Drafts`).
     Differs from the paper's code: equal states are judged once and kept once, thoughts that break the task's rules are
-    not judged (there, a tenth of all), and the samples of a value that cannot be read do not count as 0.
+    not judged (there, a tenth of all), nor are those of a step that leaves no choice, and the samples of a value that
+    cannot be read do not count as 0.
 
     Prompt: the task's, the part that never changes first (promptlab.strategies.puzzles).
     Stop: a reply as the task has it; the search after the task's steps, at a verified state, or at a limit.
     Parse: the task's; a value that cannot be read is asked once more, and is then left out.
     Ties: states of equal value stay in the order proposed; one whose value is not known counts as the median.
-    Cost: up to 1 + breadth · (steps - 1) proposals, and a value for each distinct state that keeps to the rules; in at
-        most 2 · steps waves, and one more a step where values are asked again.
+    Cost: up to 1 + breadth · (steps - 1) proposals, and a value for each distinct state that keeps to the rules, but
+        for steps before the last with no more of them than `breadth`; in at most 2 · steps waves, and one more a step
+        where values are asked again.
     Pinned by: tests/test_tree_of_thoughts.py; tests/test_search.py; benchmarks/replays/game24.py
     """
     search: Search[Any] = Drafts(prompt) if task is None else task
@@ -50,7 +52,8 @@ async def tree_of_thoughts(
     frontier = [tree.root]
     for step in range(search.steps):
         fresh = await tree.expand(frontier)
-        judged = [] if tree.ended else await tree.judge(fresh)
+        all_go_on = select is greedy and len(fresh) <= breadth and step + 1 < search.steps
+        judged = [] if tree.ended else await tree.judge(fresh, all_go_on)
         if judged:
             frontier = kept(tree, judged, select, breadth)
         elif not tree.ended:

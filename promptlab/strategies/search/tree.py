@@ -96,8 +96,11 @@ class Tree(Generic[S]):
         parent.children.append(child)
         return child if child.fate == "open" else None
 
-    async def judge(self, nodes: Sequence[Node[S]]) -> list[Node[S]]:
-        """Values for some states, in one wave: for those that there is room for. One that is not known is None."""
+    async def judge(self, nodes: Sequence[Node[S]], all_go_on: bool = False) -> list[Node[S]]:
+        """Values for some states, in one wave: for those that there is room for. One that is not known is None.
+
+        Where `all_go_on` whatever they are worth, and the limit of states does not end the search, none is asked for.
+        """
         due = list(nodes if self.left is None else nodes[: self.left])
         if self.left is not None:
             self.left -= len(due)
@@ -105,9 +108,10 @@ class Tree(Generic[S]):
                 self.ended = "the limit of states is reached"
             for node in nodes[len(due) :]:
                 node.fate, node.why = "passed over", "not judged: the limit of states is reached"
-        values = await hook(self.task, "judge")([node.state for node in due], **self.options) if due else []
-        self._failures(due, values)
-        for node, value in zip(due, values, strict=True):
+        asked = [] if all_go_on and not self.ended else due
+        values = await hook(self.task, "judge")([node.state for node in asked], **self.options) if asked else []
+        self._failures(asked, values)
+        for node, value in zip(asked, values, strict=True):
             if not isinstance(value, ModelError):
                 node.value = value
                 node.why = node.why or ("" if value is not None else "no value could be read")
