@@ -28,11 +28,11 @@ async def tree_of_thoughts(
 
     Each of the task's `steps` is two waves of requests: all states of the frontier propose, then all proposed states
     are judged; `breadth` of them go on, chosen by `select`: `greedy`, or `sampled(seed)`. Where `greedy` would take all
-    none is judged, and a state that the task verifies ends the search before the second wave. The answer is that of the best last state that has one, else of
-    the best, whose `why` tells what is wrong with it. After `max_states` judged, or where a Budget is spent, the best
-    so far is the answer, with the reason. `trace` is the tree, as JSON has it: every state with its parents, value and
-    fate, and the path to the answer's. Without a task, plans are drafted and voted on, then answers to `prompt`
-    (`Drafts`).
+    none is judged, and a state that the task verifies ends the search before the second wave. The answer is that of the
+    best last state that has one, else of the best, whose `why` tells what is wrong with it. After `max_states`
+    proposed, or where a Budget is spent, the best so far is the answer, with the reason. `trace` is the tree, as JSON
+    has it: every state with its parents, value and fate, and the path to the answer's. Without a task, plans are
+    drafted and voted on, then answers to `prompt` (`Drafts`).
     Differs from the paper's code: equal states are judged once and kept once, thoughts that break the task's rules are
     not judged (there, a tenth of all), nor are those of a step that leaves no choice, and the samples of a value that
     cannot be read do not count as 0.
