@@ -67,12 +67,18 @@ INLINE vector some(const float *x, int64_t n) { /* of n numbers, and minus infin
 
 INLINE float larger_of(float a, float b) { return a > b ? a : b; }
 
+INLINE float largest_of(vector v) {
+    float s[WIDTH];
+    memcpy(s, &v, sizeof v);
+    for (int half = WIDTH / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) s[i] = larger_of(s[i], s[i + half]);
+    return s[0];
+}
+
 INLINE float largest(const float *x, int64_t n) {
     vector most = all(-INFINITY);
     for (int64_t i = 0; i < n; i += WIDTH) most = larger(some(x + i, n - i), most);
-    float best = most[0];
-    for (int i = 1; i < WIDTH; i++) best = larger_of(most[i], best);
-    return best;
+    return largest_of(most);
 }
 
 INLINE int64_t where(const float *x, int64_t n, float value) { /* the first place of it; the last where it is not */

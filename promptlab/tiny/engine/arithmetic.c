@@ -10,6 +10,11 @@
 
 enum { LANES = 16, BLOCK = LANES / WIDTH }; /* tokens of a block, and vectors of those */
 enum { SLICE = 96, FEW = 4 }; /* tokens that go through a layer together, and that look together */
+#if defined __AVX512F__
+#define SEVERAL 8 /* blocks that one token looks at together */
+#else
+#define SEVERAL 4
+#endif
 
 typedef struct {
     Matrix qkv, out, gate_up, down;
@@ -98,71 +103,104 @@ INLINE void score(int few, const float *q, int64_t q_row, const float *keys, int
         for (int j = 0; j < BLOCK; j++) store(scores + t * row + j * WIDTH, s[t][j]);
 }
 
-/* Scores of four blocks with one query: as many sums at a time as keep the processor busy. */
-INLINE void score_four(const float *q, const float *const *keys, int64_t d, float *scores) {
-    vector s[4][BLOCK];
-#pragma GCC unroll 4
-    for (int b = 0; b < 4; b++)
+/* The same of several blocks with one query: as many sums at a time as keep the processor busy. */
+INLINE void score_several(int several, const float *q, const float *const *keys, int64_t d, float *scores) {
+    vector s[SEVERAL][BLOCK];
+#pragma GCC unroll 8
+    for (int b = 0; b < several; b++)
 #pragma GCC unroll 4
         for (int j = 0; j < BLOCK; j++) s[b][j] = (vector){};
 #pragma GCC unroll 4
     for (int64_t i = 0; i < d; i++)
-#pragma GCC unroll 4
-        for (int b = 0; b < 4; b++)
+#pragma GCC unroll 8
+        for (int b = 0; b < several; b++)
 #pragma GCC unroll 4
             for (int j = 0; j < BLOCK; j++) s[b][j] = plus(s[b][j], q[i], load(keys[b] + i * LANES + j * WIDTH));
-#pragma GCC unroll 4
-    for (int b = 0; b < 4; b++)
+#pragma GCC unroll 8
+    for (int b = 0; b < several; b++)
 #pragma GCC unroll 4
         for (int j = 0; j < BLOCK; j++) store(scores + b * LANES + j * WIDTH, s[b][j]);
 }
 
-/* The same of the blocks from one to another. */
-INLINE void score_rest(const float *q, const float *keys, const int64_t *table, int64_t from, int64_t to, int64_t size,
-                       int64_t d, float *scores) {
-    int64_t b = from;
-    for (; b + 4 <= to; b += 4) {
-        const float *four[4];
-        for (int i = 0; i < 4; i++) four[i] = keys + table[b + i] * size;
-        score_four(q, four, d, scores + b * LANES);
+/* The same of all blocks from one to another. */
+static NEVER_INLINE void score_rest(const float *q, const float *keys, const int64_t *table, int64_t from, int64_t to,
+                                    int64_t size, int64_t d, float *scores) {
+    for (int64_t b = from; b < to; b += SEVERAL) {
+        const float *several[SEVERAL];
+        for (int i = 0; i < SEVERAL && b + i < to; i++) several[i] = keys + table[b + i] * size;
+        switch (to - b) {
+        case 1: score_several(1, q, several, d, scores + b * LANES); break;
+        case 2: score_several(2, q, several, d, scores + b * LANES); break;
+        case 3: score_several(3, q, several, d, scores + b * LANES); break;
+#if SEVERAL == 8
+        case 4: score_several(4, q, several, d, scores + b * LANES); break;
+        case 5: score_several(5, q, several, d, scores + b * LANES); break;
+        case 6: score_several(6, q, several, d, scores + b * LANES); break;
+        case 7: score_several(7, q, several, d, scores + b * LANES); break;
+#endif
+        default: score_several(SEVERAL, q, several, d, scores + b * LANES);
+        }
     }
-    for (; b < to; b++) score(1, q, 0, keys + table[b] * size, d, scores + b * LANES, 0);
 }
 
-/* Adds n values, 16 at most, weighed by p of each of a few tokens, to some sums: a value to the one of its place. */
-INLINE void weigh(int few, const float *p, int64_t p_row, const float *values, int64_t n, int64_t d,
+/* Adds `vectors` vectors of n values, 16 at most, weighed by p of each of a few tokens, to some sums: a value to the one
+   of its place. */
+INLINE void weigh(int few, int vectors, const float *p, int64_t p_row, const float *values, int64_t n, int64_t d,
                   vector (*s)[SUMS]) {
 #pragma GCC unroll 16
-    for (int64_t i = 0; i < n; i++) {
-        vector v = load(values + i * d);
+    for (int64_t i = 0; i < n; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < vectors; j++) {
+            vector v = load(values + i * d + j * WIDTH);
 #pragma GCC unroll 8
-        for (int t = 0; t < few; t++) s[t][i % SUMS] = plus(s[t][i % SUMS], p[t * p_row + i], v);
-    }
+            for (int t = 0; t < few; t++)
+                s[t * vectors + j][i % SUMS] = plus(s[t * vectors + j][i % SUMS], p[t * p_row + i], v);
+        }
 }
 
-/* The same of any number of values from a block on. */
-INLINE void weigh_rest(const float *p, const float *values, const int64_t *table, int64_t n, int64_t size, int64_t d,
-                       vector (*s)[SUMS]) {
-    for (; n >= LANES; n -= LANES, p += LANES, table++) weigh(1, p, 0, values + *table * size, LANES, d, s);
+/* The same, by one token, of any number of values from a block on. */
+INLINE void weigh_rest(int vectors, const float *p, const float *values, const int64_t *table, int64_t n, int64_t size,
+                       int64_t d, vector (*s)[SUMS]) {
+    for (; n >= LANES; n -= LANES, p += LANES, table++) weigh(1, vectors, p, 0, values + *table * size, LANES, d, s);
     if (!n) return;
     const float *v = values + *table * size;
-    for (; n >= 4; n -= 4, p += 4, v += 4 * d) weigh(1, p, 0, v, 4, d, s);
-    if (n == 3) weigh(1, p, 0, v, 3, d, s);
-    if (n == 2) weigh(1, p, 0, v, 2, d, s);
-    if (n == 1) weigh(1, p, 0, v, 1, d, s);
+    for (; n >= 4; n -= 4, p += 4, v += 4 * d) weigh(1, vectors, p, 0, v, 4, d, s);
+    if (n == 3) weigh(1, vectors, p, 0, v, 3, d, s);
+    if (n == 2) weigh(1, vectors, p, 0, v, 2, d, s);
+    if (n == 1) weigh(1, vectors, p, 0, v, 1, d, s);
 }
 
-/* p = e to the power of n scores less the largest; what they sum to. */
+/* p = e to the power of n scores less the largest, and 0 in the rest of the last vector; what they sum to. */
 INLINE float powers(float *scores, int64_t n) {
-    float best = largest(scores, n);
-    vector total = {};
+    whole lane;
+    for (int i = 0; i < WIDTH; i++) lane[i] = i;
+    vector most = all(-INFINITY), total = {};
+    for (int64_t i = 0; i < n; i += WIDTH)
+        most = larger(choose(lane < (int)(n - i), load(scores + i), all(-INFINITY)), most);
+    float best = largest_of(most);
     for (int64_t i = 0; i < n; i += WIDTH) {
-        vector p = exponential(load(scores + i) - best);
-        for (int64_t j = n - i; j < WIDTH; j++) p[j] = 0.0f;
+        vector p = choose(lane < (int)(n - i), power_of(load(scores + i) - best), (vector){});
         store(scores + i, p);
         total += p;
     }
     return sum(total);
+}
+
+/* `vectors` vectors of the means of values by p, which sums to `total`, of a few tokens. */
+INLINE void mix(int few, int vectors, const Token *tokens, int64_t shared, const float *values, int64_t size, int64_t d,
+                const float *p, int64_t row, const float *total, float *y, int64_t y_row) {
+    vector s[2 * FEW][SUMS] = {};
+    for (int64_t b = 0; b < shared; b++)
+        weigh(few, vectors, p + b * LANES, row, values + tokens[0].table[b] * size, LANES, d, s);
+    for (int t = 0; t < few; t++) {
+        weigh_rest(vectors, p + t * row + shared * LANES, values, tokens[t].table + shared,
+                   tokens[t].position + 1 - shared * LANES, size, d, s + t * vectors);
+        for (int j = 0; j < vectors; j++) {
+            vector *of = s[t * vectors + j], all_of_it = of[0] + of[1];
+            if (SUMS == 4) all_of_it += of[2] + of[SUMS - 1];
+            store(y + t * y_row + j * WIDTH, all_of_it / total[t]);
+        }
+    }
 }
 
 /* softmax(q kᵀ) v of a head of a few tokens, whose queries and results are `q_row` and `y_row` apart. `keys` and
@@ -177,18 +215,10 @@ INLINE void attend(int few, const Token *tokens, int64_t shared, const float *q,
         score_rest(q + t * q_row, keys, tokens[t].table, shared, (n + LANES - 1) / LANES, size, d, p + t * row);
         total[t] = powers(p + t * row, n);
     }
-    for (int64_t i = 0; i < d; i += WIDTH) {
-        vector s[FEW][SUMS] = {};
-        for (int64_t b = 0; b < shared; b++)
-            weigh(few, p + b * LANES, row, values + tokens[0].table[b] * size + i, LANES, d, s);
-        for (int t = 0; t < few; t++) {
-            weigh_rest(p + t * row + shared * LANES, values + i, tokens[t].table + shared,
-                       tokens[t].position + 1 - shared * LANES, size, d, s + t);
-            vector all_of_it = s[t][0] + s[t][1];
-            if (SUMS == 4) all_of_it += s[t][2] + s[t][SUMS - 1];
-            store(y + t * y_row + i, all_of_it / total[t]);
-        }
-    }
+    int64_t i = 0;
+    for (; few == 1 && i + 2 * WIDTH <= d; i += 2 * WIDTH)
+        mix(1, 2, tokens, 0, values + i, size, d, p, row, total, y + i, y_row);
+    for (; i < d; i += WIDTH) mix(few, 1, tokens, shared, values + i, size, d, p, row, total, y + i, y_row);
 }
 
 /* All heads of n tokens, a few at a time; heads of usual size are compiled by themselves. */

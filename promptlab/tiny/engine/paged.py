@@ -15,7 +15,7 @@ from promptlab.tiny.engine.row import Row, Said
 from promptlab.tiny.engine.store import Chunk, Part, Places, Store, places, up_to
 from promptlab.tiny.tokenizer import Tokenizer
 
-ROWS = 12  # written together by a thread: what more of them look at no longer is in the processor's own memory
+ROWS = 16  # written together by a thread: what more of them look at no longer is in the processor's own memory
 TOGETHER = 1024  # tokens of continuations that are read together
 
 Job = tuple[Row, Sequence[Chunk]]  # a reply, and the path of its prompt

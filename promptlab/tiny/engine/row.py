@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isnan
 
 from promptlab.constrained import Held
 from promptlab.tiny.engine.drawing import Uniforms
@@ -40,21 +41,18 @@ class Row:
 
     def extend(self, tokens: Sequence[int], log_p: Sequence[float], tokenizer: Tokenizer) -> None:
         """Adds tokens up to one that ends the reply; those behind it were for nothing."""
-        before = len(self.ids)
-        for token, p in zip(tokens, log_p, strict=True):
-            if p != p:
-                self.finish = "nan"
-            elif token == EOS:
-                self.finish = "stop"
-            else:
-                self.ids.append(token)
-                self.logprobs.append(p)
-                if self.held is not None:
-                    self.held.take(token)
-                if not self.left:
-                    self.finish = "length"
-            if self.done:
-                break
+        before, said = len(self.ids), min(len(tokens), self.left)
+        if EOS in tokens[:said]:
+            said, self.finish = tokens.index(EOS), "stop"
+        elif said == self.left:
+            self.finish = "length"
+        if isnan(sum(log_p[: said + 1])):  # each of them is finite or minus infinity, or no number
+            said, self.finish = next(i for i, p in enumerate(log_p) if isnan(p)), "nan"
+        self.ids += tokens[:said]
+        self.logprobs += log_p[:said]
+        if self.held is not None:
+            for token in tokens[:said]:
+                self.held.take(token)
         if self.stopped(len(self.ids), tokenizer):
             end = next(n for n in range(before + 1, len(self.ids) + 1) if self.stopped(n, tokenizer))
             del self.ids[end:], self.logprobs[end:]
