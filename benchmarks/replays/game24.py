@@ -180,7 +180,7 @@ class Recorded:
         system, user = (message.content for message in request.messages)
         numbers = user.removeprefix("Numbers: ")
         kind = "propose" if system == PROPOSE else "value"
-        text = self.proposals.get(numbers) if kind == "propose" else next(self.verdicts[numbers], None)
+        text = self.proposals.get(numbers) if kind == "propose" else next(self.verdicts.get(numbers, iter(())), None)
         if text is None:
             self.missed += kind == "propose"
             return Refused(f"Nothing more is recorded for the {kind} prompt of {numbers}.")
