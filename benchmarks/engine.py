@@ -8,7 +8,7 @@ Countdown. Peers are transformers and, where they are installed (`make .venv-vll
 vLLM in this process with its prefix cache (VLLM_ENABLE_V1_MULTIPROCESSING=0). A repeat asks all engines in turn; rows
 give the median, the lowest and the highest of `n`. The floor beside a rate is what the machine allows: the bytes that a
 step must read over the rate at which this process reads as many, or its operations over the rate of a product of its
-rows, whichever takes longer.
+rows by the fastest of PyTorch, numpy and our own, whichever takes longer.
 """
 
 from __future__ import annotations
@@ -118,8 +118,11 @@ def floor(tiny: Tiny, rows: int, context: float, shared: float = 0) -> float:
     cells = rows * (context - shared) + shared
     buffer = torch.ones(int(weights + 2 * c.n_layers * c.d_model * cells))
     moved = min(seconds(buffer.sum), seconds(lambda: np.dot(buffer.numpy(), buffer.numpy())))
-    x, w = torch.ones(max(rows, 2), c.d_model), torch.ones(c.d_model, 3 * c.d_model)
-    rate = 2 * x.shape[0] * w.numel() / seconds(lambda: x @ w)
+    x, w = torch.ones(max(rows, 2), c.d_model), torch.ones(c.d_model, c.vocab_size)
+    products = [lambda: x @ w, lambda: np.dot(x.numpy(), w.numpy())]
+    if program := tiny.engine.weights.program:
+        products.append(lambda: program.logits(x))
+    rate = 2 * x.shape[0] * w.numel() / min(map(seconds, products))
     done = rows * (2 * weights + 4 * c.n_layers * c.d_model * context) / rate
     return rows / max(moved, done)
 

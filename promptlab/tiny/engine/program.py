@@ -21,7 +21,6 @@ from promptlab.tiny.engine.weights import Weights, room
 from promptlab.tiny.threads import in_parts
 from promptlab.tiny.tokenizer import EOS
 
-AT_ONCE = 16  # tokens of a reply, between which nothing else is looked at: neither stop strings nor Ctrl-C
 A_THREAD = 12  # replies, or texts to read, that are worth another one
 
 
@@ -115,9 +114,8 @@ class Program:
             [(rows[0].ids[-1], len(rows[0].prompt) + len(rows[0].ids) - 1, table.ctypes.data)
              for rows, table in zip(stems, tables, strict=True)], dtype=np.int64)  # fmt: skip
         rows, of = [row for rows in stems for row in rows], [k for k, rows in enumerate(stems) for _ in rows]
-        held = any(row.held is not None for row in rows)
-        drawn = Drawn(rows, of, 1 if held else min(AT_ONCE, *(row.left for row in rows)))
-        seen = int(tokens[:, 1].max()) + AT_ONCE
+        drawn = Drawn(rows, of, min(row.unseen for row in rows))
+        seen = int(tokens[:, 1].max()) + len(drawn.u)
         space = self.space(n, seen)
         hidden, logits = torch.empty(n, c.d_model), torch.empty(n, c.vocab_size)
         done = self.library.go_on(

@@ -11,6 +11,8 @@ from promptlab.tiny.engine.drawing import Uniforms
 from promptlab.tiny.tokenizer import EOS, Tokenizer
 from promptlab.types import Request
 
+AT_ONCE = 64  # tokens of a reply that may be written in one go, a quarter where it has stop strings
+
 Said = tuple[list[int], list[float]]  # tokens, and the log-probability of each
 
 
@@ -34,6 +36,11 @@ class Row:
     def left(self) -> int:
         """How many tokens there is room for."""
         return len(self.uniforms) - len(self.ids)
+
+    @property
+    def unseen(self) -> int:
+        """How many tokens may be written before any is looked at: for a schema, a stop string, or Ctrl-C."""
+        return 1 if self.held is not None else min(self.left, AT_ONCE // 4 if self.request.stop else AT_ONCE)
 
     def how(self) -> tuple[float, float, float]:
         """Temperature, top-p and the number to draw the next token by."""
