@@ -27,7 +27,7 @@ from promptlab.tiny.data.label_maps import HELD_OUT_LABELS
 
 REPORTS = Path(__file__).parents[2] / "promptlab" / "demo" / "outbreak_reports.csv"
 INDUCTION = DATA.parent / "instruction_induction"
-GIVEN, TESTED, RANDOM_SHOTS = 400, 200, 5
+GIVEN, TESTED, RANDOM_SHOTS = 800, 500, 5
 NEAR_ONE = 0.95
 ABLE = 0.10  # of the test right, by whichever way of asking: below that a task is out of the model's reach
 
@@ -103,7 +103,7 @@ def outcomes(task: Asked, quick: bool) -> dict[str, list[bool]]:
     answered = likeliest_label if task.prompt.labels else solve
     test = task.test[:40] if quick else task.test
     shots = Random("shots").sample(task.given, RANDOM_SHOTS)
-    terms = {"solve": answered, "calls": 400 if quick else 3_000, "seed": 1}
+    terms = {"solve": answered, "calls": 400 if quick else 10_000, "seed": 1}
     searches = [
         run(templates(task.prompt, task.given, **terms), tiny()),
         run(demos(task.prompt, task.given, **terms), tiny()),
