@@ -139,7 +139,7 @@ def test_a_level_is_two_waves_whatever_its_breadth_and_one_where_all_go_on():
     assert model.batches == [1, 2, 4, 8, 5, 10]
     assert asked(model, "propose")[:7] == ["", "0", "1", "00", "01", "10", "11"]
     unjudged = [node for node in answer.trace["nodes"] if node["depth"] in (1, 2)]
-    assert {(node["value"], node["fate"], node["why"]) for node in unjudged} == {(None, "kept", "")}
+    assert {(node["value"], node["fate"], node["why"]) for node in unjudged} == {(None, "kept", "not judged: all go on")}
 
 
 def test_sampled_selection_draws_by_value_with_its_seed():

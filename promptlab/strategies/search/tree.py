@@ -108,10 +108,13 @@ class Tree(Generic[S]):
                 self.ended = "the limit of states is reached"
             for node in nodes[len(due) :]:
                 node.fate, node.why = "passed over", "not judged: the limit of states is reached"
-        asked = [] if all_go_on and not self.ended else due
-        values = await hook(self.task, "judge")([node.state for node in asked], **self.options) if asked else []
-        self._failures(asked, values)
-        for node, value in zip(asked, values, strict=True):
+        if all_go_on and not self.ended:
+            for node in due:
+                node.why = "not judged: all go on"
+            return due
+        values = await hook(self.task, "judge")([node.state for node in due], **self.options) if due else []
+        self._failures(due, values)
+        for node, value in zip(due, values, strict=True):
             if not isinstance(value, ModelError):
                 node.value = value
                 node.why = node.why or ("" if value is not None else "no value could be read")
