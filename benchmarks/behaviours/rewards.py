@@ -53,7 +53,7 @@ def frontier(runs: dict[float, list[list[Iteration]]], name: str) -> Rows:
     for beta, several in runs.items():
         kl, reward, really = (fmean(end(told, of) for told in several) for of in ("kl", "reward", "gold"))
         points.append((kl, reward))
-        note = f"KL {kl:.2f} nats, gold {really:.3f}; {len(several)} seeds"
+        note = f"KL {kl:.2f} nats, gold {really:.3f}; seeds: {len(several)}"
         n = 64 * LAST * len(several)
         rows.append(row(f"RLHF, {name}, β {beta:g}: reward", reward, "reward", n=n, note=note))
     rises = all(a[0] < b[0] and a[1] <= b[1] + 0.02 for a, b in pairwise(points))
