@@ -17,7 +17,7 @@ from promptlab.program import Program
 from promptlab.strategies import zero_shot
 from promptlab.tiny.data.instructions import OPERATIONS, Operation, item
 
-EXAMPLES, TESTED = 300, 200
+EXAMPLES, TESTED = 1_500, 500
 WORTHWHILE = 0.05  # between the best and the median phrasing: below it there is nothing to recover
 
 
@@ -56,14 +56,14 @@ def recovered(name: str, quick: bool) -> tuple[float, float, float]:
         if len(phrasings) > 50
         else [Prompt(said) for said in phrasings]
     )
-    ranked = sorted(fifty, key=lambda prompt: np.mean(right(prompt, given[: 30 if quick else 100])))
+    ranked = sorted(fifty, key=lambda prompt: np.mean(right(prompt, given[: 30 if quick else 300])))
     median, best = ranked[len(ranked) // 2], ranked[-1]
     found = run(
         ape(
             median,
             given,
             solve=solve,
-            calls=600 if quick else 3_000,
+            calls=600 if quick else 10_000,
             proposals=20 if quick else 80,
             rounds=2,
             temperature=1.0,
