@@ -2,11 +2,12 @@
 
     OMP_NUM_THREADS=1 python benchmarks/engine.py [--quick] [--json FILE]
 
-A random model of .8 M parameters (4 layers, width 128, float32) writes 128 tokens to 1, 32 and 128 prompts, 40 samples
+A random model of .7 M parameters (4 layers, width 128, float32) writes 128 tokens to 1, 32 and 128 prompts, 40 samples
 to one, and weighs 6 labels of 1,000 items behind 16 demonstrations; the bundled model does word problems and
-Countdown. Peers are transformers and, where they are installed (`make .venv-vllm/onnx` does), onnxruntime-genai, and
-vLLM in this process with its prefix cache (VLLM_ENABLE_V1_MULTIPROCESSING=0). A repeat asks all engines in turn; rows
-give the median, the lowest and the highest of `n`. The floor beside a rate is what the machine allows: the bytes that a
+Countdown, and the Game of 24 is searched as GPT-4 did. Peers are transformers and, where they are installed (`make
+.venv-vllm/onnx` does), onnxruntime-genai, and vLLM in this process with its prefix cache
+(VLLM_ENABLE_V1_MULTIPROCESSING=0). A repeat asks all engines in turn; rows give the median, the lowest and the highest
+of `n`. The floor beside a rate is what the machine allows: the bytes that a
 step must read over the rate at which this process reads as many, or its operations over the rate of a product of its
 rows by the fastest of PyTorch, numpy and our own, whichever takes longer.
 """
@@ -31,13 +32,14 @@ import numpy as np
 import torch
 from behaviours.search import puzzle
 from harness import finish, options, row
-from replays.game24 import Log, Recorded, read_log
+from replays.game24 import Log, Recorded, asked_of, read_log
 
 from promptlab import Message, ModelError, Reply, Request, run
 from promptlab.backends.tiny import Tiny
 from promptlab.errors import Refused
 from promptlab.strategies import tree_of_thoughts
 from promptlab.strategies.puzzles import Countdown, Game24
+from promptlab.strategies.puzzles.game24 import PROPOSE
 from promptlab.tiny import checkpoint, engine
 from promptlab.tiny.data.reasoning import word_problem
 from promptlab.tiny.model import Config, Transformer
@@ -51,7 +53,7 @@ Figure = Callable[[], float]  # does the work once: tokens a second of CPU
 
 
 def random_model(folder: Path) -> Tiny:
-    """787,584 parameters, larger than at initialisation so that the likeliest token is no near tie."""
+    """722,048 parameters, larger than at initialisation so that the likeliest token is no near tie."""
     tokenizer = learn_tokenizer(seed=0, vocab_size=512, n_documents=300)
     model = Transformer(Config(len(tokenizer), n_layers=4, d_ff=256)).initialise(torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -434,8 +436,8 @@ def shares_of_time(work: Callable[[], Any]) -> str:
 
 
 class AsRecorded:
-    """Writes as many tokens to each prompt as a recorded reply has, and says what was recorded; 40 for a judgement, as
-    of those the verdict alone is known.
+    """Writes as many tokens to each prompt as its recorded reply has, but 40 at least, as the verdict is all that is
+    known of a judgement, and says what was recorded.
     """
 
     batched = True
@@ -451,7 +453,9 @@ class AsRecorded:
 
     def reply(self, request: Request) -> Reply | ModelError:
         """That of the first puzzle whose log has one."""
-        replies = (log.reply(request) for log in self.recorded)
+        system, numbers = asked_of(request)
+        known = [log for log in self.recorded if numbers in (log.proposals if system == PROPOSE else log.verdicts)]
+        replies = (log.reply(request) for log in known)
         found: ModelError = Refused("It is not recorded.")
         return next((reply for reply in replies if isinstance(reply, Reply)), found)
 

@@ -115,6 +115,16 @@ def test_equal_states_are_judged_once_with_all_their_parents_and_invalid_ones_ne
     assert next(node["why"] for node in answer.trace["nodes"] if node["fate"] == "invalid") == "two ones in a row"
 
 
+class Dry(Paths):
+    """A second step is against the rules, whatever it is; the first makes an answer too."""
+
+    def answer(self, state):
+        return Answer(state)
+
+    def validate(self, before, after):
+        return "no second step" if before else None
+
+
 class Circular(Paths):
     """A step leads back to where the search came from."""
 
@@ -139,7 +149,7 @@ def test_a_level_is_two_waves_whatever_its_breadth_and_one_where_all_go_on():
     assert model.batches == [1, 2, 4, 8, 5, 10]
     assert asked(model, "propose")[:7] == ["", "0", "1", "00", "01", "10", "11"]
     unjudged = [node for node in answer.trace["nodes"] if node["depth"] in (1, 2)]
-    assert {(node["value"], node["fate"], node["why"]) for node in unjudged} == {(None, "kept", "not judged: all go on")}
+    assert {(node["value"], node["fate"], node["why"]) for node in unjudged} == {(None, "kept", "")}
 
 
 def test_sampled_selection_draws_by_value_with_its_seed():
@@ -164,9 +174,19 @@ def test_an_unread_value_counts_as_the_median_and_not_as_nothing():
 def test_a_limit_of_states_gives_the_best_so_far_with_the_reason():
     model = worth(lambda s: s.count("1"))
     answer = run(tree_of_thoughts("q", Paths(), 2, max_states=5), model)
-    assert len(asked(model, "value")) == 5 - 2  # two went on without
+    assert len(asked(model, "value")) == 5  # the first two went on without
     assert answer.value is None
-    assert answer.why == "'01' is too short; the limit of states is reached"
+    assert answer.why == "'110' is too short; the limit of states is reached"
+
+
+def test_where_nothing_comes_of_states_that_all_went_on_the_answer_is_still_the_best_of_them():
+    model = worth({"a": 1, "b": 9}.get, moves="a b")
+    answer = run(tree_of_thoughts("q", Dry(), 5), model)
+    assert (answer.value, answer.why) == ("b", "at step 2 no thought is within the rules")
+    assert asked(model, "value") == ["a", "b"]
+    model = worth({"a": 1, "b": 9}.get, moves="a b")
+    assert run(tree_of_thoughts("q", Paths(2, goal="no"), 5), model).value is None
+    assert asked(model, "value") == []  # none of them is an answer
 
 
 # ---- failures
@@ -188,8 +208,8 @@ def test_a_budget_that_is_spent_gives_the_best_so_far_with_the_reason(strategy):
     assert answer.why.endswith("BudgetExceeded: 6 calls are spent")
     assert answer.trace["path"][1:] != []
     judged = {node["id"]: node["value"] for node in answer.trace["nodes"] if node["value"] is not None}
-    if best := [id for id, value in judged.items() if value == max(judged.values())]:
-        assert set(best) & set(answer.trace["path"])
+    best = {number for number, value in judged.items() if value == max(judged.values())}
+    assert best & set(answer.trace["path"])
 
 
 @every

@@ -31,8 +31,10 @@ def trained(tiny: Tiny, reward: Reward | RewardModel, beta: float, iterations: i
     told: list[Iteration] = []
     ppo = PPO(beta=beta, max_tokens=40)
     recipe = Recipe(iterations * ppo.steps, lr=1e-4, warmup=5, weight_decay=0.0)
-    how = {"gold": gold, "ppo": ppo, "recipe": recipe, "seed": seed}
-    rlhf(tiny.model, tiny.tokenizer, PROMPTS, reward, on_step=told.append, **how)
+    rlhf(
+        tiny.model, tiny.tokenizer, PROMPTS, reward,
+        gold=gold, ppo=ppo, recipe=recipe, on_step=told.append, seed=seed,
+    )  # fmt: skip
     return told
 
 

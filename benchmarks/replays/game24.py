@@ -177,16 +177,21 @@ class Recorded:
         return [self.reply(request) for request in requests]
 
     def reply(self, request: Request) -> Reply | ModelError:
-        system, user = (message.content for message in request.messages)
-        numbers = user.removeprefix("Numbers: ")
+        system, numbers = asked_of(request)
         kind = "propose" if system == PROPOSE else "value"
-        text = self.proposals.get(numbers) if kind == "propose" else next(self.verdicts.get(numbers, iter(())), None)
+        text = self.proposals.get(numbers) if kind == "propose" else next(self.verdicts[numbers], None)
         if text is None:
             self.missed += kind == "propose"
             return Refused(f"Nothing more is recorded for the {kind} prompt of {numbers}.")
         if kind == "propose" or numbers not in self.prompts[kind]:
             self.prompts[kind].append(numbers)
         return Reply(text)
+
+
+def asked_of(request: Request) -> tuple[str, str]:
+    """What Game24 asks, and of which numbers."""
+    system, user = (message.content for message in request.messages)
+    return system, user.removeprefix("Numbers: ")
 
 
 def verdicts(value: float, samples: int = 3) -> Iterator[str]:

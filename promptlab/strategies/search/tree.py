@@ -77,7 +77,7 @@ class Tree(Generic[S]):
         return fresh
 
     def _grown(self, parent: Node[S], state: S) -> Node[S] | None:
-        """The node of a proposed state, if it is to be judged."""
+        """The node of a proposed state, if one may go on from it."""
         child = Node(len(self.nodes), state, parent.depth + 1, [parent])
         if why := hook(self.task, "validate")(parent.state, state):
             child.fate, child.why = "invalid", why
@@ -96,11 +96,8 @@ class Tree(Generic[S]):
         parent.children.append(child)
         return child if child.fate == "open" else None
 
-    async def judge(self, nodes: Sequence[Node[S]], all_go_on: bool = False) -> list[Node[S]]:
-        """Values for some states, in one wave: for those that there is room for. One that is not known is None.
-
-        Where `all_go_on` whatever they are worth, and the limit of states does not end the search, none is asked for.
-        """
+    async def judge(self, nodes: Sequence[Node[S]]) -> list[Node[S]]:
+        """Values for some states, in one wave: for those that there is room for. One that is not known is None."""
         due = list(nodes if self.left is None else nodes[: self.left])
         if self.left is not None:
             self.left -= len(due)
@@ -108,10 +105,6 @@ class Tree(Generic[S]):
                 self.ended = "the limit of states is reached"
             for node in nodes[len(due) :]:
                 node.fate, node.why = "passed over", "not judged: the limit of states is reached"
-        if all_go_on and not self.ended:
-            for node in due:
-                node.why = "not judged: all go on"
-            return due
         values = await hook(self.task, "judge")([node.state for node in due], **self.options) if due else []
         self._failures(due, values)
         for node, value in zip(due, values, strict=True):

@@ -127,7 +127,7 @@ static NEVER_INLINE void score_rest(const float *q, const float *keys, const int
                                     int64_t size, int64_t d, float *scores) {
     for (int64_t b = from; b < to; b += SEVERAL) {
         const float *several[SEVERAL];
-        for (int i = 0; i < SEVERAL && b + i < to; i++) several[i] = keys + table[b + i] * size;
+        for (int i = 0; i < SEVERAL; i++) several[i] = keys + table[b + i < to ? b + i : b] * size;
         switch (to - b) {
         case 1: score_several(1, q, several, d, scores + b * LANES); break;
         case 2: score_several(2, q, several, d, scores + b * LANES); break;
@@ -179,7 +179,8 @@ INLINE float powers(float *scores, int64_t n) {
         most = larger(choose(lane < (int)(n - i), load(scores + i), all(-INFINITY)), most);
     float best = largest_of(most);
     for (int64_t i = 0; i < n; i += WIDTH) {
-        vector p = choose(lane < (int)(n - i), power_of(load(scores + i) - best), (vector){});
+        whole inside = lane < (int)(n - i); /* behind them are those of other texts, which may be of any size */
+        vector p = choose(inside, power_of(choose(inside, load(scores + i) - best, (vector){})), (vector){});
         store(scores + i, p);
         total += p;
     }
@@ -189,7 +190,7 @@ INLINE float powers(float *scores, int64_t n) {
 /* `vectors` vectors of the means of values by p, which sums to `total`, of a few tokens. */
 INLINE void mix(int few, int vectors, const Token *tokens, int64_t shared, const float *values, int64_t size, int64_t d,
                 const float *p, int64_t row, const float *total, float *y, int64_t y_row) {
-    vector s[2 * FEW][SUMS] = {};
+    vector s[FEW][SUMS] = {}; /* of few, or of two vectors of one */
     for (int64_t b = 0; b < shared; b++)
         weigh(few, vectors, p + b * LANES, row, values + tokens[0].table[b] * size, LANES, d, s);
     for (int t = 0; t < few; t++) {
@@ -221,7 +222,7 @@ INLINE void attend(int few, const Token *tokens, int64_t shared, const float *q,
     for (; i < d; i += WIDTH) mix(few, 1, tokens, shared, values + i, size, d, p, row, total, y + i, y_row);
 }
 
-/* All heads of n tokens, a few at a time; heads of usual size are compiled by themselves. */
+/* All heads of n tokens, a few at a time; values of heads of usual size are weighed by code of their own. */
 static void attend_all(int64_t n, const Token *tokens, const float *q, int64_t q_row, const float *keys,
                        const float *values, int64_t heads, int64_t d, float *p, int64_t row, float *y, int64_t y_row) {
     int64_t size = 2 * heads * d * LANES;

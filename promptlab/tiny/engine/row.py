@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isnan
 
@@ -46,15 +45,16 @@ class Row:
         """Temperature, top-p and the number to draw the next token by."""
         return self.request.temperature or 0.0, self.request.top_p, self.uniforms[len(self.ids)]
 
-    def extend(self, tokens: Sequence[int], log_p: Sequence[float], tokenizer: Tokenizer) -> None:
+    def extend(self, tokens: list[int], log_p: list[float], tokenizer: Tokenizer) -> None:
         """Adds tokens up to one that ends the reply; those behind it were for nothing."""
         before, said = len(self.ids), min(len(tokens), self.left)
         if EOS in tokens[:said]:
             said, self.finish = tokens.index(EOS), "stop"
         elif said == self.left:
             self.finish = "length"
-        if isnan(sum(log_p[: said + 1])):  # each of them is finite or minus infinity, or no number
-            said, self.finish = next(i for i, p in enumerate(log_p) if isnan(p)), "nan"
+        looked_at = log_p[: said + (self.finish == "stop")]
+        if isnan(sum(looked_at)):  # none is infinity, so one of them is no number
+            said, self.finish = next(i for i, p in enumerate(looked_at) if isnan(p)), "nan"
         self.ids += tokens[:said]
         self.logprobs += log_p[:said]
         if self.held is not None:
