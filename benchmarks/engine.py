@@ -42,6 +42,7 @@ from promptlab.strategies.puzzles import Countdown, Game24
 from promptlab.strategies.puzzles.game24 import PROPOSE
 from promptlab.tiny import checkpoint, engine
 from promptlab.tiny.data.reasoning import word_problem
+from promptlab.tiny.engine.program import program
 from promptlab.tiny.model import Config, Transformer
 from promptlab.tiny.pretrain import learn_tokenizer
 
@@ -122,8 +123,8 @@ def floor(tiny: Tiny, rows: int, context: float, shared: float = 0) -> float:
     moved = min(seconds(buffer.sum), seconds(lambda: np.dot(buffer.numpy(), buffer.numpy())))
     x, w = torch.ones(max(rows, 2), c.d_model), torch.ones(c.d_model, c.vocab_size)
     products = [lambda: x @ w, lambda: np.dot(x.numpy(), w.numpy())]
-    if program := tiny.engine.weights.program:
-        products.append(lambda: program.logits(x))
+    if compiled := program(tiny.engine.weights):
+        products.append(lambda: compiled.logits(x))
     rate = 2 * x.shape[0] * w.numel() / min(map(seconds, products))
     done = rows * (2 * weights + 4 * c.n_layers * c.d_model * context) / rate
     return rows / max(moved, done)
