@@ -55,7 +55,8 @@ def search_drawn(answer: Answer, redactor: Redactor) -> str:
         [
             f"<h2>Search, {about}</h2>",
             f'<p class="note">It ended: {escape(redactor.text(str(trace["ended"])))}. A number is a state’s value, '
-            "where it was judged, a dashed line another state that led to the same one, the strong line the way to the answer.</p>",
+            "where it was judged, a dashed line another state that led to the same one, the strong line the way to the "
+            "answer.</p>",
             f'<ul class="key">{key}</ul>{limit}',
             f'<div class="wide-table">{picture(nodes, path, shown)}</div>',
             table(nodes, path, shown, redactor),
