@@ -7,9 +7,9 @@ to one, and weighs 6 labels of 1,000 items behind 16 demonstrations; the bundled
 Countdown, and the Game of 24 is searched as GPT-4 did. Peers are transformers and, where they are installed (`make
 .venv-vllm/onnx` does), onnxruntime-genai, and vLLM in this process with its prefix cache
 (VLLM_ENABLE_V1_MULTIPROCESSING=0). A repeat asks all engines in turn; rows give the median, the lowest and the highest
-of `n`. The floor beside a rate is what the machine allows: the bytes that a
-step must read over the rate at which this process reads as many, or its operations over the rate of a product of its
-rows by the fastest of PyTorch, numpy and our own, whichever takes longer.
+of `n`. The floor beside a rate is what the machine allows: the bytes that a step must read over the rate at which this
+process reads as many, or its operations over the rate of a product of its rows by the fastest of PyTorch, numpy and our
+own, whichever takes longer.
 """
 
 from __future__ import annotations
