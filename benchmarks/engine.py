@@ -4,12 +4,12 @@
 
 A random model of .7 M parameters (4 layers, width 128, float32) writes 128 tokens to 1, 32 and 128 prompts, 40 samples
 to one, and weighs 6 labels of 1,000 items behind 16 demonstrations; the bundled model does word problems and
-Countdown, and the Game of 24 is searched as GPT-4 did. Peers are transformers and, where they are installed (`make
-.venv-vllm/onnx` does), onnxruntime-genai, and vLLM in this process with its prefix cache
-(VLLM_ENABLE_V1_MULTIPROCESSING=0). A repeat asks all engines in turn; rows give the median, the lowest and the highest
-of `n`. The floor beside a rate is what the machine allows: the bytes that a step must read over the rate at which this
-process reads as many, or its operations over the rate of a product of its rows by the fastest of PyTorch, numpy and our
-own, whichever takes longer.
+Countdown, and the Game of 24 is searched as GPT-4 did; weights of fewer bits are asked beside float32. Peers are
+transformers and, where they are installed (`make .venv-vllm/onnx` does), onnxruntime-genai, and vLLM in this process
+with its prefix cache (VLLM_ENABLE_V1_MULTIPROCESSING=0). A repeat asks all engines in turn; rows give the median, the
+lowest and the highest of `n`. The floor beside a rate is what the machine allows: the bytes that a step must read over
+the rate at which this process reads as many, or its operations over the rate of a product of its rows by the fastest of
+PyTorch, numpy and our own, whichever takes longer.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from promptlab.strategies.puzzles import Countdown, Game24
 from promptlab.strategies.puzzles.game24 import PROPOSE
 from promptlab.tiny import checkpoint, engine
 from promptlab.tiny.data.reasoning import word_problem
+from promptlab.tiny.engine.narrow import BITS
 from promptlab.tiny.engine.program import program
 from promptlab.tiny.model import Config, Transformer
 from promptlab.tiny.pretrain import learn_tokenizer
@@ -354,6 +355,31 @@ def classification(tiny: Tiny, peers: Sequence[Any], n: int, items: int) -> Iter
     yield row(f"{what}: prompt tokens read", read, "times header and rests", target=1.05, at_most=True)
 
 
+def fewer_bits(folder: Path, tiny: Tiny, n: int) -> Iterator[dict[str, Any]]:
+    """What weights of fewer bits save where few replies are written, and what they cost in accuracy.
+
+    One prompt and 16, by the bundled model and by a random one of 26 M parameters, whose weights no cache holds.
+    """
+    model = Transformer(Config(len(tiny.tokenizer), d_model=512, n_layers=8, n_heads=8, d_ff=1408))
+    checkpoint.save(folder, model.initialise(torch.Generator().manual_seed(0)).eval(), tiny.tokenizer)
+    for name, path, new in (("the bundled model", None, NEW), ("26 M parameters", folder, 16)):
+        of = {kept: Tiny(path, dtype=kept) for kept in BITS}
+        for size in (1, 16):
+            wave = [asked(prose(i, 6), max_tokens=new) for i in range(size)]
+            rates: dict[str, list[float]] = {kept: [] for kept in of}
+            for repeat in range(n + 1):
+                for kept, each in of.items():
+                    rate = ours(each, wave)()
+                    if repeat:  # the first warms up
+                        rates[kept].append(rate)
+            for kept in ("bfloat16", "int8"):
+                ratios = [a / b for a, b in zip(rates[kept], rates["float32"], strict=True)]
+                note = f"{of[kept].cost}; auto is {Tiny(path, dtype='auto').dtype}"
+                value, low, high = statistics.median(ratios), min(ratios), max(ratios)
+                what = f"{name}, batch {size}: {kept} weights, times the rate of float32"
+                yield row(what, value, "times", low=low, high=high, n=n, note=note)
+
+
 def invariance(tiny: Tiny, n: int) -> Iterator[dict[str, Any]]:
     """What it costs without a compiler that a reply is the same to the bit in any wave; with one it always is."""
     waves = {
@@ -539,6 +565,7 @@ def main() -> None:
             *decoding(tiny, [*peers, *small], n),
             *self_consistency(tiny, peers, n),
             *classification(tiny, peers, min(n, 3), 100 if given.quick else 1000),
+            *fewer_bits(Path(name) / "larger", tiny, n),
             *invariance(tiny, n),
             *word_problems(bundled, Transformers(bundled), min(n, 3)),
             *tree_search(bundled, n, 5 if given.quick else 100),

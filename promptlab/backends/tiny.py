@@ -6,16 +6,18 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from promptlab.errors import ModelError, SetupError
 from promptlab.options import check
 from promptlab.tiny import checkpoint
 from promptlab.tiny.engine import MAX_NEW_TOKENS, Engine
+from promptlab.tiny.engine.keeping import Cost, cost, suited
+from promptlab.tiny.engine.narrow import BITS, Kept
 from promptlab.tiny.engine.store import room_for
 from promptlab.tiny.fill_mask import filled, top
 from promptlab.tiny.head import Classifier
-from promptlab.tiny.model import Transformer
+from promptlab.tiny.model import Config, Transformer
 from promptlab.tiny.tokenizer import Tokenizer
 from promptlab.types import Message, Reply, Request, Token, Usage
 
@@ -36,6 +38,10 @@ class Tiny:
     as fast as PyTorch, and a reply is the same to the bit whatever it is asked beside. With PyTorch that is so with
     `batch_invariant`, which costs most where one is asked alone or many of one prompt.
 
+    Its matrices may be kept in bfloat16 or int8, for a little accuracy, which `description` tells (`cost`): the
+    compiled program then reads a half or a quarter as much, and one reply takes less time; many at once, and PyTorch,
+    take as long as ever. "auto" is what suits this processor and the model's size; `dtype` tells which that is.
+
     A masked checkpoint (`promptlab train mlm`) fills gaps instead: it takes texts with one [MASK], and no prompts.
     """
 
@@ -53,10 +59,12 @@ class Tiny:
         seed: int = 0,
         cache_mb: float | None = None,
         batch_invariant: bool = False,
+        dtype: str = "float32",
     ):
         self.path: Path | None = checkpoint.BUNDLED if path is None else Path(path)
         self.seed, self.cache_mb, self.batch_invariant = seed, cache_mb, batch_invariant
         self.model, self.tokenizer, weights = checkpoint.load(self.path)
+        self.dtype: Kept = as_kept(dtype, self.model.config)
         self._declare()
         files = [checkpoint.sha256_of(self.path / name) for name in ("config.json", "tokenizer.json")]
         self.sha256 = hashlib.sha256(" ".join([weights, *files]).encode()).hexdigest()
@@ -65,7 +73,7 @@ class Tiny:
     def of(cls, model: Transformer, tokenizer: Tokenizer, *, seed: int = 0, cache_mb: float | None = None) -> Tiny:
         """A backend of a model in memory, fine-tuned here for instance."""
         self = cls.__new__(cls)
-        self.path, self.seed, self.cache_mb, self.batch_invariant = None, seed, cache_mb, False
+        self.path, self.seed, self.cache_mb, self.batch_invariant, self.dtype = None, seed, cache_mb, False, "float32"
         self.model, self.tokenizer = model, tokenizer
         self._declare()
         digest = hashlib.sha256(f"{model.config} {tokenizer.bpe.to_str()}".encode())
@@ -83,7 +91,12 @@ class Tiny:
 
     @cached_property
     def engine(self) -> Engine:
-        return Engine(self.model, self.tokenizer, self.cache_mb, self.batch_invariant)
+        return Engine(self.model, self.tokenizer, self.cache_mb, self.batch_invariant, self.dtype)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """In accuracy, of weights of fewer bits."""
+        return cost(self.model, self.tokenizer, self.dtype)
 
     def __repr__(self) -> str:
         return f"Tiny({str(self.path)!r})" if self.path else "Tiny.of(a model in memory)"
@@ -93,19 +106,21 @@ class Tiny:
             raise SetupError(
                 "a Tiny made in memory cannot be sent to another process; save it and load it by its path."
             )
-        return _load, (self.path, self.seed, self.cache_mb, self.batch_invariant)
+        return _load, (self.path, self.seed, self.cache_mb, self.batch_invariant, self.dtype)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """All of it that can change an answer."""
         invariant = {"batch_invariant": True} if self.batch_invariant else {}
-        return {"kind": "tiny", "sha256": self.sha256, "seed": self.seed, **invariant}
+        kept = {} if self.dtype == "float32" else {"dtype": self.dtype}
+        return {"kind": "tiny", "sha256": self.sha256, "seed": self.seed, **invariant, **kept}
 
     @property
     def description(self) -> str:
         """What it is, for reports."""
         parameters = sum(p.numel() for p in self.model.parameters())
-        return f"{parameters / 1e6:.1f} M parameters, context {self.context_tokens:,}, sha256 {self.sha256[:12]}"
+        kept = "" if self.dtype == "float32" else f", {self.dtype} ({self.cost})"
+        return f"{parameters / 1e6:.1f} M parameters, context {self.context_tokens:,}, sha256 {self.sha256[:12]}{kept}"
 
     @property
     def context_tokens(self) -> int:
@@ -128,8 +143,19 @@ class Tiny:
         return top(self.model, self.tokenizer, text, k)
 
 
-def _load(path: Path, seed: int, cache_mb: float | None, batch_invariant: bool) -> Tiny:
-    return Tiny(path, seed=seed, cache_mb=cache_mb, batch_invariant=batch_invariant)
+def as_kept(dtype: str, config: Config) -> Kept:
+    """What weights are kept in. Raises SetupError for what is no such thing, or is not for a masked model."""
+    if dtype not in (*BITS, "auto"):
+        raise SetupError(f"dtype may be {', '.join(BITS)} or auto, got {dtype!r}.")
+    if not config.causal and dtype not in ("float32", "auto"):
+        raise SetupError(f"a masked checkpoint fills gaps in float32, not in {dtype}.")
+    if dtype == "auto":
+        return suited(config) if config.causal else "float32"
+    return cast("Kept", dtype)
+
+
+def _load(path: Path, seed: int, cache_mb: float | None, batch_invariant: bool, dtype: str) -> Tiny:
+    return Tiny(path, seed=seed, cache_mb=cache_mb, batch_invariant=batch_invariant, dtype=dtype)
 
 
 class TinyClassifier:

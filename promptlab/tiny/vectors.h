@@ -35,17 +35,19 @@ INLINE void store(float *x, vector v) { *(vector *)x = v; }
 INLINE vector all(float x) { return x - (vector){}; }
 
 /* s + a v, rounded once where the processor can: a compiler left to choose may round otherwise in another loop. */
-INLINE vector plus(vector s, float a, vector v) {
+INLINE vector plus_each(vector s, vector a, vector v) {
 #if defined __AVX512F__
-    return (vector)_mm512_fmadd_ps((__m512)all(a), (__m512)v, (__m512)s);
+    return (vector)_mm512_fmadd_ps((__m512)a, (__m512)v, (__m512)s);
 #elif defined __FMA__
-    return (vector)_mm256_fmadd_ps((__m256)all(a), (__m256)v, (__m256)s);
+    return (vector)_mm256_fmadd_ps((__m256)a, (__m256)v, (__m256)s);
 #elif defined __aarch64__
-    return (vector)vfmaq_n_f32((float32x4_t)s, (float32x4_t)v, a);
+    return (vector)vfmaq_f32((float32x4_t)s, (float32x4_t)a, (float32x4_t)v);
 #else
     return s + a * v;
 #endif
 }
+
+INLINE vector plus(vector s, float a, vector v) { return plus_each(s, all(a), v); }
 
 INLINE float sum(vector v) {
     float s[WIDTH];

@@ -26,6 +26,7 @@ import torch
 from promptlab.constrained import Held
 from promptlab.errors import ContextOverflow, Interrupted, ModelError
 from promptlab.tiny.engine.drawing import uniforms
+from promptlab.tiny.engine.narrow import Kept
 from promptlab.tiny.engine.program import program
 from promptlab.tiny.engine.reading import read
 from promptlab.tiny.engine.row import Row
@@ -50,13 +51,18 @@ class Engine:
     `tokens_read` counts the prompt tokens that went through the model, continuations and replies not among them, and
     `tokens_written` those of replies that were worked out, which several may have in common. With `share` off every
     request is computed for itself, to see what sharing saves; with `batch_invariant` a reply is the same to the bit in
-    any wave.
+    any wave. Matrices are `kept` in that many bits (`narrow`).
     """
 
     def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, cache_mb: float | None = None, batch_invariant: bool = False
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        cache_mb: float | None = None,
+        batch_invariant: bool = False,
+        kept: Kept = "float32",
     ):
-        self.model, self.tokenizer, self.batch_invariant = model, tokenizer, batch_invariant
+        self.model, self.tokenizer, self.batch_invariant, self.kept = model, tokenizer, batch_invariant, kept
         self.capacity = room_for(model.config, model.dtype, cache_mb)
         self.tokens_read, self.tokens_written, self.share = 0, 0, True
         self.working = threading.RLock()
@@ -66,7 +72,7 @@ class Engine:
         """Keeps nothing of what was read before."""
         with self.working:
             self.state = versions(self.model)
-            self.weights = Weights(self.model)
+            self.weights = Weights(self.model, self.kept)
             self.weights.program = program(self.weights)
             self.store = Store(self.weights, self.capacity)
 

@@ -1,12 +1,13 @@
 /* The engine's arithmetic: tokens are read, scored and drawn without a call of any library in between.
 
    Every sum is taken in an order that depends on positions alone, so that a token's numbers are the same to the bit
-   whatever is beside it, and wherever what it begins with stands. All numbers are float32.
+   whatever is beside it, and wherever what it begins with stands. All numbers are float32, but those that matrices keep.
 
    B tokens or rows, C channels, H heads of D channels, F channels of the MLP, V tokens of the vocabulary. C, D and F
    are multiples of 16. */
 
 #include "../vectors.h"
+#include "narrow.h"
 
 enum { LANES = 16, BLOCK = LANES / WIDTH }; /* tokens of a block, and vectors of those */
 enum { SLICE = 96, FEW = 4 }; /* tokens that go through a layer together, and that look together */
@@ -17,7 +18,7 @@ enum { SLICE = 96, FEW = 4 }; /* tokens that go through a layer together, and th
 #endif
 
 typedef struct {
-    Matrix qkv, out, gate_up, down;
+    Weight qkv, out, gate_up, down;
 } Layer;
 
 typedef struct {
@@ -26,7 +27,7 @@ typedef struct {
     const float *embedding; /* (V, C) */
     const float *turns;     /* (context, D / 2, 2): cosine and sine */
     const Layer *layers;
-    Matrix unembedding;
+    Weight unembedding;
 } Model;
 
 /* Keys and values of blocks of 16 tokens, (layers, n, 2, H, 16 D): keys as (D, 16), values as (16, D). */
@@ -339,7 +340,7 @@ static void forward_slice(const Model *m, Memory memory, int64_t n, const Token 
         const Layer *layer = m->layers + l;
         float *keys = memory.blocks + l * memory.n * size, *values = keys + H * head;
         for (int64_t b = 0; b < n; b++) normalise(x + b * C, y + b * C, C, m->eps);
-        multiply(n, y, C, layer->qkv, qkv, 3 * C, 0);
+        multiply_by(n, y, C, layer->qkv, qkv, 3 * C, 0);
         for (int64_t b = 0; b < n; b++) {
             int64_t at = tokens[b].position, lane = at % LANES, block = tokens[b].table[at / LANES] * size;
             float *k = qkv + b * 3 * C + C, *v = k + C;
@@ -348,11 +349,11 @@ static void forward_slice(const Model *m, Memory memory, int64_t n, const Token 
             for (int64_t h = 0; h < H; h++) memcpy(values + block + h * head + lane * D, v + h * D, D * sizeof(float));
         }
         attend_all(n, tokens, qkv, 3 * C, keys, values, H, D, p, room_for(seen), y, C);
-        multiply(n, y, C, layer->out, x, C, 1);
+        multiply_by(n, y, C, layer->out, x, C, 1);
         for (int64_t b = 0; b < n; b++) normalise(x + b * C, y + b * C, C, m->eps);
-        multiply(n, y, C, layer->gate_up, mlp, 2 * F, 0);
+        multiply_by(n, y, C, layer->gate_up, mlp, 2 * F, 0);
         for (int64_t b = 0; b < n; b++) activate(mlp + b * 2 * F, mlp + b * 2 * F + F, F);
-        multiply(n, mlp, 2 * F, layer->down, x, C, 1);
+        multiply_by(n, mlp, 2 * F, layer->down, x, C, 1);
     }
     for (int64_t b = 0; b < n; b++) normalise(x + b * C, hidden + b * C, C, m->eps);
 }
@@ -366,7 +367,7 @@ void forward(const Model *m, Memory memory, int64_t n, const Token *tokens, int6
 
 /* Scores of the next tokens (n, V) by hidden states (n, C). */
 void scores(const Model *m, int64_t n, const float *hidden, float *logits) {
-    multiply(n, hidden, m->n_heads * m->d_head, m->unembedding, logits, m->unembedding.outputs, 0);
+    multiply_by(n, hidden, m->n_heads * m->d_head, m->unembedding, logits, m->unembedding.outputs, 0);
 }
 
 /* log p of tokens (n) by the hidden states (n, C) before them; `logits` has room for a slice of theirs. */

@@ -9,20 +9,27 @@ from pathlib import Path
 import numpy as np
 
 from promptlab.tiny import compiling
-from promptlab.tiny.compiling import Matrix
 
 SOURCE = Path(__file__).with_name("arithmetic.c")
 LANES, SLICE = 16, 96  # as there
 
 
+class Weight(Structure):
+    """Panels of as many columns as the library's `panel()` says, of numbers of so many bits, as `narrow.h` has them."""
+
+    _fields_ = [
+        ("panels", c_void_p), ("inputs", c_int64), ("outputs", c_int64), ("bits", c_int64), ("scales", c_void_p)
+    ]  # fmt: skip
+
+
 class Layer(Structure):
-    _fields_ = [("qkv", Matrix), ("out", Matrix), ("gate_up", Matrix), ("down", Matrix)]
+    _fields_ = [("qkv", Weight), ("out", Weight), ("gate_up", Weight), ("down", Weight)]
 
 
 class Model(Structure):
     _fields_ = [
         ("n_layers", c_int64), ("n_heads", c_int64), ("d_head", c_int64), ("d_ff", c_int64), ("eps", c_float),
-        ("embedding", c_void_p), ("turns", c_void_p), ("layers", POINTER(Layer)), ("unembedding", Matrix),
+        ("embedding", c_void_p), ("turns", c_void_p), ("layers", POINTER(Layer)), ("unembedding", Weight),
     ]  # fmt: skip
 
 

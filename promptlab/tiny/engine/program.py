@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from promptlab.tiny.compiling import Matrix
-from promptlab.tiny.engine.compiling import HOW, LANES, SLICE, Layer, Model, library
+from promptlab.tiny.engine.compiling import HOW, LANES, SLICE, Layer, Model, Weight, library
+from promptlab.tiny.engine.narrow import BITS, packed
 from promptlab.tiny.engine.row import Row, Said
 from promptlab.tiny.engine.store import Blocks, Places
 from promptlab.tiny.engine.weights import Weights, room
@@ -39,16 +39,28 @@ class Program:
         self.config, self.library = (c := weights.config), library
         turns = torch.view_as_real(weights.turns).contiguous()
         matrices = [each for layer in weights.layers for each in layer] + [weights.unembedding]
-        width = library.panel()
-        sizes = [matrix.shape[0] * (-(-matrix.shape[1] // width) * width) for matrix in matrices]
-        panels = torch.split(room(sum(sizes), dtype=torch.float32), sizes)  # in one piece, for huge pages
-        self.held = [weights.embedding, turns, *panels]  # what pointers point to
-        laid = [in_panels(matrix, each, width) for matrix, each in zip(matrices, panels, strict=True)]
+        self.held = [weights.embedding, turns]  # what pointers point to
+        laid = self.laid(matrices, BITS[weights.kept])
         layers = (Layer * c.n_layers)(*(Layer(*laid[4 * i : 4 * i + 4]) for i in range(c.n_layers)))
         of_layers = (c.n_layers, c.n_heads, c.d_head, c.d_ff, c.norm_eps)
         tables = (weights.embedding.data_ptr(), turns.data_ptr())
         self.of = Model(*of_layers, *tables, layers, laid[-1])
         self.model = byref(self.of)
+
+    def laid(self, matrices: Sequence[Tensor], bits: int) -> list[Weight]:
+        """In panels, all in one piece, for huge pages."""
+        width = self.library.panel()
+        whole = [F.pad(matrix, (0, -matrix.shape[1] % width)) for matrix in matrices]
+        sizes = [matrix.numel() * bits // 32 for matrix in whole]
+        panels = torch.split(room(sum(sizes), dtype=torch.float32), sizes)
+        found = []
+        for matrix, wide, panel in zip(matrices, whole, panels, strict=True):
+            numbers, scales = packed(wide, bits)
+            per_panel = numbers.view(len(numbers), -1, width).transpose(0, 1)  # (N / width, K bits / 32, width)
+            panel.view(per_panel.shape).view(numbers.dtype).copy_(per_panel)
+            self.held += [panel, scales]
+            found.append(Weight(panel.data_ptr(), *matrix.shape, bits, scales.data_ptr()))
+        return found
 
     def forward(self, blocks: Blocks, texts: Sequence[Text]) -> Tensor:
         """Normed hidden states, (tokens, C), of all texts' tokens, which see what is before them in their blocks."""
@@ -127,14 +139,6 @@ class Program:
 
     def space(self, n: int, seen: int) -> Tensor:
         return torch.empty(self.library.space_for(self.model, n, seen))
-
-
-def in_panels(matrix: Tensor, to: Tensor, width: int) -> Matrix:
-    """(K, N) in panels of its columns, (N / width, K, width)."""
-    inputs, outputs = matrix.shape
-    whole = F.pad(matrix, (0, -outputs % width))
-    to.view(-1, inputs, width).copy_(whole.view(inputs, -1, width).transpose(0, 1))
-    return Matrix(to.data_ptr(), inputs, outputs)
 
 
 class Text:

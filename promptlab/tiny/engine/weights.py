@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from promptlab.tiny.engine.narrow import Kept, rounded
 from promptlab.tiny.model import Transformer, rotary
 
 if TYPE_CHECKING:
@@ -35,16 +36,19 @@ class Layer(NamedTuple):
 
 
 class Weights:
-    """What a Transformer's parameters are at this moment, packed. They may be parametrised (LoRA)."""
+    """What a Transformer's parameters are at this moment, packed. They may be parametrised (LoRA).
 
-    def __init__(self, model: Transformer):
-        self.config = c = model.config
+    The matrices' numbers, those of the embedding but as it is looked up in, are rounded to what `kept` can hold.
+    """
+
+    def __init__(self, model: Transformer, kept: Kept = "float32"):
+        self.config, self.kept = (c := model.config), kept
         self.dtype = model.dtype
         self.program: Program | None = None  # what computes with them instead, where there is a compiler
         with torch.no_grad():
             self.embedding = model.model.embed_tokens.weight.detach().clone()
-            self.unembedding = (self.embedding * model.model.norm.weight).t().contiguous()  # (C, V)
-            self.layers = [packed(block, c.n_heads) for block in model.model.layers]
+            self.unembedding = rounded((self.embedding * model.model.norm.weight).t().contiguous(), kept)  # (C, V)
+            self.layers = [packed(block, c.n_heads, kept) for block in model.model.layers]
             cos, sin = rotary(torch.arange(c.context)[None], c.d_head, c.rope_theta)  # (1, 1, context, D)
             half = c.d_head // 2
             self.turns = torch.complex(cos[0, 0, :, :half].to(self.dtype), sin[0, 0, :, :half].to(self.dtype))
@@ -83,14 +87,14 @@ class Weights:
         return self.logits(hidden if n >= ALIKE else F.pad(hidden, (0, 0, 0, ALIKE - n)))[:n]
 
 
-def packed(block: Any, n_heads: int) -> Layer:
+def packed(block: Any, n_heads: int, kept: Kept) -> Layer:
     attention, mlp = block.self_attn, block.mlp
     before, between = block.input_layernorm.weight, block.post_attention_layernorm.weight
     queries = paired(attention.q_proj.weight, n_heads) / math.sqrt(attention.q_proj.weight.shape[0] // n_heads)
     qkv = torch.cat((queries, paired(attention.k_proj.weight, n_heads), attention.v_proj.weight))
     gate_up = torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight))
     matrices = (qkv * before, attention.o_proj.weight, gate_up * between, mlp.down_proj.weight)
-    return Layer(*(matrix.detach().t().contiguous() for matrix in matrices))
+    return Layer(*(rounded(matrix.detach().t().contiguous(), kept) for matrix in matrices))
 
 
 def paired(weight: Tensor, n_heads: int) -> Tensor:

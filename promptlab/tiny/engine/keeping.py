@@ -1,0 +1,79 @@
+"""In how many bits weights are kept: what suits the processor, and what it costs in accuracy."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from promptlab.tiny.engine import Engine, begin
+from promptlab.tiny.engine.narrow import Kept
+from promptlab.tiny.engine.weights import Weights
+from promptlab.tiny.model import Config, Transformer
+from promptlab.tiny.tokenizer import BOS, Tokenizer
+from promptlab.types import Request
+
+LAST_CACHE = 32 << 20  # bytes that a processor's last cache has for one process, as a rule
+TEXTS, LENGTH = 32, 64  # that accuracy is measured on
+
+
+def suited(config: Config) -> Kept:
+    """The dtype of weights with which few replies are written fastest.
+
+    A step reads all matrices. It is a function of their size and the processor's caches, not timed, so that it is the
+    same each time: float32 where the core's own cache holds them, else bfloat16, in which they are half as much to read
+    and hardly more to compute with, and int8 where not even that is held by the last cache.
+    """
+    c = config
+    numbers = c.n_layers * (4 * c.d_model**2 + 3 * c.d_model * c.d_ff) + c.d_model * c.vocab_size
+    if 4 * numbers <= torch.cpu.get_capabilities().get("l2_cache_size", 1 << 20):
+        return "float32"
+    return "bfloat16" if 2 * numbers <= LAST_CACHE else "int8"
+
+
+class Cost(NamedTuple):
+    """How far predictions of the next token are from those by float32 weights, over so many `tokens`.
+
+    `nats` is the mean divergence, KL(float32 ‖ fewer bits), `same` how often the likeliest token is the same.
+    """
+
+    nats: float
+    same: float
+    tokens: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.nats:.2g} nats a token from float32, the likeliest token the same for {self.same:.1%} of "
+            f"{self.tokens:,} of its own"
+        )
+
+
+def cost(model: Transformer, tokenizer: Tokenizer, kept: Kept) -> Cost:
+    """Measured on what the model itself writes from nothing, in float32, at temperature 1."""
+    asked = [Request((), max_tokens=LENGTH, temperature=1.0, branch=(i,)) for i in range(TEXTS)]
+    rows = [begin((BOS,), each, model.config.context, seed=0) for each in asked]
+    Engine(model, tokenizer).work(rows)
+    fewer, exact = Weights(model, kept), Weights(model)
+    nats, same = [], []
+    with torch.inference_mode():
+        for row in rows:
+            tokens = torch.tensor([[BOS, *row.ids]])
+            p, q = (torch.log_softmax(predicted(weights, tokens), dim=-1) for weights in (exact, fewer))
+            nats.append((p.exp() * (p - q)).sum(-1))
+            same.append(p.argmax(-1) == q.argmax(-1))
+    each = torch.cat(nats)
+    return Cost(float(each.mean()), float(torch.cat(same).double().mean()), len(each))
+
+
+def predicted(weights: Weights, tokens: Tensor) -> Tensor:
+    """Scores of the token behind each of tokens (1, T), (T, V)."""
+
+    def attend(_: int, qkv: Tensor) -> Tensor:
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (1, H, T, D)
+        seen = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+        return seen.transpose(1, 2).flatten(2)
+
+    hidden = weights.forward(tokens, torch.arange(tokens.shape[1])[None], attend)
+    return weights.logits(hidden[0])
