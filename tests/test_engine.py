@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
+from types import FrameType
 
 import pytest
 import torch
@@ -18,7 +22,7 @@ from promptlab import Message, ModelError, Reply, Request
 from promptlab.backends.tiny import Tiny
 from promptlab.backends.wrappers.cached import Cached
 from promptlab.backends.wrappers.record import Record
-from promptlab.errors import SetupError
+from promptlab.errors import Interrupted, SetupError
 from promptlab.tiny.engine import Engine
 from promptlab.tiny.engine.compiling import library
 from promptlab.tiny.engine.store import places
@@ -342,6 +346,37 @@ def test_after_ctrl_c_the_engine_answers_as_if_it_were_new(random_tiny):
     with pytest.raises(KeyboardInterrupt):
         one.answer(wave)
     assert one.answer(wave) == engine(random_tiny).answer(wave)
+
+
+@contextmanager
+def ctrl_c_at(name: str, times: int) -> Iterator[None]:
+    """Ctrl-C, pressed as a function of this name is called for the last of so many times."""
+    left = times
+
+    def called(frame: FrameType, event: str, _: object) -> None:
+        nonlocal left
+        if event == "call" and frame.f_code.co_name == name:
+            left -= 1
+            if left == 0:
+                signal.raise_signal(signal.SIGINT)
+
+    sys.setprofile(called)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+
+
+@pytest.mark.parametrize("times", [30, 31, 45, 60])
+def test_ctrl_c_while_many_tokens_are_written_in_one_go_keeps_what_is_whole(random_tiny, times):
+    wave = [request(words(i, 9), max_tokens=1 + 5 * i) for i in range(20)]
+    one, calm = engine(random_tiny), engine(random_tiny).answer(wave)
+    with ctrl_c_at("extend", times), pytest.raises(Interrupted) as stopped:
+        one.answer(wave)
+    whole = [reply for reply in stopped.value.replies if reply is not None]
+    assert 0 < len(whole) < len(wave)
+    assert all(a is None or a == b for a, b in zip(stopped.value.replies, calm, strict=True))
+    assert one.answer(wave) == calm
 
 
 def test_what_was_answered_before_ctrl_c_is_kept_and_not_asked_again(random_tiny, tmp_path):
