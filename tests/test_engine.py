@@ -21,9 +21,9 @@ from promptlab.backends.wrappers.record import Record
 from promptlab.errors import SetupError
 from promptlab.tiny.engine import Engine
 from promptlab.tiny.engine.compiling import library
+from promptlab.tiny.engine.stage import ROWS
 from promptlab.tiny.engine.store import places
 from promptlab.tiny.engine.weighing import Weighing
-from promptlab.tiny.engine.writing import ROWS
 from promptlab.tiny.tokenizer import Tokenizer
 
 

@@ -8,6 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from promptlab.backends.pretrained import device_of
 from promptlab.errors import ModelError, SetupError
 from promptlab.options import check
 from promptlab.tiny import checkpoint
@@ -36,6 +39,10 @@ class Tiny:
     as fast as PyTorch, and a reply is the same to the bit whatever it is asked beside. With PyTorch that is so with
     `batch_invariant`, which costs most where one is asked alone or many of one prompt.
 
+    `device` is "cpu", a GPU such as "cuda" or "cuda:1", or "auto" for one if there is any; SetupError where it is not
+    at hand. There PyTorch computes, in the model's own precision, thousands of replies at a time, and `cache_mb` is
+    2,000 where it is not given.
+
     A masked checkpoint (`promptlab train mlm`) fills gaps instead: it takes texts with one [MASK], and no prompts.
     """
 
@@ -53,10 +60,15 @@ class Tiny:
         seed: int = 0,
         cache_mb: float | None = None,
         batch_invariant: bool = False,
+        device: str = "cpu",
     ):
         self.path: Path | None = checkpoint.BUNDLED if path is None else Path(path)
         self.seed, self.cache_mb, self.batch_invariant = seed, cache_mb, batch_invariant
+        self.device = device_of(device)
+        if batch_invariant and self.device != "cpu":
+            raise SetupError("batch_invariant is of the CPU alone: leave it out, or the device.")
         self.model, self.tokenizer, weights = checkpoint.load(self.path)
+        self.model.to(self.device)
         self._declare()
         files = [checkpoint.sha256_of(self.path / name) for name in ("config.json", "tokenizer.json")]
         self.sha256 = hashlib.sha256(" ".join([weights, *files]).encode()).hexdigest()
@@ -66,11 +78,11 @@ class Tiny:
         """A backend of a model in memory, fine-tuned here for instance."""
         self = cls.__new__(cls)
         self.path, self.seed, self.cache_mb, self.batch_invariant = None, seed, cache_mb, False
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.device = model, tokenizer, str(model.device)
         self._declare()
         digest = hashlib.sha256(f"{model.config} {tokenizer.bpe.to_str()}".encode())
         for weight in model.state_dict().values():
-            digest.update(weight.numpy().tobytes())
+            digest.update(weight.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         self.sha256 = digest.hexdigest()
         return self
 
@@ -79,7 +91,7 @@ class Tiny:
         if not self.model.config.causal:
             self.chats, self.can = False, frozenset({"logprobs"})
         else:
-            room_for(self.model.config, self.model.dtype, self.cache_mb)  # too small a cache is told of here
+            room_for(self.model, self.cache_mb)  # too small a cache is told of here
 
     @cached_property
     def engine(self) -> Engine:
@@ -93,13 +105,14 @@ class Tiny:
             raise SetupError(
                 "a Tiny made in memory cannot be sent to another process; save it and load it by its path."
             )
-        return _load, (self.path, self.seed, self.cache_mb, self.batch_invariant)
+        return _load, (self.path, self.seed, self.cache_mb, self.batch_invariant, self.device)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """All of it that can change an answer."""
         invariant = {"batch_invariant": True} if self.batch_invariant else {}
-        return {"kind": "tiny", "sha256": self.sha256, "seed": self.seed, **invariant}
+        device = {} if self.device == "cpu" else {"device": self.device}
+        return {"kind": "tiny", "sha256": self.sha256, "seed": self.seed, **invariant, **device}
 
     @property
     def description(self) -> str:
@@ -128,8 +141,8 @@ class Tiny:
         return top(self.model, self.tokenizer, text, k)
 
 
-def _load(path: Path, seed: int, cache_mb: float | None, batch_invariant: bool) -> Tiny:
-    return Tiny(path, seed=seed, cache_mb=cache_mb, batch_invariant=batch_invariant)
+def _load(path: Path, seed: int, cache_mb: float | None, batch_invariant: bool, device: str) -> Tiny:
+    return Tiny(path, seed=seed, cache_mb=cache_mb, batch_invariant=batch_invariant, device=device)
 
 
 class TinyClassifier:
