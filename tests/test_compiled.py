@@ -17,7 +17,7 @@ from promptlab.backends.tiny import Tiny
 from promptlab.tiny.compiling import compiled
 from promptlab.tiny.engine import Engine
 from promptlab.tiny.engine.compiling import library
-from promptlab.tiny.engine.drawing import choose
+from promptlab.tiny.engine.drawing import Drawing
 from promptlab.tiny.engine.program import Program, program
 from promptlab.tiny.engine.row import Row
 from promptlab.tiny.engine.weights import Weights
@@ -103,8 +103,9 @@ def test_tokens_are_drawn_as_pytorch_draws_them(random_tiny, seed, temperature, 
     [([token], [log_p])] = random_tiny.engine.weights.program.draw(logits.clone(), [row])
     assert log_p == pytest.approx(float(torch.log_softmax(logits, -1)[0, token]), abs=1e-5)
     assert held is None or held.may[token]
-    how = [(temperature, top_p, max(0.0, min(u + by, 1 - 1e-12))) for by in (-1e-5, 0.0, 1e-5)]
-    theirs = [choose(logits, [each], {} if held is None else {0: held.may})[0] for each in how]
+    how = [(temperature, top_p, np.array([max(0.0, min(u + by, 1 - 1e-12))])) for by in (-1e-5, 0.0, 1e-5)]
+    allowed_here, weights = {} if held is None else {0: held.may}, random_tiny.engine.weights
+    theirs = [Drawing([each], allowed_here, weights).next(logits).tolist() for each in how]
     if top_p == 1.0 or temperature == 0.0:  # PyTorch draws from the likeliest first, and so another one by the same u
         assert [token] in theirs
     else:

@@ -25,9 +25,9 @@ from promptlab.backends.wrappers.record import Record
 from promptlab.errors import Interrupted, SetupError
 from promptlab.tiny.engine import Engine
 from promptlab.tiny.engine.compiling import library
+from promptlab.tiny.engine.stage import ROWS
 from promptlab.tiny.engine.store import places
 from promptlab.tiny.engine.weighing import Weighing
-from promptlab.tiny.engine.writing import ROWS
 from promptlab.tiny.tokenizer import Tokenizer
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from waves import request, words
 
 from promptlab import Reply, model
-from promptlab.backends.tiny import Tiny
+from promptlab.backends.tiny import Tiny, as_kept
 from promptlab.errors import SetupError
 from promptlab.tiny import checkpoint
 from promptlab.tiny.engine import Engine
@@ -120,7 +120,7 @@ def test_a_reply_is_the_same_to_the_bit_beside_any_others(random_tiny, seed, kep
 
 
 def test_what_it_costs_is_told_and_less_than_nothing_is_asked_of_float32(random_folder, random_tiny):
-    of = {kept: cost(random_tiny.model, random_tiny.tokenizer, kept) for kept in BITS}
+    of = {kept: cost(random_tiny.model, random_tiny.tokenizer, Weights(random_tiny.model, kept)) for kept in BITS}
     assert of["float32"].nats == 0
     assert of["float32"].same == 1
     assert 0 < of["bfloat16"].nats < of["int8"].nats < 1
@@ -144,6 +144,14 @@ def test_auto_is_what_suits_the_size():
         "int8",
     ]
     assert model("tiny", dtype="auto").dtype == suited(Tiny().model.config)
+
+
+def test_a_gpu_computes_in_float32_or_bfloat16():
+    config = Config(512, d_model=1024, n_layers=24)
+    assert as_kept("auto", config, "cuda") == "bfloat16"
+    assert as_kept("float32", config, "cuda") == "float32"
+    with pytest.raises(SetupError, match="int8 weights are for a CPU; on a GPU take bfloat16"):
+        as_kept("int8", config, "cuda")
 
 
 def test_what_is_no_dtype_is_refused(tmp_path: Path, tiny_tokenizer):

@@ -21,10 +21,9 @@ def pretrained(kind: str, name: str, dtype: str, device: str, **tokenizing: Any)
     Raises SetupError where they cannot be loaded.
     """
     needs("transformers")
-    import torch
     import transformers
 
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    device = device_of(device)
     try:
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, **tokenizing)
         model, loaded = getattr(transformers, kind).from_pretrained(
@@ -40,6 +39,19 @@ def pretrained(kind: str, name: str, dtype: str, device: str, **tokenizing: Any)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer, model.to(device).eval(), device
+
+
+def device_of(name: str) -> str:
+    """A device by its name, "auto" being a GPU if there is one. Raises SetupError where it is not at hand."""
+    import torch
+
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter where PyTorch was built without it
+        told = str(error).split("\n")[0].rstrip(".")
+        raise SetupError(f'The device "{name}" is not at hand: {told}. "auto" takes a GPU if there is one.') from error
+    return device
 
 
 def refuse_what_looks_ahead(name: str, model: Any) -> None:

@@ -8,6 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
+from promptlab.backends.pretrained import device_of
 from promptlab.errors import ModelError, SetupError
 from promptlab.options import check
 from promptlab.tiny import checkpoint
@@ -15,6 +18,7 @@ from promptlab.tiny.engine import MAX_NEW_TOKENS, Engine
 from promptlab.tiny.engine.keeping import Cost, cost, suited
 from promptlab.tiny.engine.narrow import BITS, Kept
 from promptlab.tiny.engine.store import room_for
+from promptlab.tiny.engine.weights import Weights
 from promptlab.tiny.fill_mask import filled, top
 from promptlab.tiny.head import Classifier
 from promptlab.tiny.model import Config, Transformer
@@ -42,6 +46,10 @@ class Tiny:
     compiled program then reads a half or a quarter as much, and one reply takes less time; many at once, and PyTorch,
     take as long as ever. "auto" is what suits this processor and the model's size; `dtype` tells which that is.
 
+    `device` is "cpu", a GPU such as "cuda" or "cuda:1", or "auto" for one if there is any; SetupError where it is not
+    at hand. There PyTorch computes, thousands of replies at a time, all of it in bfloat16 where that is the `dtype`,
+    as it is by "auto"; int8 is of the CPU alone. `cache_mb` is 2,000 there where it is not given.
+
     A masked checkpoint (`promptlab train mlm`) fills gaps instead: it takes texts with one [MASK], and no prompts.
     """
 
@@ -60,11 +68,18 @@ class Tiny:
         cache_mb: float | None = None,
         batch_invariant: bool = False,
         dtype: str = "float32",
+        device: str = "cpu",
     ):
         self.path: Path | None = checkpoint.BUNDLED if path is None else Path(path)
         self.seed, self.cache_mb, self.batch_invariant = seed, cache_mb, batch_invariant
+        self.device = device_of(device)
+        if batch_invariant and self.device != "cpu":
+            raise SetupError("batch_invariant is of the CPU alone: leave it out, or the device.")
         self.model, self.tokenizer, weights = checkpoint.load(self.path)
-        self.dtype: Kept = as_kept(dtype, self.model.config)
+        self.dtype: Kept = as_kept(dtype, self.model.config, self.device)
+        self.model.to(self.device)
+        if self.device != "cpu" and self.dtype == "bfloat16":  # there it is what is computed in as well
+            self.model.bfloat16()
         self._declare()
         files = [checkpoint.sha256_of(self.path / name) for name in ("config.json", "tokenizer.json")]
         self.sha256 = hashlib.sha256(" ".join([weights, *files]).encode()).hexdigest()
@@ -74,11 +89,11 @@ class Tiny:
         """A backend of a model in memory, fine-tuned here for instance."""
         self = cls.__new__(cls)
         self.path, self.seed, self.cache_mb, self.batch_invariant, self.dtype = None, seed, cache_mb, False, "float32"
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.device = model, tokenizer, str(model.device)
         self._declare()
         digest = hashlib.sha256(f"{model.config} {tokenizer.bpe.to_str()}".encode())
         for weight in model.state_dict().values():
-            digest.update(weight.numpy().tobytes())
+            digest.update(weight.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         self.sha256 = digest.hexdigest()
         return self
 
@@ -87,7 +102,7 @@ class Tiny:
         if not self.model.config.causal:
             self.chats, self.can = False, frozenset({"logprobs"})
         else:
-            room_for(self.model.config, self.model.dtype, self.cache_mb)  # too small a cache is told of here
+            room_for(self.model, self.cache_mb)  # too small a cache is told of here
 
     @cached_property
     def engine(self) -> Engine:
@@ -96,7 +111,10 @@ class Tiny:
     @cached_property
     def cost(self) -> Cost:
         """In accuracy, of weights of fewer bits."""
-        return cost(self.model, self.tokenizer, self.dtype)
+        exact = self.model
+        if self.path is not None and self.device != "cpu":  # where the model itself may be in bfloat16
+            exact = checkpoint.load(self.path)[0].to(self.device)
+        return cost(exact, self.tokenizer, Weights(self.model, self.dtype))
 
     def __repr__(self) -> str:
         return f"Tiny({str(self.path)!r})" if self.path else "Tiny.of(a model in memory)"
@@ -106,21 +124,26 @@ class Tiny:
             raise SetupError(
                 "a Tiny made in memory cannot be sent to another process; save it and load it by its path."
             )
-        return _load, (self.path, self.seed, self.cache_mb, self.batch_invariant, self.dtype)
+        return _load, (self.path, self.seed, self.cache_mb, self.batch_invariant, self.dtype, self.device)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """All of it that can change an answer."""
         invariant = {"batch_invariant": True} if self.batch_invariant else {}
         kept = {} if self.dtype == "float32" else {"dtype": self.dtype}
-        return {"kind": "tiny", "sha256": self.sha256, "seed": self.seed, **invariant, **kept}
+        device = {} if self.device == "cpu" else {"device": self.device}
+        return {"kind": "tiny", "sha256": self.sha256, "seed": self.seed, **invariant, **kept, **device}
 
     @property
     def description(self) -> str:
         """What it is, for reports."""
         parameters = sum(p.numel() for p in self.model.parameters())
-        kept = "" if self.dtype == "float32" else f", {self.dtype} ({self.cost})"
-        return f"{parameters / 1e6:.1f} M parameters, context {self.context_tokens:,}, sha256 {self.sha256[:12]}{kept}"
+        told = [f"{parameters / 1e6:.1f} M parameters", f"context {self.context_tokens:,}", f"sha256 {self.sha256[:12]}"]
+        if self.dtype != "float32":
+            told.append(f"{self.dtype} ({self.cost})")
+        if self.device != "cpu":
+            told.append(f"on {self.device}")
+        return ", ".join(told)
 
     @property
     def context_tokens(self) -> int:
@@ -143,19 +166,23 @@ class Tiny:
         return top(self.model, self.tokenizer, text, k)
 
 
-def as_kept(dtype: str, config: Config) -> Kept:
-    """What weights are kept in. Raises SetupError for what is no such thing, or is not for a masked model."""
+def as_kept(dtype: str, config: Config, device: str) -> Kept:
+    """What weights are kept in. Raises SetupError for what is no such thing, or is not for this model or device."""
     if dtype not in (*BITS, "auto"):
         raise SetupError(f"dtype may be {', '.join(BITS)} or auto, got {dtype!r}.")
     if not config.causal and dtype not in ("float32", "auto"):
         raise SetupError(f"a masked checkpoint fills gaps in float32, not in {dtype}.")
-    if dtype == "auto":
-        return suited(config) if config.causal else "float32"
-    return cast("Kept", dtype)
+    if device != "cpu" and dtype == "int8":
+        raise SetupError("int8 weights are for a CPU; on a GPU take bfloat16.")
+    if dtype != "auto":
+        return cast("Kept", dtype)
+    if not config.causal:
+        return "float32"
+    return suited(config) if device == "cpu" else "bfloat16"
 
 
-def _load(path: Path, seed: int, cache_mb: float | None, batch_invariant: bool, dtype: str) -> Tiny:
-    return Tiny(path, seed=seed, cache_mb=cache_mb, batch_invariant=batch_invariant, dtype=dtype)
+def _load(path: Path, seed: int, cache_mb: float | None, batch_invariant: bool, dtype: str, device: str) -> Tiny:
+    return Tiny(path, seed=seed, cache_mb=cache_mb, batch_invariant=batch_invariant, dtype=dtype, device=device)
 
 
 class TinyClassifier:

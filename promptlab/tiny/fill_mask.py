@@ -58,7 +58,7 @@ def at_gap(model: Transformer, tokenizer: Tokenizer, before: str, after: str, n:
     ids = [*left, *[MASK] * n, *tokenizer.encode(after), EOS]
     if len(ids) > model.config.context:
         raise ContextOverflow(f"the text has {len(ids)} tokens; the context is {model.config.context}")
-    hidden = model(torch.tensor([ids]), causal=False)[0, len(left) : len(left) + n]  # (n, C)
+    hidden = model(torch.tensor([ids], device=model.device), causal=False)[0, len(left) : len(left) + n]  # (n, C)
     return torch.log_softmax(model.logits(hidden).float(), dim=-1)
 
 

@@ -44,7 +44,8 @@ def rotary(positions: Tensor, d_head: int, theta: float) -> tuple[Tensor, Tensor
 
     The division comes last, as in transformers: a frequency one rounding apart moves logits by 1e-5 at position 100.
     """
-    frequencies = 1.0 / theta ** (torch.arange(0, d_head, 2, dtype=torch.float32) / d_head)  # (D/2,)
+    pairs = torch.arange(0, d_head, 2, dtype=torch.float32, device=positions.device)
+    frequencies = 1.0 / theta ** (pairs / d_head)  # (D/2,)
     angles = positions[:, None, :, None].float() * frequencies  # (B, 1, T, D/2)
     angles = torch.cat((angles, angles), dim=-1)
     return angles.cos(), angles.sin()
@@ -151,6 +152,10 @@ class Transformer(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.model.embed_tokens.weight.dtype
 
+    @property
+    def device(self) -> torch.device:
+        return self.model.embed_tokens.weight.device
+
     def initialise(self, generator: torch.Generator) -> Transformer:
         """Every matrix N(0, 0.02), those that write to the residual stream divided by sqrt(2 layers); norms 1."""
         for name, weight in self.named_parameters():
@@ -172,7 +177,7 @@ class Transformer(nn.Module):
         position sees every other (a masked language model). The engine has its own (`promptlab.tiny.engine.weights`).
         """
         if positions is None:
-            positions = torch.arange(tokens.shape[1])[None]
+            positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
         rope = rotary(positions, self.config.d_head, self.config.rope_theta)
         causal = self.config.causal if causal is None else causal
         x = self.model.embed_tokens(tokens)

@@ -12,7 +12,10 @@ whatever was kept. The environment's PROMPTLAB_COMPILE=0 turns it off.
 Else it is PyTorch's. What is read and scored then comes out the same to the bit as well. A reply may depend on the
 make-up of its wave, by about 1e-6 in a log-probability and never on earlier waves, as products of few rows are rounded
 otherwise than those of many, and so is what several rows look at in one place; with `batch_invariant` it does not.
-This holds where rows of a product of `weights.ALIKE` rows or more are rounded alike, as here they are.
+This holds where rows of a product of `weights.ALIKE` rows or more are rounded alike, as on a CPU they are.
+
+Where the model is on a GPU, PyTorch does it too, and all of an answer may depend on its wave by a rounding. Replies are
+written in steps of few shapes, captured as graphs (`stage`), several tokens ahead of a look at them.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from promptlab.tiny.engine.narrow import Kept
 from promptlab.tiny.engine.program import program
 from promptlab.tiny.engine.reading import read
 from promptlab.tiny.engine.row import Row
+from promptlab.tiny.engine.stage import stage_for
 from promptlab.tiny.engine.store import Chunk, Prompt, Store, room_for
 from promptlab.tiny.engine.weighing import Weighing, weigh
 from promptlab.tiny.engine.weights import Weights
@@ -63,7 +67,7 @@ class Engine:
         kept: Kept = "float32",
     ):
         self.model, self.tokenizer, self.batch_invariant, self.kept = model, tokenizer, batch_invariant, kept
-        self.capacity = room_for(model.config, model.dtype, cache_mb)
+        self.capacity = room_for(model, cache_mb)
         self.tokens_read, self.tokens_written, self.share = 0, 0, True
         self.working = threading.RLock()
         self.forget()
@@ -74,7 +78,7 @@ class Engine:
             self.state = versions(self.model)
             self.weights = Weights(self.model, self.kept)
             self.weights.program = program(self.weights)
-            self.store = Store(self.weights, self.capacity)
+            self.store, self.stage = Store(self.weights, self.capacity), stage_for(self.weights)
 
     def answer(self, requests: Sequence[Request], seed: int = 0) -> list[Reply | ModelError]:
         """A reply, or the error in its place, to every request, in order. `seed` is used where a request has none.
@@ -136,7 +140,9 @@ class Engine:
                 each = [(job, path) for path, asked in part for job in asked]
                 weigh(self.weights, self.store, [(job, path) for job, path in each if isinstance(job, Weighing)])
                 rows = [(job, path) for job, path in each if isinstance(job, Row)]
-                self.tokens_written += write(self.weights, self.store, self.tokenizer, rows, self.batch_invariant)
+                self.tokens_written += write(
+                    self.weights, self.store, self.stage, self.tokenizer, rows, self.batch_invariant
+                )
 
     def parts(self, wanted: Sequence[tuple[Prompt, list[Row | Weighing]]]) -> Iterator[list[Asked]]:
         """Paths, in the tree's order, and what is asked of each, as many at a time as there is room for."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from promptlab.tiny.engine.weights import Weights, hiding
 from promptlab.types import Request
 
 LIKELIEST = 64  # tokens that most draws are among, so that the rest need no sorting
@@ -24,55 +26,92 @@ def uniforms(request: Request, seed: int, n: int) -> Uniforms:
     return np.random.Generator(philox).random(n)
 
 
-def choose(
-    logits: Tensor, how: Sequence[tuple[float, float, float]], allowed: Mapping[int, NDArray[np.bool_]]
-) -> tuple[list[int], list[float]]:
-    """The next token of every row (B, V) and its log-probability (of the model, before temperature and top-p).
+class Drawing:
+    """The next tokens of rows, drawn one by one where their scores are, and looked at but once.
 
-    `how` is each row's temperature, top-p and number in [0, 1); at temperature 0 it is the likeliest. A row of
-    `allowed` gets one of the tokens that are there. The log-probability is NaN where the row's logits are no numbers.
+    `how` is each row's temperature, top-p and numbers in [0, 1), as many of each as there are tokens to draw; at
+    temperature 0 it is the likeliest. A row of `allowed` gets one of the tokens that are there.
     """
-    log_p = torch.log_softmax(logits, dim=-1)
-    for row, may in allowed.items():
-        log_p[row] += torch.zeros(len(may)).masked_fill_(torch.from_numpy(~may), float("-inf"))
-    if not any(temperature for temperature, _, _ in how):
-        best = log_p.max(dim=-1)
-        return best.indices.tolist(), best.values.tolist()
-    greedy = [k for k, (temperature, _, _) in enumerate(how) if not temperature]
-    cut = [k for k, (temperature, top_p, _) in enumerate(how) if temperature and top_p < 1]
-    temperature, top_p, u = torch.tensor(how, dtype=log_p.dtype).unbind(1)
-    if greedy:
-        temperature[greedy] = 1
-    p = torch.softmax((log_p - log_p.amax(-1, True)).div_(temperature[:, None]), dim=-1)
-    choice = draw(p, u)
-    if cut:
-        choice[cut] = nucleus_draw(p[cut], top_p[cut], u[cut])
-    if greedy:
-        choice[greedy] = log_p[greedy].argmax(dim=-1)
-    return choice.tolist(), log_p.gather(1, choice[:, None]).squeeze(1).tolist()
+
+    def __init__(
+        self, how: Sequence[tuple[float, float, Uniforms]], allowed: Mapping[int, NDArray[np.bool_]], like: Weights
+    ):
+        def put(numbers: Any, dtype: torch.dtype) -> Tensor:
+            return torch.as_tensor(numbers, dtype=dtype).to(like.device, non_blocking=True)
+
+        greedy = [k for k, (temperature, _, _) in enumerate(how) if not temperature]
+        cut = [k for k, (temperature, top_p, _) in enumerate(how) if temperature and top_p < 1]
+        self.greedy, self.cut = (put(rows, torch.long) if rows else None for rows in (greedy, cut))
+        self.random = len(greedy) < len(how)
+        if self.random:
+            self.temperature = put([temperature or 1.0 for temperature, _, _ in how], like.wide)
+            self.top_p = put([top_p for _, top_p, _ in how], like.wide)
+            self.u = put(np.stack([u for _, _, u in how], axis=1), like.wide)  # (tokens, B)
+        self.held = None
+        if allowed:
+            others = put(~np.stack([*allowed.values()]), torch.bool)
+            self.held = put([*allowed], torch.long), hiding(others, like.wide)
+        self.tokens: list[Tensor] = []
+        self.log_p: list[Tensor] = []  # of the model, before temperature and top-p; NaN where logits are no numbers
+
+    def next(self, logits: Tensor) -> Tensor:
+        """A token of every row (B,) by its logits (B, V)."""
+        log_p = torch.log_softmax(logits, dim=-1)
+        if self.held is not None:
+            log_p.index_add_(0, *self.held)
+        if self.random:
+            choice = self.drawn(log_p, self.u[len(self.tokens)])
+            self.log_p.append(log_p.gather(1, choice[:, None]).squeeze(1))
+        else:
+            best, choice = log_p.max(dim=-1)
+            self.log_p.append(best)
+        self.tokens.append(choice)
+        return choice
+
+    def drawn(self, log_p: Tensor, u: Tensor) -> Tensor:
+        p = torch.softmax((log_p - log_p.amax(-1, True)).div_(self.temperature[:, None]), dim=-1)
+        choice = draw(p, u)
+        if self.cut is not None:
+            choice[self.cut] = nucleus_draw(p[self.cut], self.top_p[self.cut], u[self.cut])
+        if self.greedy is not None:
+            choice[self.greedy] = log_p[self.greedy].argmax(dim=-1)
+        return choice
+
+    def said(self) -> list[tuple[list[int], list[float]]]:
+        """The tokens of every row so far, and the log-probability of each."""
+        tokens, log_p = (torch.stack(each, dim=1).cpu().tolist() for each in (self.tokens, self.log_p))
+        return list(zip(tokens, log_p, strict=True))
 
 
 def draw(p: Tensor, u: Tensor) -> Tensor:
     """A token of each row of p (B, V), by the inverse of its cumulative distribution at u (B,) in [0, 1)."""
     below = p.cumsum(-1)
     total = below[:, -1:]
-    i = torch.searchsorted(below, torch.minimum(u[:, None] * total, total.nextafter(torch.zeros(()))), right=True)
+    most = total.nextafter(torch.zeros_like(total))
+    i = torch.searchsorted(below, torch.minimum(u[:, None] * total, most), right=True)
     return i.squeeze(1).clamp_(max=p.shape[-1] - 1)
 
 
 def nucleus_draw(p: Tensor, top_p: Tensor, u: Tensor) -> Tensor:
     """Holtzman et al. 2019 (arXiv 1904.09751): draws from the fewest likeliest tokens that hold `top_p` (B,).
 
-    Few of them are sorted, unless those hold too little.
+    Few of them are sorted, unless those hold too little. On a GPU sorting all takes less than a look at which do.
     """
+    if p.device.type != "cpu":
+        return within(*p.sort(dim=-1, descending=True), top_p, u)
     found = torch.empty(len(p), dtype=torch.long)
     few, order = p.topk(min(LIKELIEST, p.shape[-1]), dim=-1)
     holds = few.sum(-1) >= top_p
     for rows, wide in ((holds, False), (~holds, True)):
         if rows.any():
             sorted_p, ids = p[rows].sort(dim=-1, descending=True) if wide else (few[rows], order[rows])
-            below = sorted_p.cumsum(-1)
-            inside = below - sorted_p < top_p[rows, None]
-            inside[:, 0] = True
-            found[rows] = ids.gather(1, draw(sorted_p * inside, u[rows])[:, None]).squeeze(1)
+            found[rows] = within(sorted_p, ids, top_p[rows], u[rows])
     return found
+
+
+def within(sorted_p: Tensor, ids: Tensor, top_p: Tensor, u: Tensor) -> Tensor:
+    """Draws from the fewest of tokens in order that hold `top_p` (B,)."""
+    below = sorted_p.cumsum(-1)
+    inside = below - sorted_p < top_p[:, None]
+    inside[:, 0] = True
+    return ids.gather(1, draw(sorted_p * inside, u)[:, None]).squeeze(1)

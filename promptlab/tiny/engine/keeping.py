@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from promptlab.tiny.engine import Engine, begin
 from promptlab.tiny.engine.narrow import Kept
-from promptlab.tiny.engine.weights import Weights
+from promptlab.tiny.engine.weights import Weights, attention, hiding
 from promptlab.tiny.model import Config, Transformer
 from promptlab.tiny.tokenizer import BOS, Tokenizer
 from promptlab.types import Request
@@ -50,16 +49,15 @@ class Cost(NamedTuple):
         )
 
 
-def cost(model: Transformer, tokenizer: Tokenizer, kept: Kept) -> Cost:
-    """Measured on what the model itself writes from nothing, in float32, at temperature 1."""
+def cost(model: Transformer, tokenizer: Tokenizer, fewer: Weights) -> Cost:
+    """Of some weights beside those of the same model in float32, on what that writes from nothing at temperature 1."""
     asked = [Request((), max_tokens=LENGTH, temperature=1.0, branch=(i,)) for i in range(TEXTS)]
     rows = [begin((BOS,), each, model.config.context, seed=0) for each in asked]
     Engine(model, tokenizer).work(rows)
-    fewer, exact = Weights(model, kept), Weights(model)
-    nats, same = [], []
+    exact, nats, same = Weights(model), [], []
     with torch.inference_mode():
         for row in rows:
-            tokens = torch.tensor([[BOS, *row.ids]])
+            tokens = torch.tensor([[BOS, *row.ids]]).to(exact.device)
             p, q = (torch.log_softmax(predicted(weights, tokens), dim=-1) for weights in (exact, fewer))
             nats.append((p.exp() * (p - q)).sum(-1))
             same.append(p.argmax(-1) == q.argmax(-1))
@@ -69,11 +67,12 @@ def cost(model: Transformer, tokenizer: Tokenizer, kept: Kept) -> Cost:
 
 def predicted(weights: Weights, tokens: Tensor) -> Tensor:
     """Scores of the token behind each of tokens (1, T), (T, V)."""
+    at = torch.arange(tokens.shape[1], device=tokens.device)
+    later = hiding(at > at[:, None], weights.dtype)[None, None]
 
-    def attend(_: int, qkv: Tensor) -> Tensor:
+    def attend(layer: int, qkv: Tensor) -> Tensor:
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (1, H, T, D)
-        seen = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+        seen, _ = attention(q, k, v, later)
         return seen.transpose(1, 2).flatten(2)
 
-    hidden = weights.forward(tokens, torch.arange(tokens.shape[1])[None], attend)
-    return weights.logits(hidden[0])
+    return weights.logits(weights.forward(tokens, at[None], attend)[0])

@@ -25,10 +25,10 @@ A_THREAD = 12  # replies, or texts to read, that are worth another one
 
 
 def program(weights: Weights) -> Program | None:
-    """None where there is no compiler, or no code for models of this shape or type."""
+    """None where there is no compiler, or no code for models of this shape, type or device."""
     c = weights.config
     fits = weights.dtype == torch.float32 and not any(n % LANES for n in (c.d_model, c.d_head, c.d_ff))
-    made = library() if fits else None
+    made = library() if fits and weights.device.type == "cpu" else None
     return None if made is None else Program(weights, made)
 
 

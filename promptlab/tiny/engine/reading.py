@@ -12,7 +12,7 @@ from torch import Tensor
 
 from promptlab.tiny.engine import paged
 from promptlab.tiny.engine.store import ASIDE, CHUNK, NOWHERE, Chunk, Part, Places, Store, common, places, up_to
-from promptlab.tiny.engine.weights import Attend, Weights, attention, merged
+from promptlab.tiny.engine.weights import Attend, Weights, attention, hiding, merged
 
 CELLS = 16_384  # tokens looked at by a batch, those of each row counted, padding included
 STEP = 8  # tokens are read by a multiple of this: a row of fewer may be rounded otherwise
@@ -65,10 +65,10 @@ def read_turn(weights: Weights, store: Store, chunks: Sequence[Chunk]) -> int:
             taken[chunk] = store.take(len(chunk.tokens))
         parts = sorted(((chunk, where, chunk.known()) for chunk, where in taken.items()), key=width)
         for columns, alike in groupby(parts, key=width):
-            for some in in_runs(list(alike), chunks[0].start + CHUNK):
+            for some in in_runs(list(alike), chunks[0].start + CHUNK, weights.times):
                 read_together(weights, store, columns, some)
-                for chunk, where, _ in some:
-                    store.keep(chunk, where)
+                for (chunk, where, _), sound in zip(some, store.sound(some), strict=True):
+                    store.keep(chunk, where, sound)
                     del taken[chunk]
     finally:  # after Ctrl-C as well: what was not read takes no place
         for where in taken.values():
@@ -82,9 +82,9 @@ def width(part: Part) -> int:
     return wide(len(where) - len(known))
 
 
-def in_runs(parts: Sequence[T], cells: int) -> Iterator[Sequence[T]]:
-    """As many at a time as memory allows, siblings side by side."""
-    size = max(1, CELLS // cells)
+def in_runs(parts: Sequence[T], cells: int, times: int) -> Iterator[Sequence[T]]:
+    """As many at a time as memory allows, `times` as many as on a CPU, siblings side by side."""
+    size = max(1, times * CELLS // cells)
     for start in range(0, len(parts), size):
         yield parts[start : start + size]
 
@@ -106,11 +106,11 @@ def read_padded(weights: Weights, store: Store, columns: int, parts: Sequence[Pa
         n = len(where) - len(known)
         tokens[row, :n], to[row, :n] = chunk.tokens[len(known) :], where[len(known) :]
         whole[row, : len(where)] = where
-    column = torch.tensor([[len(known)] for _, _, known in parts]) + torch.arange(columns)  # in its chunk
+    column = store.put(np.array([[len(known)] for _, _, known in parts]) + np.arange(columns))  # in its chunk
     positions = (parts[0][0].start + column).clamp_(max=weights.config.context - 1)  # padding may be beyond
-    goes = torch.from_numpy(to)
-    attend = among(store, [chunk for chunk, _, _ in parts], torch.from_numpy(whole), column, goes.flatten())
-    hidden = weights.forward(torch.from_numpy(tokens), positions, attend)
+    goes = store.put(to)
+    attend = among(store, [chunk for chunk, _, _ in parts], store.put(whole), column, goes.flatten())
+    hidden = weights.forward(store.put(tokens), positions, attend)
     store.hidden.index_copy_(0, goes.flatten(), hidden.flatten(0, 1))
 
 
@@ -122,9 +122,9 @@ def among(store: Store, chunks: Sequence[Chunk], whole: Tensor, column: Tensor, 
     """
     parents = list(dict.fromkeys(chunk.parent for chunk in chunks))
     rows = [chunk.parent for chunk in chunks] if len(parents) > 1 else parents  # siblings share one row
-    earlier = torch.from_numpy(np.stack([places(up_to(parent)) for parent in rows]))
-    later = torch.arange(CHUNK) > column[:, None, :, None]
-    mask = torch.zeros(later.shape, dtype=store.keys.dtype).masked_fill_(later, float("-inf"))  # (B, 1, T, CHUNK)
+    earlier = store.put(np.stack([places(up_to(parent)) for parent in rows]))
+    later = torch.arange(CHUNK, device=column.device) > column[:, None, :, None]
+    mask = hiding(later, store.keys.dtype)  # (B, 1, T, CHUNK)
 
     def attend(layer: int, qkv: Tensor) -> Tensor:
         B, T, _, H, D = qkv.shape

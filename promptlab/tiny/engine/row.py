@@ -41,9 +41,10 @@ class Row:
         """How many tokens may be written before any is looked at: for a schema, a stop string, or Ctrl-C."""
         return 1 if self.held is not None else min(self.left, AT_ONCE // 4 if self.request.stop else AT_ONCE)
 
-    def how(self) -> tuple[float, float, float]:
-        """Temperature, top-p and the number to draw the next token by."""
-        return self.request.temperature or 0.0, self.request.top_p, self.uniforms[len(self.ids)]
+    def how(self, most: int) -> tuple[float, float, Uniforms]:
+        """Temperature, top-p and the numbers to draw so many tokens by."""
+        at = len(self.ids)
+        return self.request.temperature or 0.0, self.request.top_p, self.uniforms[at : at + most]
 
     def extend(self, tokens: list[int], log_p: list[float], tokenizer: Tokenizer) -> None:
         """Adds tokens up to one that ends the reply; those behind it were for nothing."""

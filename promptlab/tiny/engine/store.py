@@ -18,10 +18,11 @@ from torch import Tensor
 from promptlab.errors import SetupError
 from promptlab.tiny.engine.compiling import LANES, Memory
 from promptlab.tiny.engine.weights import Weights, room
-from promptlab.tiny.model import Config
+from promptlab.tiny.model import Transformer
 
 CHUNK = 32  # tokens
 CACHE_MB = 320.0  # of keys and values kept: 48,000 tokens of the bundled model
+DEVICE_MB = 2_000.0  # on a GPU, which wants thousands of prompts at a time
 SPARE = 16_384  # tokens being written or scored, for which there is room besides
 NOWHERE, ASIDE = 0, 1  # a place of zeros, which padding reads, and one that padding writes to
 Places = NDArray[np.int64]
@@ -59,13 +60,14 @@ def common(one: Prompt, other: Prompt) -> int:
     return next((i for i in range(n) if one[i] != other[i]), n)
 
 
-def room_for(config: Config, dtype: torch.dtype, cache_mb: float | None) -> int:
-    """How many tokens a cache of so many MB holds; by default CACHE_MB, or what the context takes if that is more.
+def room_for(model: Transformer, cache_mb: float | None) -> int:
+    """How many tokens a cache of so many MB holds; by default CACHE_MB or DEVICE_MB, or what the context takes if more.
 
     Raises SetupError where what was given is less than the context takes.
     """
-    token_bytes = (2 * config.n_layers + 1) * config.d_model * dtype.itemsize
-    held = int((CACHE_MB if cache_mb is None else cache_mb) * 1e6) // token_bytes
+    config, usual = model.config, CACHE_MB if model.device.type == "cpu" else DEVICE_MB
+    token_bytes = (2 * config.n_layers + 1) * config.d_model * model.dtype.itemsize
+    held = int((usual if cache_mb is None else cache_mb) * 1e6) // token_bytes
     if cache_mb is not None and held < config.context:
         raise SetupError(
             f"The engine's cache of {cache_mb:,.3g} MB holds {held:,} tokens of this model, less than its context of "
@@ -84,29 +86,34 @@ class Blocks:
 
 
 class Store:
-    """Room for `capacity` tokens' keys, values and last hidden states; memory is taken as it is first used.
+    """Room for `capacity` tokens' keys, values and last hidden states; a CPU's memory is taken as it is first used.
 
     A compiled program has it in blocks of tokens, of which every chunk takes whole ones, and some more, `spare`, for
     what is not kept. PyTorch takes any places.
     """
 
     def __init__(self, weights: Weights, capacity: int):
-        c, self.program = weights.config, weights.program
+        c, self.program, self.device = weights.config, weights.program, weights.device
         self.unit = 1 if self.program is None else LANES  # places that are taken together
         units = max(capacity // self.unit, -(-c.context // self.unit))
         first = -(-2 // self.unit)  # behind NOWHERE and ASIDE
         self.capacity, n = units * self.unit, (first + units) * self.unit
         if self.program is None:
-            self.keys, self.values = (room(c.n_layers, n, c.d_model, dtype=weights.dtype) for _ in range(2))
+            shape = c.n_layers, n, c.d_model
+            self.keys, self.values = (room(*shape, dtype=weights.dtype, device=self.device) for _ in range(2))
         else:
             spare = -(-max(SPARE, c.context) // LANES)
             self.blocks = Blocks(weights, first + units + spare)
             self.spare = range(first + units, first + units + spare)
-        self.hidden = room(n, c.d_model, dtype=weights.dtype)
+        self.hidden = room(n, c.d_model, dtype=weights.dtype, device=self.device)
         self.root = Chunk(None, ())
         self.free = np.arange(first + units - 1, first - 1, -1)  # units, the first `n_free` of which are
         self.n_free = units
         self.order: dict[Chunk, None] = {}  # what has been read, the least recently used first
+
+    def put(self, places: Places) -> Tensor:
+        """On the model's device."""
+        return torch.from_numpy(places).to(self.device, non_blocking=True)
 
     def path(self, prompt: Prompt, share: bool = True) -> list[Chunk]:
         """The chunks of a prompt, without places those not read yet; fresh ones to not share."""
@@ -160,17 +167,24 @@ class Store:
                 del chunk.parent.children[chunk.tokens]
             chunk = chunk.parent
 
-    def keep(self, chunk: Chunk, places: Places) -> None:
+    def sound(self, parts: Sequence[Part]) -> list[bool]:
+        """Whether each has numbers alone, told by one look at the device."""
+        where = [places for _, places, _ in parts]
+        finite = self.hidden[self.put(np.concatenate(where))].isfinite().all(-1).cpu()
+        return [bool(each.all()) for each in torch.split(finite, list(map(len, where)))]
+
+    def keep(self, chunk: Chunk, places: Places, sound: bool) -> None:
         """A chunk has been read. Others may take over from it unless it has NaN, which spoils the tokens before it."""
         chunk.places = places
         self.order[chunk] = None
-        if chunk.parent is not None and self.hidden[torch.from_numpy(places)].isfinite().all():
+        if chunk.parent is not None and sound:
             insort(chunk.parent.read, chunk.tokens)
 
     def take_over(self, parts: Sequence[Part]) -> None:
         """Copies what is known of each to where its tokens go."""
-        here, there = (np.concatenate(each) for each in zip(*((k, to[: len(k)]) for _, to, k in parts), strict=True))
-        self.hidden[torch.from_numpy(there)] = self.hidden[torch.from_numpy(here)]
+        both = zip(*((known, to[: len(known)]) for _, to, known in parts), strict=True)
+        here, there = (self.put(np.concatenate(each)) for each in both)
+        self.hidden[there] = self.hidden[here]
         if self.program is not None:  # whole blocks: what is not known of the last is read into it then
             numbers = self.blocks.numbers
             for _, to, known in parts:
@@ -178,7 +192,7 @@ class Store:
                     numbers[:, b] = numbers[:, a]
         else:
             for kept in (self.keys, self.values):
-                kept[:, torch.from_numpy(there)] = kept[:, torch.from_numpy(here)]
+                kept[:, there] = kept[:, here]
 
 
 def places(path: Sequence[Chunk]) -> Places:
@@ -197,15 +211,9 @@ def up_to(chunk: Chunk | None) -> list[Chunk]:
     return path[::-1]
 
 
-def padded(rows: Sequence[Places], width: int) -> Tensor:
+def padded(rows: Sequence[Places], width: int) -> Places:
     """Places (B, width) of rows of several lengths, padding standing nowhere."""
     made = np.full((len(rows), width), NOWHERE)
     for row, each in zip(made, rows, strict=True):
         row[: len(each)] = each
-    return torch.from_numpy(made)
-
-
-def hidden_behind(lengths: Sequence[int], width: int, dtype: torch.dtype) -> Tensor:
-    """What is added to scores, (B, width): 0 before each row's length, minus infinity from it on."""
-    outside = torch.arange(width) >= torch.tensor(lengths)[:, None]
-    return torch.zeros(outside.shape, dtype=dtype).masked_fill_(outside, float("-inf"))
+    return made

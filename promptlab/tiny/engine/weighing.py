@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from promptlab.tiny.engine import paged
 from promptlab.tiny.engine.reading import in_runs, wide
-from promptlab.tiny.engine.store import CHUNK, Chunk, Places, Store, hidden_behind, padded, places
-from promptlab.tiny.engine.weights import Attend, Weights, attention, merged
+from promptlab.tiny.engine.store import CHUNK, Chunk, Places, Store, padded, places
+from promptlab.tiny.engine.weights import Attend, Weights, attention, hiding, merged
 
 PACK = 256  # tokens of continuations that are scored side by side
 
@@ -68,7 +69,7 @@ def in_packs(
         packs[-1].width += len(ids) - 1
     rests = [0.0] * len(pieces)
     for (width, before), alike in groupby(sorted(packs, key=shape), key=shape):
-        for some in in_runs(list(alike), width + before):
+        for some in in_runs(list(alike), width + before, weights.times):
             for k, rest in side_by_side(weights, store, width, before, some):
                 rests[k] = rest
     return rests
@@ -87,10 +88,11 @@ def log_p_of_firsts(
     found: list[list[float]] = []
     for start in range(0, len(weighings), 256):
         some = weighings[start : start + 256]
-        log_p = torch.log_softmax(scores(store.hidden[list(ends[start : start + 256])]), dim=-1)
+        here = store.put(np.array(ends[start : start + 256]))
+        log_p = torch.log_softmax(scores(store.hidden[here]), dim=-1)
         asked = [(row, ids[0]) for row, each in enumerate(some) for ids in each.continuations if ids]
-        rows, ids = torch.tensor(asked, dtype=torch.long).view(-1, 2).unbind(1)
-        values = iter(log_p[rows, ids].tolist())
+        rows, ids = store.put(np.array(asked, dtype=np.int64).reshape(-1, 2)).unbind(1)
+        values = iter(log_p[rows, ids].cpu().tolist())
         found += [[next(values) if ids else 0.0 for ids in each.continuations] for each in some]
     return found
 
@@ -112,11 +114,12 @@ def side_by_side(
             )
             positions[row, here] = torch.arange(len(pack.where), len(pack.where) + len(ids) - 1)
             start = here.stop
+    inputs, targets, positions, piece = (x.to(weights.device) for x in (inputs, targets, positions, piece))
     itself = (piece[:, :, None] == piece[:, None]).tril()  # (packs, width, width)
     hidden = weights.forward(inputs, positions, behind(store, before, packs, itself))
     said = piece >= 0
     log_p = torch.log_softmax(weights.alike(hidden[said]), dim=-1).gather(1, targets[said][:, None]).squeeze(1)
-    sums = iter(torch.split(log_p, [len(ids) - 1 for pack in packs for _, ids in pack.pieces]))
+    sums = iter(torch.split(log_p.cpu(), [len(ids) - 1 for pack in packs for _, ids in pack.pieces]))
     for pack in packs:
         for k, _ in pack.pieces:
             yield k, float(next(sums).sum())
@@ -124,9 +127,10 @@ def side_by_side(
 
 def behind(store: Store, before: int, packs: Sequence[Pack], itself: Tensor) -> Attend:
     """A token sees its pack's prompt, and of the pack where `itself` (B, T, T) says so."""
-    where = padded([pack.where for pack in packs], before)
-    mask = hidden_behind([len(pack.where) for pack in packs], before, store.keys.dtype)[:, None, None]
-    own = torch.zeros(itself.shape, dtype=store.keys.dtype).masked_fill_(~itself, float("-inf"))[:, None]
+    where = store.put(padded([pack.where for pack in packs], before))
+    lengths = store.put(np.array([[len(pack.where)] for pack in packs]))
+    mask = hiding(torch.arange(before, device=lengths.device) >= lengths, store.keys.dtype)[:, None, None]
+    own = hiding(~itself, store.keys.dtype)[:, None]
 
     def attend(layer: int, qkv: Tensor) -> Tensor:
         B, T, _, H, D = qkv.shape

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ALIKE = 8  # rows from which on a product's rows come out the same beside any others
 VECTORS = 512  # numbers: a multiple of what a processor takes at a time, in as many threads as it may have
+CPU = torch.device("cpu")
 Attend = Callable[[int, Tensor], Tensor]  # layer, queries, keys and values (…, 3, H, D) -> what is seen, (…, C)
 
 
@@ -43,7 +44,9 @@ class Weights:
 
     def __init__(self, model: Transformer, kept: Kept = "float32"):
         self.config, self.kept = (c := model.config), kept
-        self.dtype = model.dtype
+        self.dtype, self.device = model.dtype, model.device
+        self.wide = torch.promote_types(self.dtype, torch.float32)  # of what half precision is too coarse for
+        self.times = 1 if self.device.type == "cpu" else 8  # as many tokens are read or scored at once
         self.program: Program | None = None  # what computes with them instead, where there is a compiler
         with torch.no_grad():
             self.embedding = model.model.embed_tokens.weight.detach().clone()
@@ -51,8 +54,8 @@ class Weights:
             self.layers = [packed(block, c.n_heads, kept) for block in model.model.layers]
             cos, sin = rotary(torch.arange(c.context)[None], c.d_head, c.rope_theta)  # (1, 1, context, D)
             half = c.d_head // 2
-            self.turns = torch.complex(cos[0, 0, :, :half].to(self.dtype), sin[0, 0, :, :half].to(self.dtype))
-            self.eps = torch.tensor(c.norm_eps, dtype=self.dtype)
+            self.turns = torch.complex(*(x[0, 0, :, :half].to(self.device, self.wide) for x in (cos, sin)))
+            self.eps = torch.tensor(c.norm_eps, dtype=self.wide).to(self.device)
 
     def forward(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """Normed hidden states (…, C) of tokens at positions, both (B,) or (B, T).
@@ -66,7 +69,10 @@ class Weights:
         for i, layer in enumerate(self.layers):
             qkv = product(self.normed(x), layer.qkv)
             pairs = qkv.view(*shape, 3 * H, D // 2, 2)[..., : 2 * H, :, :]  # queries and keys
-            torch.view_as_complex(pairs).mul_(turn)
+            if self.wide == self.dtype:
+                torch.view_as_complex(pairs).mul_(turn)
+            else:  # there are no complex numbers of bfloat16
+                pairs.copy_(torch.view_as_real(torch.view_as_complex(pairs.to(self.wide)).mul_(turn)))
             x = product(attend(i, qkv.view(*shape, 3, H, D)), layer.out, x)
             gate, up = product(self.normed(x), layer.gate_up).chunk(2, dim=-1)
             x = product(F.silu(gate).mul_(up), layer.down, x)
@@ -74,12 +80,12 @@ class Weights:
 
     def normed(self, x: Tensor) -> Tensor:
         """x over its root mean square (Zhang & Sennrich 2019); the weight is part of the next matrix."""
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return x * torch.addcmul(self.eps, length, length, value=1 / x.shape[-1]).rsqrt_()
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=self.wide)
+        return (x * torch.addcmul(self.eps, length, length, value=1 / x.shape[-1]).rsqrt_()).to(x.dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token, (N, V), for normed hidden states (N, C)."""
-        return product(hidden, self.unembedding)
+        return product(hidden, self.unembedding).to(self.wide)
 
     def alike(self, hidden: Tensor) -> Tensor:
         """The logits, each row's the same whatever the others are."""
@@ -116,6 +122,12 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Ten
 
     q is (B, H, T, D); k and v are (B, H, S, D), or (1, H, S, D) of what all rows share; mask is (B, 1, T or 1, S).
     """
+    if q.device.type != "cpu":
+        wide = torch.promote_types(q.dtype, torch.float32)
+        scores = torch.matmul(q.to(wide), k.to(wide).transpose(2, 3))  # (B, H, T, S)
+        scores = scores if mask is None else scores.add_(mask)
+        log = scores.logsumexp(dim=-1)
+        return torch.matmul(scores.sub_(log.unsqueeze(-1)).exp_().to(v.dtype), v), log
     k, v = (x.expand(len(q), -1, -1, -1) for x in (k, v))
     # What F.scaled_dot_product_attention calls on a CPU; it does not hand on the denominator.
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -128,6 +140,11 @@ def merged(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> Tensor:
     return torch.lerp(other[0], one[0], share)
 
 
+def hiding(what: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores: minus infinity where it is True, else 0."""
+    return torch.zeros(what.shape, dtype=dtype, device=what.device).masked_fill_(what, float("-inf"))
+
+
 def sigmoid(x: Tensor) -> Tensor:
     """The same of a number wherever it stands: PyTorch's rounds otherwise in what is left over of its last vector."""
     whole = x.new_zeros(-(-x.numel() // VECTORS) * VECTORS)
@@ -135,6 +152,8 @@ def sigmoid(x: Tensor) -> Tensor:
     return whole.sigmoid_()[: x.numel()].view_as(x)
 
 
-def room(*shape: int, dtype: torch.dtype) -> Tensor:
-    """Zeros in memory that numpy takes, in huge pages where the system has them: a step reads all over it."""
-    return torch.from_numpy(np.zeros(shape, dtype=torch.empty((), dtype=dtype).numpy().dtype))
+def room(*shape: int, dtype: torch.dtype, device: torch.device = CPU) -> Tensor:
+    """Zeros; a CPU's in memory that numpy takes, in huge pages where the system has them: a step reads all over it."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros(shape, dtype=f"i{dtype.itemsize}")).view(dtype)  # numpy has no bfloat16

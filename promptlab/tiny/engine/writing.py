@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -12,20 +13,21 @@ import torch
 from torch import Tensor
 
 from promptlab.tiny.engine import paged
-from promptlab.tiny.engine.drawing import choose
+from promptlab.tiny.engine.drawing import Drawing
 from promptlab.tiny.engine.paged import Job
-from promptlab.tiny.engine.row import Row
-from promptlab.tiny.engine.store import NOWHERE, Chunk, Places, Store, places
-from promptlab.tiny.engine.weights import ALIKE, Attend, Weights, room
+from promptlab.tiny.engine.row import Row, Said
+from promptlab.tiny.engine.stage import Stage
+from promptlab.tiny.engine.store import NOWHERE, Chunk, Store, places
+from promptlab.tiny.engine.weights import ALIKE, Attend, Weights, hiding
 from promptlab.tiny.tokenizer import EOS, Tokenizer
 
-ROWS = 128  # written together at most: more make no step faster by the row
-CELLS = 32_768  # tokens of the rows' own cache, padding included: about 200 MB for the bundled model
 FEW, SHORT = 4, 48  # of fewer rows, or where they share fewer tokens, each looks at a copy of its own
 APART = 16, 4096  # rows, and tokens that they share times rows, from which they are written by themselves
 
 
-def write(weights: Weights, store: Store, tokenizer: Tokenizer, jobs: Sequence[Job], invariant: bool) -> int:
+def write(
+    weights: Weights, store: Store, stage: Stage, tokenizer: Tokenizer, jobs: Sequence[Job], invariant: bool
+) -> int:
     """Writes the rows' replies. Every path has been read, and they are in the tree's order.
 
     How many tokens were worked out for it, those that rows write alike once where it is compiled. Where they are to be
@@ -43,7 +45,7 @@ def write(weights: Weights, store: Store, tokenizer: Tokenizer, jobs: Sequence[J
         if invariant or len(some) < FEW or sum(len(chunk.tokens) for chunk in some[0][1][:shared]) < SHORT:
             shared = 0
         for alike in by_width(some, shared):
-            session = Session(weights, store, tokenizer, alike, shared, ALIKE if invariant else 1)
+            session = Session(weights, store, stage, tokenizer, alike, shared, ALIKE if invariant else 1)
             session.write()
             tokens += session.tokens
     return tokens
@@ -81,59 +83,71 @@ def by_width(jobs: Sequence[Job], shared: int) -> list[list[Job]]:
     return [found[width] for width in sorted(found)]
 
 
-def seen(columns: int) -> int:
-    """How many columns are looked at where so many are filled: of few sizes, in all of which sums are the same."""
-    return max(32, -(-columns // 16) * 16)  # of fewer PyTorch multiplies otherwise
-
-
 class Session:
     """Rows that begin with the same `shared` chunks, which all look at in one place; the rest each has a copy of.
 
-    They are `fewest` at least: others, which have ended, stand in.
+    They are `fewest` at least, and as many as the stage computes: others, which have ended, stand in.
     """
 
     def __init__(
-        self, weights: Weights, store: Store, tokenizer: Tokenizer, jobs: Sequence[Job], shared: int, fewest: int
+        self,
+        weights: Weights,
+        store: Store,
+        stage: Stage,
+        tokenizer: Tokenizer,
+        jobs: Sequence[Job],
+        shared: int,
+        fewest: int,
     ):
-        self.weights, self.store, self.tokenizer, self.fewest = weights, store, tokenizer, fewest
-        jobs = [*jobs, *[(replace(jobs[0][0], finish="length"), jobs[0][1])] * (fewest - len(jobs))]
-        c = weights.config
-        common = places(jobs[0][1][:shared])
-        self.shared = len(common)
+        self.weights, self.store, self.stage, self.tokenizer, self.fewest = weights, store, stage, tokenizer, fewest
+        c, common = weights.config, places(jobs[0][1][:shared])
+        self.shared = stage.in_common(len(common))
         self.waiting = deque((row, places(path)) for row, path in jobs)
-        width = seen(max(len(where) - self.shared + len(row.uniforms) for row, where in self.waiting))
-        n = min(len(jobs), ROWS, max(fewest, CELLS // width))
+        width = stage.columns(max(len(where) - self.shared + len(row.uniforms) for row, where in self.waiting))
+        n = max(fewest, min(stage.rows(len(jobs)), stage.most(width)))
+        spare = (replace(jobs[0][0], finish="length"), self.waiting[0][1])
+        self.waiting += [spare] * (n - len(jobs))
         self.width = width
-        where = torch.from_numpy(common)
-        # (L, H, S, D) and, of every row, (L, B, H, W, D)
-        self.above = [x[:, where].view(c.n_layers, -1, c.n_heads, c.d_head).transpose(1, 2).contiguous()
-                      for x in (store.keys, store.values)] if self.shared else []  # fmt: skip
-        # keys and values in one piece, so that a step's are written at once
-        self.own = room(c.n_layers, 2, n, c.n_heads, width, c.d_head, dtype=weights.dtype)
-        self.mask = torch.full((n, 1, width), float("-inf"), dtype=weights.dtype)
+        # keys and values in one piece, so that a step's are written at once: (L, 2, B, H, W, D), and those of all rows
+        self.own, self.mask, self.above = stage.lend(
+            (c.n_layers, 2, n, c.n_heads, width, c.d_head),
+            (n, 1, width),
+            (2, c.n_layers, c.n_heads, self.shared, c.d_head),
+        )
+        if self.shared:
+            where = store.put(common[: self.shared])
+            for above, kept in zip(self.above, (store.keys, store.values), strict=True):
+                above.copy_(kept[:, where].view(c.n_layers, -1, c.n_heads, c.d_head).transpose(1, 2))
         self.lengths = np.zeros(n, dtype=np.int64)  # columns of its own that each row fills
         self.rows: list[Row] = []
         self.tokens = 0  # that have been worked out
 
     def write(self) -> None:
-        n = len(self.lengths)
-        logits = self.admit(list(range(n)))
+        said = self.begin(list(range(len(self.lengths))))
         fresh = [slot for slot, row in enumerate(self.rows) if row.finish is None]
         while True:
-            while fresh:  # a row that ends at once makes room at once
-                self.extend(fresh, logits[fresh] if len(fresh) < len(self.rows) else logits)
-                fresh = [slot for slot in fresh if self.rows[slot].finish is not None][: len(self.waiting)]
-                if fresh:
-                    logits[fresh] = self.admit(fresh)
-            going = [slot for slot, row in enumerate(self.rows) if row.finish is None]
-            if not going:
+            self.extend(fresh, said)
+            fresh = [slot for slot in fresh if self.rows[slot].finish is not None][: len(self.waiting)]
+            if fresh:  # a row that ends makes room at once
+                said = self.begin(fresh)
+                continue
+            fresh = [slot for slot, row in enumerate(self.rows) if row.finish is None]
+            if not fresh:
                 return
-            ended = [slot for slot, row in enumerate(self.rows) if row.finish is not None]
-            stay = going + ended[: max(0, self.fewest - len(going))]
-            if len(stay) <= 0.75 * len(self.rows):  # not at once: leaving costs a copy of what stays
-                self.keep(stay)
-                going = list(range(len(going)))
-            logits, fresh = self.step(), going
+            stay = max(self.fewest, self.stage.rows(len(fresh)))
+            if stay <= 0.75 * len(self.rows):  # not at once: leaving costs a copy of what stays
+                ended = [slot for slot, row in enumerate(self.rows) if row.finish is not None]
+                self.keep(fresh + ended[: stay - len(fresh)])
+                fresh = list(range(len(fresh)))
+            said = self.go_on(fresh)
+
+    def begin(self, slots: list[int]) -> list[Said]:
+        """Gives slots to rows that wait, and those of them that have not ended their first tokens."""
+        logits = self.admit(slots)
+        fresh = [slot for slot in slots if self.rows[slot].finish is None]  # those that stand in come last
+        drawing = self.drawing(fresh, 1)
+        drawing.next(logits[: len(fresh)])
+        return drawing.said()
 
     def admit(self, slots: list[int]) -> Tensor:
         """Gives slots to rows that wait; the scores of what they begin with, (slots, V)."""
@@ -146,60 +160,85 @@ class Session:
                 if self.rows[slot].finish == "nan":  # 0 · NaN is NaN: also what is masked has to be numbers
                     self.own[:, :, slot] = 0
                 self.rows[slot] = row
-        to, most = torch.tensor(slots), max(lengths)
+        to, most = self.store.put(np.array(slots)), max(lengths)
         if most:
             where = np.full((len(new), most), NOWHERE)
             for k, (_, each) in enumerate(new):
                 where[k, : lengths[k]] = each[self.shared :]
-            index = torch.from_numpy(where)
+            index = self.store.put(where)
             c = self.weights.config
             for layer, own in enumerate(self.own):
                 for mine, kept in zip(own, (self.store.keys[layer], self.store.values[layer]), strict=True):
                     copied = kept[index].view(*index.shape, c.n_heads, c.d_head).transpose(1, 2)  # (slots, H, most, D)
                     mine[:, :, :most].index_copy_(0, to, copied)
         self.lengths[slots] = lengths
-        open_to = torch.arange(self.width) < torch.tensor(lengths)[:, None]
-        self.mask[to, 0] = torch.zeros(open_to.shape, dtype=self.mask.dtype).masked_fill_(~open_to, float("-inf"))
+        closed = torch.arange(self.width, device=to.device) >= self.store.put(np.array(lengths))[:, None]
+        self.mask[to, 0] = hiding(closed, self.mask.dtype)
         scores = self.weights.alike if self.fewest == ALIKE else self.weights.logits
-        return scores(self.store.hidden[[int(where[-1]) for _, where in new]])
+        return scores(self.store.hidden[self.store.put(np.array([where[-1] for _, where in new]))])
 
-    def extend(self, slots: list[int], logits: Tensor) -> None:
-        """Each of these rows gets its next token."""
+    def drawing(self, slots: list[int], most: int) -> Drawing:
+        """Of up to so many tokens of these rows."""
         rows = [self.rows[slot] for slot in slots]
         allowed = {k: row.held.allowed() for k, row in enumerate(rows) if row.held is not None}
-        tokens, log_p = choose(logits, [row.how() for row in rows], allowed)
-        self.tokens += len(tokens)
-        for row, token, p in zip(rows, tokens, log_p, strict=True):
-            row.extend([token], [p], self.tokenizer)
+        return Drawing([row.how(most) for row in rows], allowed, self.weights)
+
+    def extend(self, slots: list[int], said: Sequence[Said]) -> None:
+        """Each of these rows gets its next tokens."""
+        for slot, (tokens, log_p) in zip(slots, said, strict=True):
+            self.tokens += len(tokens)
+            self.rows[slot].extend(tokens, log_p, self.tokenizer)
 
     def keep(self, slots: list[int]) -> None:
         """Only these rows stay."""
-        keep = torch.tensor(slots)
-        self.own = self.own.index_select(2, keep)
-        self.rows, self.mask, self.lengths = [self.rows[k] for k in slots], self.mask[keep], self.lengths[slots]
+        keep = self.store.put(np.array(slots))
+        self.own, self.mask = self.stage.kept(self.own, 2, keep), self.stage.kept(self.mask, 0, keep)
+        self.rows, self.lengths = [self.rows[k] for k in slots], self.lengths[slots]
 
-    def step(self) -> Tensor:
-        """Reads the last token of every row: the scores of the next, (B, V). What ended rows get means nothing."""
+    def go_on(self, slots: list[int]) -> list[Said]:
+        """Reads the last token of every row, draws the next of these, and so on as far as the stage goes at a time.
+
+        What ended rows get means nothing.
+        """
+        ahead = min(self.stage.ahead, *(self.rows[slot].unseen for slot in slots))
+        drawing = self.drawing(slots, ahead)
+        some = self.store.put(np.array(slots)) if len(slots) < len(self.rows) else None
         columns = np.minimum(self.lengths, self.width - 1)
-        self.lengths = columns + 1
-        self.mask[torch.arange(len(columns)), 0, torch.from_numpy(columns)] = 0
-        positions = np.minimum(columns + self.shared, self.weights.config.context - 1)
-        tokens = torch.tensor([row.ids[-1] if row.ids else EOS for row in self.rows])
-        hidden = self.weights.forward(tokens, torch.from_numpy(positions), self.looking(columns))
-        return self.weights.logits(hidden)
+        now = self.stage.put(np.array([[row.ids[-1] if row.ids else EOS for row in self.rows], columns]))
+        for k in range(ahead):
+            seen = min(self.stage.columns(int(columns.max()) + 1 + k), self.width)
+            shape = len(self.lengths), self.own.shape[2], self.width, self.shared, seen
+            logits = self.weights.logits(self.stage.run(shape, partial(self.step, now, seen)))
+            chosen = drawing.next(logits if some is None else logits[some])
+            if k + 1 < ahead:
+                now[0] = chosen if some is None else now[0].index_copy(0, some, chosen)
+                now[1].add_(1).clamp_(max=self.width - 1)
+        self.lengths = np.minimum(columns + ahead, self.width)
+        return drawing.said()
 
-    def looking(self, columns: Places) -> Attend:
+    def step(self, now: Tensor, seen: int) -> Tensor:
+        """Reads a token of every row into a column of its own, `now` (2, B), of which so many are looked at: normed
+        hidden states (B, C).
+        """
+        tokens, columns = now
+        positions = (columns + self.shared).clamp_(max=self.weights.config.context - 1)
+        rows = torch.arange(len(columns), device=columns.device)
+        self.mask.view(-1).index_fill_(0, rows * self.width + columns, 0)
+        return self.weights.forward(tokens, positions, self.looking(rows, columns, seen))
+
+    def looking(self, rows: Tensor, columns: Tensor, end: int) -> Attend:
         """A row sees what all share and its own columns up to its last token, which is written to `columns`."""
-        _, _, B, H, W, D = self.own.shape
-        end = seen(int(columns.max()) + 1)
-        mask = self.mask[:, :, :end].expand(-1, H, -1).reshape(B * H, 1, end)
-        rows = (np.arange(2)[:, None] * B + np.arange(B)[:, None, None]) * H  # (B, 2, 1)
-        cells = torch.from_numpy((((rows + np.arange(H)) * W) + columns[:, None, None]).ravel())
+        _, _, N, H, W, D = self.own.shape
+        B = len(rows)
+        mask = self.mask[:B, :, :end].expand(-1, H, -1).reshape(B * H, 1, end)
+        of_both = torch.arange(2, device=rows.device)[:, None] * N + rows[:, None, None]  # (B, 2, 1)
+        heads = of_both * H + torch.arange(H, device=rows.device)  # (B, 2, H)
+        cells = (heads * W + columns[:, None, None]).flatten()
 
         def attend(layer: int, qkv: Tensor) -> Tensor:
             own = self.own[layer]
             own.view(-1, D).index_copy_(0, cells, qkv[:, 1:].reshape(-1, D))
-            keys, values = own.view(2, B * H, W, D)[:, :, :end]
+            keys, values = own.view(2, N * H, W, D)[:, : B * H, :end]
             q = qkv[:, 0]  # (B, H, D)
             scores = torch.bmm(q.reshape(B * H, 1, D), keys.transpose(1, 2)).add_(mask)
             if not self.shared:
