@@ -137,8 +137,8 @@ class Tiny:
     @property
     def description(self) -> str:
         """What it is, for reports."""
-        parameters = sum(p.numel() for p in self.model.parameters())
-        told = [f"{parameters / 1e6:.1f} M parameters", f"context {self.context_tokens:,}", f"sha256 {self.sha256[:12]}"]
+        millions = sum(p.numel() for p in self.model.parameters()) / 1e6
+        told = [f"{millions:.1f} M parameters", f"context {self.context_tokens:,}", f"sha256 {self.sha256[:12]}"]
         if self.dtype != "float32":
             told.append(f"{self.dtype} ({self.cost})")
         if self.device != "cpu":
