@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -61,12 +61,13 @@ def _refuse_nonsense(request: Request) -> None:
         "top_p": not (hasattr(top_p, "__float__") and 0 < top_p <= 1),
         "max_tokens": not (hasattr(most, "__index__") and most >= 0),
         "stop": not all(isinstance(text, str) and text for text in request.stop),
+        "schema": not isinstance(request.schema, Mapping | None),
     }
     for name, is_wrong in wrong.items():
         if is_wrong:
             raise SetupError(
                 f"{name}={getattr(request, name)!r} means nothing: temperature and max_tokens are numbers, 0 or more, "
-                "top_p is in (0, 1], and a stop string is not empty."
+                "top_p is in (0, 1], a stop string is not empty, and a schema is a JSON schema as a dict."
             )
 
 

@@ -267,6 +267,13 @@ def test_at_its_end_a_run_may_ask_for_a_last_word(native):
     assert answer.trace[-1] == Message("assistant", "214" if native else "finish[214]")
 
 
+def test_a_last_word_that_asks_for_another_step_is_no_answer():
+    model = Script(["Thought: hm.\nAction: lookup[a]"] * 2)
+    answer = run(react("q", [], max_steps=1, native=False, rules=Rules(conclude=True)), model)
+    assert answer.value is None
+    assert answer.why.endswith("nor when asked for one")
+
+
 def test_a_tool_that_would_be_taken_for_the_answer_is_refused():
     def finish(answer: str) -> str:
         """Ends it."""

@@ -202,7 +202,7 @@ def test_a_finished_run_goes_nowhere_but_to_a_new_report(promptlab, fruit):
     n_calls = len(called(Path("calls")))
     assert promptlab(SMALL, *MODEL, "--quiet")[::2] == (
         2,
-        "run holds a run already. Continue it with --resume run, or choose another --out.\n",
+        "run holds a run already. Continue it with --resume run (resume=True in Python), or choose another --out.\n",
     )
     Path("run/report.html").unlink()
     assert promptlab("compare --resume run --jobs 1 --quiet")[0] == 0
@@ -367,6 +367,8 @@ def test_texts_too_long_for_the_model_are_not_said_to_be_worth_another_try(promp
     assert "failed, ContextOverflow" in err
     assert "What is too long for the model fails again" in err
     assert "resume the run" not in err
+    [told] = json.loads(Path("run/run.json").read_text())["warnings"]
+    assert re.match(r"\d+ of \d+ train texts and \d+ of \d+ test texts are longer than the 1,024 tokens", told)
 
 
 def test_a_label_in_brackets_is_not_markup(promptlab, fruit):

@@ -287,6 +287,9 @@ def test_threads_that_share_a_model_with_a_small_cache_wait_for_each_other(rando
 def test_a_cache_smaller_than_one_prompt_may_be_is_refused(random_folder):
     with pytest.raises(SetupError, match=r"holds .* tokens of this model, less than its context of 256"):
         Tiny(random_folder, cache_mb=0.1)
+    for wrong in (float("nan"), -1, "x", 10**9):
+        with pytest.raises(SetupError, match=r"cache_mb is a number of MB, of the [\d,]+ there are; got"):
+            Tiny(random_folder, cache_mb=wrong)
 
 
 def test_prompts_of_nothing_are_answered(random_tiny):

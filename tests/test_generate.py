@@ -292,7 +292,8 @@ def test_usage_counts_the_prompt_and_what_was_said(exact):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}, {"max_tokens": -1}, {"stop": ("",)}]
+    "wrong",
+    [{"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}, {"max_tokens": -1}, {"stop": ("",)}, {"schema": "foo"}],
 )
 def test_options_that_mean_nothing_are_refused_by_name(exact, wrong):
     with pytest.raises(SetupError, match=next(iter(wrong))):

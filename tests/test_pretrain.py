@@ -209,8 +209,15 @@ def test_what_does_not_fit_is_refused_with_what_it_would_take(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presets, "installed", lambda: 4e9)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "pretrain", "nowhere", "--without", "nothing known", "--preset", "nano"])
+    assert ended.value.code == 2
+    assert "Cannot leave out nothing known. Known: scratchpads, repetition" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["train", "mlm", "nowhere", "--fill", "no gap", "--steps", "2"])
+    assert "write [MASK] where the one is" in capsys.readouterr().err
     with pytest.raises(
-        SetupError, match=r"large needs more memory than the 4.0 GB there are: 7\d\d,\d+,\d+ parameters"
+        SetupError, match=r"large needs too much memory: 7\d\d,\d+,\d+ parameters.*, more than the 4.0 GB there are"
     ):
         presets.estimate("large", 10, 5)
     with pytest.raises(SetupError, match=r"There is no preset 'huge'\. Known: nano, organism"):
@@ -221,6 +228,9 @@ def test_what_does_not_fit_is_refused_with_what_it_would_take(
     told = capsys.readouterr().out
     assert "tokens/s" in told
     assert f"in {'bf16' if presets.native_bf16() else 'float32'}, " in told
+    monkeypatch.setattr(presets, "installed", lambda: 1e8)
+    told = str(presets.estimate("nano", 10, 5, refuse=False))
+    assert "more than the 0.1 GB there are, about " in told
     assert not Path("nowhere").exists()
 
 

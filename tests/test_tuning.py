@@ -106,6 +106,9 @@ def test_pairs_that_teach_nothing_are_counted_and_left_out_when_asked(typed, tmp
     ("command", "said"),
     [
         ("sft nothing.csv --out out", "No file nothing.csv"),
+        ("sft fruit.csv --out out --lr 0", "'--lr': 0 is not above 0"),
+        ("head fruit.csv --out out --lr -3", "'--lr': -3 is not above 0"),
+        ("rlhf prompts.jsonl --reward rewards:shortness --out out --lr nan", "'--lr': nan is not above 0"),
         ("sft fruit.csv --text nose --out out", 'has no text column "nose"'),
         ("dpo fruit.csv --out out", 'has no preference column "prompt"'),
         ("dpo wishes.jsonl --kind kto --out out", "known are sigmoid, ipo, hinge, robust"),

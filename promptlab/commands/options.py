@@ -45,6 +45,13 @@ Watts = Annotated[float | None, typer.Option(min=0, help="What that machine draw
 UsdPerLabel = Annotated[float | None, typer.Option(min=0, help="What labelling an example costs, in dollars.")]
 
 
+def positive(value: float | None) -> float | None:
+    """A number above 0, if it was given."""
+    if value is not None and not 0 < value < float("inf"):
+        raise typer.BadParameter(f"{value:g} is not above 0.")
+    return value
+
+
 def typed(ctx: typer.Context, name: str) -> bool:
     """Whether an option was given, rather than left at its default."""
     source = ctx.get_parameter_source(name)

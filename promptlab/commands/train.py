@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from promptlab.commands import tuning
-from promptlab.commands.options import Quiet, Seed
+from promptlab.commands.options import Quiet, Seed, positive
 
 app = typer.Typer(no_args_is_help=True, help="Train the bundled model, or fine-tune one of Hugging Face's.")
 
@@ -31,7 +31,9 @@ def pretrain(
     early: Annotated[int | None, typer.Option(help="Until this step there is more to copy; 15 % of all.")] = None,
     later: Annotated[int | None, typer.Option(help="From this step on there are more label maps; 55 %.")] = None,
     long_from: Annotated[int | None, typer.Option(help="First step with rows as long as the context; 65 %.")] = None,
-    lr: Annotated[float | None, typer.Option(help="The highest learning rate; the preset's if left out.")] = None,
+    lr: Annotated[
+        float | None, typer.Option(callback=positive, help="The highest learning rate; the preset's if left out.")
+    ] = None,
     decay: Annotated[float, typer.Option(help="The share of the steps in which the rate falls.")] = 0.4,
     init: Annotated[Path | None, typer.Option(help="Go on from this checkpoint's weights instead of nothing.")] = None,
     new_vocabulary: Annotated[
@@ -60,7 +62,7 @@ def pretrain(
 
         torch.set_num_threads(threads)
         plan = Plan.of(steps or presets.preset(preset).steps, early, later, long_from)
-        print(presets.estimate(preset, plan.steps, plan.long_from, bf16))
+        print(presets.estimate(preset, plan.steps, plan.long_from, bf16, refuse=False))
         return
     begin = partial(
         train,
@@ -100,7 +102,7 @@ def mlm(
     text: Files = None,
     column: Column = None,
     steps: Annotated[int, typer.Option(min=1, help="Of 8,192 tokens each.")] = 3200,
-    lr: Annotated[float, typer.Option(help="The highest learning rate.")] = 2e-3,
+    lr: Annotated[float, typer.Option(callback=positive, help="The highest learning rate.")] = 2e-3,
     init: Annotated[Path | None, typer.Option(help="Start from this checkpoint's weights, causal or masked.")] = None,
     held_out: HeldOut = 0.1,
     fill: Annotated[str | None, typer.Option(help="Then fill the [MASK] of this text, five ways.")] = None,
@@ -111,9 +113,11 @@ def mlm(
 ) -> None:
     """Pretrain a masked language model on your text, or on the synthetic mixture; and fill gaps with it."""
     from promptlab.tiny.checkpoint import load
-    from promptlab.tiny.fill_mask import fill_mask
+    from promptlab.tiny.fill_mask import around, fill_mask
     from promptlab.tiny.mlm import pretrain_masked
 
+    if fill is not None:
+        around(fill)  # a text without a gap is told of before the training
     model = pretrain_masked(
         run,
         files=text or (),
@@ -141,7 +145,7 @@ def continue_on_text(
         Path | None, typer.Option(help="The checkpoint to go on from; the bundled one if left out.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Of 8,192 tokens each.")] = 200,
-    lr: Annotated[float, typer.Option(help="The highest learning rate.")] = 5e-4,
+    lr: Annotated[float, typer.Option(callback=positive, help="The highest learning rate.")] = 5e-4,
     held_out: HeldOut = 0.1,
     apart: Annotated[bool, typer.Option("--apart", help="No token sees another document than its own.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Of the processor.")] = 2,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 from promptlab.commands.files import empty_folder, read_labelled, read_pairs, read_prompts, reward_function, without
-from promptlab.commands.options import Label, Quiet, Seed, Text
+from promptlab.commands.options import Label, Quiet, Seed, Text, positive
 from promptlab.errors import SetupError
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ Free = Annotated[bool, typer.Option("--free", help="The labels are free answers,
 Model = Annotated[str, typer.Option("--model", help="tiny, tiny:FOLDER, or hf:NAME (by TRL and PEFT)")]
 OnlyTiny = Annotated[str, typer.Option("--model", help="tiny or tiny:FOLDER")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Of the optimizer; as suits the data if left out.")]
-Rate = Annotated[float | None, typer.Option("--lr", help="The highest learning rate; one that suits if left out.")]
+Rate = Annotated[
+    float | None, typer.Option("--lr", callback=positive, help="The highest learning rate; one that suits if left out.")
+]
 Skip = Annotated[bool, typer.Option("--skip", help="Leave out pairs that nothing can be learnt from, not refuse them.")]
 Rank = Annotated[int, typer.Option(min=1, help="Of the adapters.")]
 
@@ -50,7 +52,7 @@ def begin(name: str, out: Path, of_hf: bool = True) -> Tiny | str:
 
 def changed(recipe: Recipe, steps: int | None, lr: float | None) -> Recipe:
     """A recipe with what was asked for."""
-    return replace(recipe, steps=steps or recipe.steps, lr=lr or recipe.lr)
+    return replace(recipe, steps=steps or recipe.steps, lr=recipe.lr if lr is None else lr)
 
 
 TOLD = ("loss", "reward", "kl", "margin", "accuracy", "rewards/accuracies", "rewards/margins", "length")

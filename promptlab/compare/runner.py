@@ -109,7 +109,8 @@ def start_or_resume(plan: Plan, folder: Path, resume: bool, about_run: Mapping[s
     if there.exists():
         if not resume:
             raise SetupError(
-                f"{folder} holds a run already. Continue it with --resume {folder}, or choose another --out."
+                f"{folder} holds a run already. Continue it with --resume {folder} (resume=True in Python), or choose "
+                "another --out."
             )
         run = read_run(folder)
         if run.get("plan_sha256") != plan.digest():

@@ -208,7 +208,7 @@ def run_study(
     outside, general = elsewhere(given, warnings, files)
     base = base_model(given, folder)
     learners, left_out = study_arms(given, base, lambda name: base_model(replace(given, model=name), folder))
-    warnings += left_out
+    warnings += left_out + too_long(task, base)
     findings = lint(task.train, task.test, ood=outside, general=general.test if general else ())
     tell_beforehand(task, smallest_difference(task), warnings, findings, quiet)
     about_run = {
@@ -287,6 +287,26 @@ def untimed(folder: Path) -> Iterator[dict[str, Any]]:
     """A run's rows without what differs from one run to the next."""
     for row in read_lines(folder / "rows.jsonl"):
         yield {name: value for name, value in row.items() if name not in ("seconds", "latency")}
+
+
+def too_long(task: Task, base: Backend) -> list[str]:
+    """A warning where texts alone have more tokens than a local model reads, which counts them itself."""
+    context, count = getattr(base, "context_tokens", None), getattr(base, "count_tokens", None)
+    if not base.batched or context is None or count is None:
+        return []
+    sides = {"train": task.train, "test": task.test}
+
+    def over_it(example: Example) -> bool:
+        chat = task.prompt.render(example.input)
+        # a character takes four tokens at most, so that most texts need not be counted
+        return 4 * sum(len(message.content) for message in chat) > context // 2 and bool(count(chat) >= context)
+
+    over = {side: sum(map(over_it, examples)) for side, examples in sides.items()}
+    told = [f"{n:,} of {len(sides[side]):,} {side} texts" for side, n in over.items() if n]
+    return [
+        f"{' and '.join(told)} are longer than the {context:,} tokens that the model reads: asked about, they fail and "
+        "count as wrong; fine-tuned arms read the end of each."
+    ] * bool(told)
 
 
 def smallest_difference(task: Task) -> float:

@@ -106,7 +106,10 @@ async def ended(stopped: Stopped, talk: Talk, tools: Sequence[Tool], prompt: Pro
     reply = await (talk.ask(tools=tools) if native else talk.ask())
     talk.add(Message("assistant", reply.text))  # without calls: nobody would answer them
     said = None if native else repaired(reply.text, {FINISH})
-    answer = prompt.parse(said.argument if said is not None and said.name == FINISH else reply.text)
+    if said is None:
+        answer = prompt.parse(reply.text)
+    else:  # what asks for another step is no answer
+        answer = prompt.parse(said.argument) if said.name == FINISH else Answer(None)
     return answer.but(why=stopped.why if answer.value is not None else f"{stopped.why}, nor when asked for one")
 
 

@@ -31,8 +31,9 @@ async def structured(question: str | Mapping[str, str], prompt: Prompt, native: 
     Cost: 1 call, or 2 where the first reply is not the model's JSON.
     Pinned by: tests/contracts/test_structured_output.py
     """
-    if not hasattr(prompt.output, "model_json_schema"):
-        raise SetupError(f"structured needs a pydantic model as the prompt's output, got {prompt.output!r}.")
+    if not isinstance(prompt, Prompt) or not hasattr(prompt.output, "model_json_schema"):
+        wrong = prompt.output if isinstance(prompt, Prompt) else prompt
+        raise SetupError(f"structured takes Prompt(output=…) with a pydantic model as its output, got {wrong!r}.")
     if native:
         options["schema"] = closed(prompt.output.model_json_schema())
     chat = prompt.render(question)

@@ -8,7 +8,6 @@ bundled model is, and `nano` what two cores make in ten minutes.
 from __future__ import annotations
 
 import math
-import os
 import time
 from dataclasses import dataclass, replace
 
@@ -16,6 +15,7 @@ import torch
 
 from promptlab.errors import SetupError
 from promptlab.tiny.data.stream import SHORT
+from promptlab.tiny.memory import installed
 from promptlab.tiny.model import Config, Transformer, parameter_count
 from promptlab.tiny.precision import native_bf16
 from promptlab.tiny.train import Batch, next_token_loss
@@ -60,10 +60,13 @@ class Estimate:
     bf16: bool
 
     def __str__(self) -> str:
+        millions = self.tokens / 1e6
         size = (
-            f"{self.parameters:,} parameters, {self.tokens / 1e6:,.0f} M tokens, {self.flops:.1e} FLOPs (6ND and "
-            f"attention) in {'bf16' if self.bf16 else 'float32'}, {self.memory / 1e9:.1f} GB of memory"
+            f"{self.parameters:,} parameters, {millions:,.{0 if millions >= 10 else 2}f} M tokens, {self.flops:.1e} "
+            f"FLOPs (6ND and attention) in {'bf16' if self.bf16 else 'float32'}, {self.memory / 1e9:.1f} GB of memory"
         )
+        if self.memory > installed():
+            size += f", more than the {installed() / 1e9:.1f} GB there are"
         if not math.isfinite(self.seconds):
             return size
         speed = self.tokens / max(self.seconds, 1e-9)
@@ -95,23 +98,15 @@ def memory(config: Config, n: int, size: int, bf16: bool) -> float:
     return 16 * n + tokens * (config.n_layers * layer + 12 * config.vocab_size) + 3e8  # torch itself
 
 
-def installed() -> float:
-    """Bytes of memory that this machine has; infinite where it does not tell."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        return float("inf")
-
-
 def parameters_of(config: Config) -> int:
     with torch.device("meta"):  # without memory for them
         return parameter_count(Transformer(config))
 
 
-def estimate(name: str, steps: int, long_from: int, bf16: bool | None = None) -> Estimate:
+def estimate(name: str, steps: int, long_from: int, bf16: bool | None = None, refuse: bool = True) -> Estimate:
     """What a run of a preset takes. Raises SetupError, with the estimate, where the machine has too little memory.
 
-    The time is measured on as many threads as torch is set to, unless the memory is missing.
+    With `refuse` False the estimate says so itself. The time is measured on as many threads as torch is set to.
     """
     it = preset(name)
     bf16 = native_bf16() if bf16 is None else bf16
@@ -121,8 +116,8 @@ def estimate(name: str, steps: int, long_from: int, bf16: bool | None = None) ->
     flops = sum(tokens * flops_per_token(it.config, n, size) for tokens, size in parts)
     needed = memory(it.config, n, context, bf16)
     found = Estimate(n, steps * it.tokens_per_step, flops, needed, math.nan, bf16)
-    if needed > installed():
-        raise SetupError(f"{name} needs more memory than the {installed() / 1e9:.1f} GB there are: {found}.")
+    if refuse and needed > installed():
+        raise SetupError(f"{name} needs too much memory: {found}.")
     seconds = sum(tokens / TOKENS_AT_ONCE * seconds_at_once(it.config, size, bf16) for tokens, size in parts if tokens)
     return replace(found, seconds=seconds)
 

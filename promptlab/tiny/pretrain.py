@@ -16,7 +16,7 @@ import torch
 from promptlab.errors import SetupError
 from promptlab.tiny import parallel, presets
 from promptlab.tiny.checkpoint import load, save
-from promptlab.tiny.data.mixture import MIXTURE
+from promptlab.tiny.data.mixture import MIXTURE, ablated
 from promptlab.tiny.data.stream import Reading, Rows, documents, rows_ahead
 from promptlab.tiny.data.world import COMMON_WORDS
 from promptlab.tiny.model import Config, Transformer
@@ -151,6 +151,7 @@ def pretrain(
         raise SetupError("Give a number of steps or of minutes, not both.")
     size = presets.preset(preset)
     rate = size.lr if lr is None else lr
+    ablated(MIXTURE, without, fixed_labels)  # an unknown family is told of before anything is written
     run.mkdir(parents=True, exist_ok=True)
     bf16 = precision(run / "pretrain.json", bf16)
     origin = {"init": str(init) if init else None, "new_vocabulary": new_vocabulary}

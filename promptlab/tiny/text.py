@@ -34,7 +34,7 @@ def documents(files: Sequence[Path], column: str | None = None) -> list[str]:
     texts = [text.strip() for file in files for text in documents_of(Path(file), column)]
     found = list(dict.fromkeys(text for text in texts if text))  # what is held out must not be read elsewhere
     if not found:
-        raise DataError(f"There is no text in {', '.join(map(str, files)) or 'no files'}.")
+        raise DataError(f"There is no text in {', '.join(map(str, files))}." if files else "Give files to read.")
     return found
 
 
@@ -59,7 +59,8 @@ def documents_of(file: Path, column: str | None) -> list[str]:
         csv.field_size_limit(limit)
     columns = [name for name in table[0] if name] if table else []
     if column not in columns:
-        raise DataError(f"{file} has no column {column!r}; its columns are {', '.join(columns) or 'none'}.")
+        lacks = "is a CSV: say which column holds the text" if column is None else f"has no column {column!r}"
+        raise DataError(f"{file} {lacks}; its columns are {', '.join(columns) or 'none'}.")
     return [row[column] or "" for row in table]
 
 

@@ -69,7 +69,8 @@ class Arguments:
 
     def __post_init__(self) -> None:
         if self.method not in OPTIMIZERS:
-            raise SetupError(f"Unknown method {self.method!r}. Known: {', '.join(OPTIMIZERS)}.")
+            apart = " `promptlab duels` is a command of its own." if self.method == "duels" else ""
+            raise SetupError(f"Unknown method {self.method!r}. Known: {', '.join(OPTIMIZERS)}.{apart}")
         if self.output not in OUTPUTS:
             raise SetupError(f"--output is {' or '.join(OUTPUTS)}, got {self.output!r}.")
         if self.strategy is not None and self.strategy not in STRATEGIES:

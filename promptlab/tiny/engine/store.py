@@ -18,6 +18,7 @@ from torch import Tensor
 from promptlab.errors import SetupError
 from promptlab.tiny.engine.compiling import LANES, Memory
 from promptlab.tiny.engine.weights import Weights, room
+from promptlab.tiny.memory import installed
 from promptlab.tiny.model import Transformer
 
 CHUNK = 32  # tokens
@@ -63,10 +64,12 @@ def common(one: Prompt, other: Prompt) -> int:
 def room_for(model: Transformer, cache_mb: float | None) -> int:
     """How many tokens a cache of so many MB holds; by default CACHE_MB or DEVICE_MB, or what the context takes if more.
 
-    Raises SetupError where what was given is less than the context takes.
+    Raises SetupError where what was given is less than the context takes, or more memory than there is.
     """
     config, usual = model.config, CACHE_MB if model.device.type == "cpu" else DEVICE_MB
     token_bytes = (2 * config.n_layers + 1) * config.d_model * model.dtype.itemsize
+    if cache_mb is not None and not (isinstance(cache_mb, int | float) and 0 <= cache_mb * 1e6 <= installed()):
+        raise SetupError(f"cache_mb is a number of MB, of the {installed() / 1e6:,.0f} there are; got {cache_mb!r}.")
     held = int((usual if cache_mb is None else cache_mb) * 1e6) // token_bytes
     if cache_mb is not None and held < config.context:
         raise SetupError(
