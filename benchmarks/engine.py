@@ -513,7 +513,7 @@ def search_by_examples(tiny: Tiny, n: int) -> Iterator[dict[str, Any]]:
 def on_gpu(models: Mapping[str, Tiny], n: int) -> Iterator[dict[str, Any]]:
     """Replies to prompts that have been read, by the clock, beside what the GPU's memory allows."""
     if not torch.cuda.is_available():
-        yield row("H200", None, "tokens/s", note="no GPU at hand")
+        yield row("a GPU, such as an H200", None, "tokens/s", note="no GPU at hand")
         return
     bandwidth = copied()
     for (name, tiny), dtype in itertools.product(models.items(), (torch.float32, torch.bfloat16)):

@@ -18,7 +18,7 @@ from promptlab.backends.tiny import Tiny
 from promptlab.errors import SetupError
 from promptlab.tiny.engine import Engine
 from promptlab.tiny.engine.keeping import cost
-from promptlab.tiny.engine.stage import AHEAD, Static, Step
+from promptlab.tiny.engine.stage import AHEAD, UNIT, Static, Step
 from promptlab.tiny.engine.weights import attention
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU at hand")
@@ -83,6 +83,61 @@ class Graphed(Static):
         return Replayed(step, made), made
 
 
+def long_and_short(n: int, most: int, seed: int = 0, shared: int = 0) -> list[Request]:
+    """Greedy and sampled replies of one length to prompts of n words of their own."""
+    return [
+        request(f"{words(9, shared)} {words(seed + i, n)}", max_tokens=most, temperature=i % 2 * 1.0, branch=(i,))
+        for i in range(8)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (long_and_short(9, 150), long_and_short(9, 20)),  # of other widths
+        (long_and_short(3, 20, shared=90), long_and_short(3, 20, shared=40)),  # with another beginning in common
+        (long_and_short(9, 20), long_and_short(9, 20, seed=50)),  # of the same shape
+    ],
+)
+def test_a_graph_is_replayed_where_it_was_captured_alone(random_tiny, monkeypatch, first, then):
+    plain = [Engine(random_tiny.model, random_tiny.tokenizer).answer(each) for each in (first, then)]
+    monkeypatch.setattr("promptlab.tiny.engine.stage_for", Graphed)
+    one = Engine(random_tiny.model, random_tiny.tokenizer)
+    near(one.answer(first), plain[0], 1e-5)
+    near(one.answer(then), plain[1], 1e-5)
+    one.answer(long_and_short(60, 150))  # moves the memory
+    near(one.answer(first), plain[0], 1e-5)
+    near(one.answer(then), plain[1], 1e-5)
+
+
+@pytest.mark.parametrize("kind", [Static, Graphed])
+def test_a_row_that_has_ended_where_its_room_ends_disturbs_no_other(random_tiny, monkeypatch, kind):
+    """The first fills its columns to the last and ends; three go on, and it with them."""
+    of = random_tiny.tokenizer
+    n = next(n for n in range(200) if len(of.chat(request(words(1, n)).messages)) % UNIT == UNIT - 8)
+    asked = [request(words(1, n), max_tokens=8), *(request(words(i, 3), max_tokens=60) for i in range(2, 5))]
+    assert len(of.chat(asked[0].messages)) + 8 >= len(of.chat(asked[1].messages)) + 60
+    plain = Engine(random_tiny.model, of).answer(asked)
+    monkeypatch.setattr("promptlab.tiny.engine.stage_for", kind)
+    near(Engine(random_tiny.model, of).answer(asked), plain, 1e-5)
+
+
+def test_what_is_no_number_behind_a_reply_spoils_no_other(random_tiny, monkeypatch):
+    """Rows that end go on for some tokens, here to positions at which the model overflows; others take their place."""
+    monkeypatch.setattr("promptlab.tiny.engine.stage_for", Static)
+    monkeypatch.setattr("promptlab.tiny.engine.stage.DEVICE_ROWS", 4)
+    one = Engine(random_tiny.model, random_tiny.tokenizer)
+    stops = {"max_tokens": 100, "stop": ("a", "e", "s", "i"), "temperature": 1.0}
+    asked = [request("x", **stops, branch=(i,)) for i in range(24)]
+    fine = one.answer(asked)
+    longest = max(reply.usage.input_tokens + reply.usage.output_tokens for reply in fine if isinstance(reply, Reply))
+    one.forget()
+    one.weights.turns[longest + 1 :] = float("nan")
+    far = [request(words(i, 20), max_tokens=100) for i in range(4)]
+    assert all(isinstance(reply, ModelError) for reply in one.answer(far))
+    assert one.answer(asked) == fine
+
+
 @pytest.mark.parametrize("kind", [Static, Graphed])
 def test_steps_of_few_shapes_say_the_same(random_tiny, monkeypatch, kind):
     asked = wave(70)
@@ -131,11 +186,14 @@ def test_all_that_is_computed_is_on_the_model_s_device(random_tiny):
 def test_tokens_are_looked_at_many_at_a_time(random_tiny):
     with Counted() as counted:
         there = Tiny.of(copy.deepcopy(random_tiny.model).to(FAR), random_tiny.tokenizer)
-        asked = [request(words(i, 9), max_tokens=2 * AHEAD + 1) for i in range(32)]
-        there.generate(asked)
-        before = counted.waits
-        there.generate(asked)  # what is read is known
-    assert counted.waits - before <= 2 * 3  # first tokens, and twice as many as are written ahead: ids and log p
+        for asked in (
+            [request(words(i, 9), max_tokens=2 * AHEAD + 1) for i in range(32)],
+            [request(words(i, 9), max_tokens=AHEAD + 2 + i % AHEAD) for i in range(32)],  # that end one by one
+        ):
+            there.generate(asked)
+            before = counted.waits
+            there.generate(asked)  # what is read is known
+            assert counted.waits - before <= 2 * 3  # first tokens, and twice as many as are written ahead: ids, log p
 
 
 def test_half_precision_is_near_to_full(random_tiny):
@@ -173,10 +231,19 @@ def test_attention_is_the_same_on_a_device():
 # ---- bad input
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "no such device", *([] if torch.cuda.is_available() else ["cuda"])])
+@pytest.mark.parametrize(
+    "device", ["cuda:99", "no such device", None, *([] if torch.cuda.is_available() else ["cuda"])]
+)
 def test_a_device_that_is_not_at_hand_is_refused(random_folder, device):
     with pytest.raises(SetupError, match=rf'The device "{device}" is not at hand: .*\. "auto" takes a GPU'):
         Tiny(random_folder, device=device)
+
+
+def test_any_cpu_is_the_cpu(random_folder):
+    there = Tiny(random_folder, device="cpu:0", dtype="int8", batch_invariant=True)
+    assert there.identity == Tiny(random_folder, dtype="int8", batch_invariant=True).identity
+    with pytest.raises(SetupError, match='The device "meta" holds no numbers'):
+        Tiny(random_folder, device="meta")
 
 
 def test_auto_is_a_gpu_where_there_is_one(random_folder):

@@ -20,7 +20,7 @@ from promptlab.tiny.engine import Engine
 from promptlab.tiny.engine.compiling import library
 from promptlab.tiny.engine.keeping import cost, suited
 from promptlab.tiny.engine.narrow import BITS, Kept, packed, rounded
-from promptlab.tiny.engine.program import Text, program
+from promptlab.tiny.engine.program import WIDEST, Text, program
 from promptlab.tiny.engine.store import Store
 from promptlab.tiny.engine.weights import Weights
 from promptlab.tiny.model import Config, Transformer
@@ -47,6 +47,22 @@ def test_whole_numbers_lie_below_each_other_the_first_in_the_lowest_bits(four, c
     assert numbers.shape == (four, columns)
     below = torch.stack([(numbers << (24 - 8 * p)) >> 24 for p in range(4)], dim=1)  # with their signs
     assert torch.equal(below.reshape(4 * four, columns) * scales, matrix)
+
+
+@pytest.mark.parametrize("kept", FEWER)
+@pytest.mark.parametrize("bits", [0x7FC00000, 0x7FFFFFFF, -1, 0x7F800001])
+def test_what_is_no_number_stays_none(kept, bits):
+    matrix = torch.ones(4, 3)
+    matrix.view(torch.int32)[2, 1] = bits
+    assert rounded(matrix, kept)[2, 1].isnan()
+    assert not rounded(matrix, kept)[:, [0, 2]].isnan().any()
+
+
+@needs_compiler
+def test_matrices_too_long_for_the_stack_are_left_to_pytorch():
+    wide = Transformer(Config(16, d_model=16, n_layers=1, n_heads=1, d_ff=WIDEST + 16, context=16))
+    assert program(Weights(wide, "int8")) is None
+    assert program(Weights(wide)) is not None
 
 
 @needs_compiler

@@ -42,16 +42,21 @@ def pretrained(kind: str, name: str, dtype: str, device: str, **tokenizing: Any)
 
 
 def device_of(name: str) -> str:
-    """A device by its name, "auto" being a GPU if there is one. Raises SetupError where it is not at hand."""
+    """A device by its name, any CPU being "cpu", and "auto" a GPU if there is one.
+
+    Raises SetupError where it is not at hand.
+    """
     import torch
 
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    wanted: Any = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter where PyTorch was built without it
+        device = torch.empty(0, device=torch.device(wanted)).device
+    except (RuntimeError, AssertionError, TypeError) as error:  # where PyTorch was built without it; no name at all
         told = str(error).split("\n")[0].rstrip(".")
         raise SetupError(f'The device "{name}" is not at hand: {told}. "auto" takes a GPU if there is one.') from error
-    return device
+    if device.type == "meta":
+        raise SetupError('The device "meta" holds no numbers: take "cpu" or a GPU.')
+    return "cpu" if device.type == "cpu" else str(wanted)
 
 
 def refuse_what_looks_ahead(name: str, model: Any) -> None:

@@ -88,7 +88,8 @@ class Tiny:
     def of(cls, model: Transformer, tokenizer: Tokenizer, *, seed: int = 0, cache_mb: float | None = None) -> Tiny:
         """A backend of a model in memory, fine-tuned here for instance."""
         self = cls.__new__(cls)
-        self.path, self.seed, self.cache_mb, self.batch_invariant, self.dtype = None, seed, cache_mb, False, "float32"
+        self.path, self.seed, self.cache_mb, self.batch_invariant = None, seed, cache_mb, False
+        self.dtype = "bfloat16" if model.dtype == torch.bfloat16 else "float32"
         self.model, self.tokenizer, self.device = model, tokenizer, str(model.device)
         self._declare()
         digest = hashlib.sha256(f"{model.config} {tokenizer.bpe.to_str()}".encode())
@@ -139,8 +140,8 @@ class Tiny:
         """What it is, for reports."""
         millions = sum(p.numel() for p in self.model.parameters()) / 1e6
         told = [f"{millions:.1f} M parameters", f"context {self.context_tokens:,}", f"sha256 {self.sha256[:12]}"]
-        if self.dtype != "float32":
-            told.append(f"{self.dtype} ({self.cost})")
+        if self.dtype != "float32":  # of a model in memory it is not known what it would be in float32
+            told.append(self.dtype if self.path is None else f"{self.dtype} ({self.cost})")
         if self.device != "cpu":
             told.append(f"on {self.device}")
         return ", ".join(told)

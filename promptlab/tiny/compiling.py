@@ -42,7 +42,7 @@ def compiled(source: Path, compiler_command: str) -> ctypes.CDLL | None:
         if shutil.which(compiler[0]) is None:
             return None
         means = run([*compiler, native, "-dM", "-E", "-x", "c", os.devnull])  # the compiler, and what it compiles for
-        parts = [source, HEADER, *sorted(source.parent.glob("*.h"))]
+        parts = [source, *sorted({HEADER, *source.parent.glob("*.h")})]
         made_of = [*(part.read_bytes() for part in parts), " ".join(flags).encode(), means]
         made = folder() / f"{source.stem}-{hashlib.sha256(b'|'.join(made_of)).hexdigest()[:24]}.so"
         if not made.exists():

@@ -1,13 +1,20 @@
-"""How much memory this machine has."""
+"""How much memory there is."""
 
 from __future__ import annotations
 
 import os
 
+import torch
+
 
 def installed() -> float:
-    """In bytes; infinite where it does not tell."""
+    """Of this machine, in bytes; infinite where it does not tell."""
     try:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):  # not on Windows
         return float("inf")
+
+
+def of_device(device: torch.device) -> float:
+    """Of a GPU, in bytes; infinite of what does not tell."""
+    return float(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else float("inf")

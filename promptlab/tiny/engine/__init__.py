@@ -76,6 +76,8 @@ class Engine:
         """Keeps nothing of what was read before."""
         with self.working:
             self.state = versions(self.model)
+            for of_before in ("store", "stage"):  # they go before there are new ones
+                self.__dict__.pop(of_before, None)
             self.weights = Weights(self.model, self.kept)
             self.weights.program = program(self.weights)
             self.store, self.stage = Store(self.weights, self.capacity), stage_for(self.weights)

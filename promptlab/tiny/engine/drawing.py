@@ -85,7 +85,7 @@ class Drawing:
 
 def draw(p: Tensor, u: Tensor) -> Tensor:
     """A token of each row of p (B, V), by the inverse of its cumulative distribution at u (B,) in [0, 1)."""
-    below = p.cumsum(-1)
+    below = p.cumsum(-1, dtype=p.dtype if p.device.type == "cpu" else torch.float64)  # a GPU adds in no fixed order
     total = below[:, -1:]
     most = total.nextafter(torch.zeros_like(total))
     i = torch.searchsorted(below, torch.minimum(u[:, None] * total, most), right=True)

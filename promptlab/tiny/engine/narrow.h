@@ -73,10 +73,15 @@ INLINE void scaled_product(int64_t n, const float *x, int64_t x_row, const float
         for (int64_t i = 0; i < rows; i++)
             for (int64_t j = 0; j < columns; j += WIDTH) {
                 float *to = y + i * y_row + j, last[WIDTH];
-                size_t left = (columns - j < WIDTH ? columns - j : WIDTH) * sizeof(float);
-                if (left < sizeof last) to = memcpy(last, to, left);
-                store(to, scaled(load(sums + i * PANEL + j), scales + j, to, add));
-                if (left < sizeof last) memcpy(y + i * y_row + j, last, left);
+                vector s = load(sums + i * PANEL + j);
+                if (columns - j >= WIDTH) {
+                    store(to, scaled(s, scales + j, to, add));
+                } else { /* less than a vector */
+                    size_t left = (columns - j) * sizeof(float);
+                    memcpy(last, to, left);
+                    store(last, scaled(s, scales + j, last, add));
+                    memcpy(to, last, left);
+                }
             }
     }
 }
@@ -89,7 +94,6 @@ INLINE void multiply_narrow(int bits, int64_t n, const float *x, int64_t x_row, 
     if (n == 1)
         for (; first + ONE * PANEL <= m.outputs; first += ONE * PANEL, w += ONE * next)
             narrow_tile(bits, 1, 8, x, 0, w, next, m.scales + first, K, y + first, 0, add);
-    float panel[PANEL * K];
     for (; first < m.outputs; first += PANEL, w += next) {
         int64_t columns = m.outputs - first < PANEL ? m.outputs - first : PANEL;
         if (n < MANY && columns == PANEL) {
@@ -100,6 +104,7 @@ INLINE void multiply_narrow(int bits, int64_t n, const float *x, int64_t x_row, 
             case 1: narrow_tile(bits, 1, VECTORS, x, x_row, w, 0, m.scales + first, K, y + first, y_row, add); break;
             }
         } else {
+            float panel[PANEL * K];
             widen(bits, w, K, panel);
             if (bits == 8) scaled_product(n, x, x_row, panel, m.scales + first, K, y + first, y_row, columns, add);
             else product(n, x, x_row, 1, panel, PANEL, K, y + first, y_row, columns, add);

@@ -35,6 +35,7 @@ def whole(matrix: Tensor) -> tuple[Tensor, Tensor]:
     A scale has 12 bits, so that its product with 7 more is exact, and what comes of it has the same scale.
     """
     scales = matrix.float().abs().amax(0) / 127
+    scales = torch.where(scales.isnan(), torch.nan, scales)  # the one NaN that is not rounded to a number
     scales = ((scales.view(torch.int32) + 0xFFF) & ~0xFFF).view(torch.float32)  # up, so that none is beyond 127
     return torch.where(scales > 0, (matrix / scales).round(), 0.0), scales
 

@@ -21,6 +21,7 @@ from promptlab.tiny.engine.weights import Weights, room
 from promptlab.tiny.threads import in_parts
 from promptlab.tiny.tokenizer import EOS
 
+WIDEST = 4096  # inputs of a matrix of fewer bits, of which a panel is widened on the stack: 1 MB with AVX512
 A_THREAD = 12  # replies, or texts to read, that are worth another one
 
 
@@ -28,6 +29,7 @@ def program(weights: Weights) -> Program | None:
     """None where there is no compiler, or no code for models of this shape, type or device."""
     c = weights.config
     fits = weights.dtype == torch.float32 and not any(n % LANES for n in (c.d_model, c.d_head, c.d_ff))
+    fits &= weights.kept == "float32" or max(c.d_model, c.d_ff) <= WIDEST
     made = library() if fits and weights.device.type == "cpu" else None
     return None if made is None else Program(weights, made)
 
@@ -50,12 +52,13 @@ class Program:
     def laid(self, matrices: Sequence[Tensor], bits: int) -> list[Weight]:
         """In panels, all in one piece, for huge pages."""
         width = self.library.panel()
-        whole = [F.pad(matrix, (0, -matrix.shape[1] % width)) for matrix in matrices]
-        sizes = [matrix.numel() * bits // 32 for matrix in whole]
+        sizes = [
+            inputs * (-(-outputs // width) * width) * bits // 32 for inputs, outputs in (m.shape for m in matrices)
+        ]
         panels = torch.split(room(sum(sizes), dtype=torch.float32), sizes)
         found = []
-        for matrix, wide, panel in zip(matrices, whole, panels, strict=True):
-            numbers, scales = packed(wide, bits)
+        for matrix, panel in zip(matrices, panels, strict=True):
+            numbers, scales = packed(F.pad(matrix, (0, -matrix.shape[1] % width)), bits)
             per_panel = numbers.view(len(numbers), -1, width).transpose(0, 1)  # (N / width, K bits / 32, width)
             panel.view(per_panel.shape).view(numbers.dtype).copy_(per_panel)
             self.held += [panel, scales]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import isnan
 
+import numpy as np
+
 from promptlab.constrained import Held
 from promptlab.tiny.engine.drawing import Uniforms
 from promptlab.tiny.tokenizer import EOS, Tokenizer
@@ -42,9 +44,13 @@ class Row:
         return 1 if self.held is not None else min(self.left, AT_ONCE // 4 if self.request.stop else AT_ONCE)
 
     def how(self, most: int) -> tuple[float, float, Uniforms]:
-        """Temperature, top-p and the numbers to draw so many tokens by."""
-        at = len(self.ids)
-        return self.request.temperature or 0.0, self.request.top_p, self.uniforms[at : at + most]
+        """Temperature, top-p and the numbers to draw so many tokens by, 0 behind the last there is room for."""
+        u = self.uniforms[len(self.ids) : len(self.ids) + most]
+        return (
+            self.request.temperature or 0.0,
+            self.request.top_p,
+            np.pad(u, (0, most - len(u))) if len(u) < most else u,
+        )
 
     def extend(self, tokens: list[int], log_p: list[float], tokenizer: Tokenizer) -> None:
         """Adds tokens up to one that ends the reply; those behind it were for nothing."""

@@ -7,6 +7,7 @@ are of few shapes, in memory that stays where it is: each is captured once as a 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -15,14 +16,17 @@ from torch import Tensor
 
 from promptlab.tiny.engine.store import Places
 from promptlab.tiny.engine.weights import Weights, room
+from promptlab.tiny.memory import of_device
 
 ROWS = 128  # written together at most: more make no step faster by the row
 CELLS = 32_768  # tokens of the rows' own cache, padding included: about 200 MB for the bundled model
 DEVICE_ROWS = 4096  # on a GPU
-DEVICE_MB = 5_000  # of the rows' own cache there
+ROWS_MB, ROWS_SHARE = 5_000, 0.3  # of the rows' own cache there, and of the GPU's memory: at most
 UNIT = 64  # columns by which steps there differ in width
 AHEAD = 16  # tokens of every row that are written there before any is looked at
 GRAPHS = 64  # kept at most, the last used
+
+CAPTURING = threading.Lock()  # a process can capture one graph at a time
 
 Step = Callable[[], Tensor]
 
@@ -56,7 +60,7 @@ class Stage:
         return [room(*shape, dtype=self.dtype) for shape in shapes]
 
     def put(self, numbers: Places) -> Tensor:
-        """What every step reads first."""
+        """What every step reads first, in the place of what was put before."""
         return torch.from_numpy(numbers)
 
     def kept(self, x: Tensor, dim: int, index: Tensor) -> Tensor:
@@ -76,8 +80,11 @@ class Static(Stage):
     def __init__(self, weights: Weights):
         super().__init__(weights)
         self.graphed = self.device.type == "cuda"
-        c = weights.config
-        self.cells = DEVICE_MB * 10**6 // (2 * c.n_layers * c.d_model * self.dtype.itemsize)
+        # one for all, as memory is used again on the stream that it was taken on
+        self.aside: Any = torch.cuda.Stream(self.device) if self.graphed else None  # type: ignore[no-untyped-call]
+        c, most = weights.config, int(min(ROWS_MB * 1e6, ROWS_SHARE * of_device(self.device)))
+        self.numbers = most // self.dtype.itemsize
+        self.cells = self.numbers // (2 * c.n_layers * c.d_model)
         self.now = room(2 * DEVICE_ROWS, dtype=torch.long, device=self.device)
         self.clear(0)
 
@@ -103,8 +110,8 @@ class Static(Stage):
     def lend(self, *shapes: tuple[int, ...]) -> list[Tensor]:
         sizes = [math.prod(shape) for shape in shapes]
         room_for_each = [-(-size // UNIT) * UNIT for size in sizes]
-        if (numbers := sum(room_for_each)) > len(self.memory):
-            self.clear(numbers)
+        if (numbers := sum(room_for_each)) > len(self.memory):  # twice as much, so that it is not often
+            self.clear(max(numbers, min(1 << numbers.bit_length(), self.numbers)))
         parts = torch.split(self.memory[:numbers].zero_(), room_for_each)
         return [part[:size].view(shape) for part, size, shape in zip(parts, sizes, shapes, strict=True)]
 
@@ -129,17 +136,18 @@ class Static(Stage):
 
     def captured(self, step: Step) -> tuple[Any, Tensor]:
         """A step as a graph, and where its replay leaves what it gives. All of them work in the same memory."""
-        with torch.cuda.device(self.device):
-            here, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            aside.wait_stream(here)
-            with torch.cuda.stream(aside):  # kernels are chosen and loaded as they first run, which is not captured
-                for _ in range(3):
-                    step()
-            graph = torch.cuda.CUDAGraph()
-            # other threads may go on using the device meanwhile
-            with torch.cuda.graph(graph, pool=self.pool, stream=aside, capture_error_mode="thread_local"):
-                made = step()
-            here.wait_stream(aside)
+        with CAPTURING, torch.cuda.device(self.device):
+            here, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
+            self.aside.wait_stream(here)
+            try:
+                with torch.cuda.stream(self.aside):  # kernels are loaded as they first run, which is not captured
+                    for _ in range(3):
+                        step()
+                # other threads may go on using the device meanwhile
+                with torch.cuda.graph(graph, pool=self.pool, stream=self.aside, capture_error_mode="thread_local"):
+                    made = step()
+            finally:
+                here.wait_stream(self.aside)
         return graph, made
 
 

@@ -18,12 +18,12 @@ from torch import Tensor
 from promptlab.errors import SetupError
 from promptlab.tiny.engine.compiling import LANES, Memory
 from promptlab.tiny.engine.weights import Weights, room
-from promptlab.tiny.memory import installed
+from promptlab.tiny.memory import installed, of_device
 from promptlab.tiny.model import Transformer
 
 CHUNK = 32  # tokens
 CACHE_MB = 320.0  # of keys and values kept: 48,000 tokens of the bundled model
-DEVICE_MB = 2_000.0  # on a GPU, which wants thousands of prompts at a time
+DEVICE_MB, DEVICE_SHARE = 2_000.0, 0.1  # on a GPU, which wants thousands of prompts at a time, and of its memory
 SPARE = 16_384  # tokens being written or scored, for which there is room besides
 NOWHERE, ASIDE = 0, 1  # a place of zeros, which padding reads, and one that padding writes to
 Places = NDArray[np.int64]
@@ -66,7 +66,9 @@ def room_for(model: Transformer, cache_mb: float | None) -> int:
 
     Raises SetupError where what was given is less than the context takes, or more memory than there is.
     """
-    config, usual = model.config, CACHE_MB if model.device.type == "cpu" else DEVICE_MB
+    config, usual = model.config, CACHE_MB
+    if model.device.type != "cpu":
+        usual = min(DEVICE_MB, DEVICE_SHARE * of_device(model.device) / 1e6)
     token_bytes = (2 * config.n_layers + 1) * config.d_model * model.dtype.itemsize
     if cache_mb is not None and not (isinstance(cache_mb, int | float) and 0 <= cache_mb * 1e6 <= installed()):
         raise SetupError(f"cache_mb is a number of MB, of the {installed() / 1e6:,.0f} there are; got {cache_mb!r}.")

@@ -15,6 +15,7 @@ from promptlab.tiny.engine.reading import in_runs, wide
 from promptlab.tiny.engine.store import CHUNK, Chunk, Places, Store, padded, places
 from promptlab.tiny.engine.weights import Attend, Weights, attention, hiding, merged
 
+LOGITS = 8192  # tokens whose scores are in memory at once
 PACK = 256  # tokens of continuations that are scored side by side
 
 
@@ -118,7 +119,8 @@ def side_by_side(
     itself = (piece[:, :, None] == piece[:, None]).tril()  # (packs, width, width)
     hidden = weights.forward(inputs, positions, behind(store, before, packs, itself))
     said = piece >= 0
-    log_p = torch.log_softmax(weights.alike(hidden[said]), dim=-1).gather(1, targets[said][:, None]).squeeze(1)
+    each = zip(torch.split(hidden[said], LOGITS), torch.split(targets[said], LOGITS), strict=True)
+    log_p = torch.cat([torch.log_softmax(weights.alike(h), dim=-1).gather(1, t[:, None]) for h, t in each]).squeeze(1)
     sums = iter(torch.split(log_p.cpu(), [len(ids) - 1 for pack in packs for _, ids in pack.pieces]))
     for pack in packs:
         for k, _ in pack.pieces:

@@ -44,10 +44,9 @@ def write(
         shared = min(shared_by(some[0][1], path) for _, path in some)
         if invariant or len(some) < FEW or sum(len(chunk.tokens) for chunk in some[0][1][:shared]) < SHORT:
             shared = 0
-        for alike in by_width(some, shared):
-            session = Session(weights, store, stage, tokenizer, alike, shared, ALIKE if invariant else 1)
-            session.write()
-            tokens += session.tokens
+        for alike in by_width(some, shared, stage.ahead > 1):
+            # what a session was lent goes before the next one is lent more
+            tokens += Session(weights, store, stage, tokenizer, alike, shared, ALIKE if invariant else 1).write()
     return tokens
 
 
@@ -74,13 +73,17 @@ def shared_by(one: Sequence[Chunk], other: Sequence[Chunk]) -> int:
     return next((i for i in range(n) if one[i] is not other[i]), n)
 
 
-def by_width(jobs: Sequence[Job], shared: int) -> list[list[Job]]:
-    """Rows whose own part takes about as much room: up to 256 tokens, or twice as much, or twice that."""
-    found: dict[int, list[Job]] = {}
+def by_width(jobs: Sequence[Job], shared: int, ahead: bool) -> list[list[Job]]:
+    """Rows whose own part takes about as much room: up to 256 tokens, or twice as much, or twice that.
+
+    Where others write `ahead`, those that are held to a schema, and so looked at after each token, are by themselves.
+    """
+    found: dict[tuple[bool, int], list[Job]] = {}
     for row, path in jobs:
         width = sum(len(chunk.tokens) for chunk in path[shared:]) + len(row.uniforms)
-        found.setdefault(max(width - 1, 255).bit_length(), []).append((row, path))
-    return [found[width] for width in sorted(found)]
+        apart = ahead and row.held is not None
+        found.setdefault((apart, max(width - 1, 255).bit_length()), []).append((row, path))
+    return [found[kind] for kind in sorted(found)]
 
 
 class Session:
@@ -122,7 +125,8 @@ class Session:
         self.rows: list[Row] = []
         self.tokens = 0  # that have been worked out
 
-    def write(self) -> None:
+    def write(self) -> int:
+        """All of them; how many tokens were worked out."""
         said = self.begin(list(range(len(self.lengths))))
         fresh = [slot for slot, row in enumerate(self.rows) if row.finish is None]
         while True:
@@ -133,7 +137,7 @@ class Session:
                 continue
             fresh = [slot for slot, row in enumerate(self.rows) if row.finish is None]
             if not fresh:
-                return
+                return self.tokens
             stay = max(self.fewest, self.stage.rows(len(fresh)))
             if stay <= 0.75 * len(self.rows):  # not at once: leaving costs a copy of what stays
                 ended = [slot for slot, row in enumerate(self.rows) if row.finish is not None]
@@ -153,14 +157,13 @@ class Session:
         """Gives slots to rows that wait; the scores of what they begin with, (slots, V)."""
         new = [self.waiting.popleft() for _ in slots]
         lengths = [len(where) - self.shared for _, where in new]
+        to, most = self.store.put(np.array(slots)), max(lengths)
         if len(self.rows) < len(self.lengths):
             self.rows = [row for row, _ in new]
         else:
             for slot, (row, _) in zip(slots, new, strict=True):
-                if self.rows[slot].finish == "nan":  # 0 · NaN is NaN: also what is masked has to be numbers
-                    self.own[:, :, slot] = 0
                 self.rows[slot] = row
-        to, most = self.store.put(np.array(slots)), max(lengths)
+            self.own.index_fill_(2, to, 0)  # what was there may be NaN, and 0 · NaN is NaN: also what is masked counts
         if most:
             where = np.full((len(new), most), NOWHERE)
             for k, (_, each) in enumerate(new):
@@ -200,7 +203,9 @@ class Session:
 
         What ended rows get means nothing.
         """
-        ahead = min(self.stage.ahead, *(self.rows[slot].unseen for slot in slots))
+        rows = [self.rows[slot] for slot in slots]
+        held = any(row.held is not None for row in rows)
+        ahead = 1 if held else min(self.stage.ahead, max(row.left for row in rows))  # of one that ends before, too many
         drawing = self.drawing(slots, ahead)
         some = self.store.put(np.array(slots)) if len(slots) < len(self.rows) else None
         columns = np.minimum(self.lengths, self.width - 1)
@@ -211,7 +216,10 @@ class Session:
             logits = self.weights.logits(self.stage.run(shape, partial(self.step, now, seen)))
             chosen = drawing.next(logits if some is None else logits[some])
             if k + 1 < ahead:
-                now[0] = chosen if some is None else now[0].index_copy(0, some, chosen)
+                if some is None:
+                    now[0] = chosen
+                else:
+                    now[0].index_copy_(0, some, chosen)
                 now[1].add_(1).clamp_(max=self.width - 1)
         self.lengths = np.minimum(columns + ahead, self.width)
         return drawing.said()
