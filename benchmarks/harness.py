@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import resource
 import shlex
 import subprocess
@@ -18,7 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from promptlab.compare.provenance import versions
+from promptlab.compare.provenance import machine, versions
 
 T = TypeVar("T")
 
@@ -26,6 +27,7 @@ RESULTS = Path(__file__).parent / "results"
 DATA = Path(__file__).parents[2] / "shared" / "data" / "labelled"  # where it is at hand; never part of the repo
 
 
+WIDEST_FIRST = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "avx")
 QUICKLY = "the same rows in under 50 s, from fewer repeats or items"
 
 
@@ -139,6 +141,17 @@ def two_at_a_time(of: Callable[[str], T], names: Sequence[str]) -> Iterator[T]:
         yield from two.map(of, names)
 
 
+def processor() -> str:
+    """Its name, family and model, and the widest instructions that it has, as Linux tells them."""
+    try:
+        told = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
+    except OSError:
+        return platform.processor()
+    of = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in told.splitlines())}
+    widest = next((name for name in WIDEST_FIRST if name in of.get("flags", "").split()), "no AVX")
+    return f"{of.get('model name', '?')} (family {of.get('cpu family', '?')}, model {of.get('model', '?')}), {widest}"
+
+
 def finish(
     rows: Sequence[dict[str, Any]], given: argparse.Namespace, name: str = "", packages: Sequence[str] = ()
 ) -> None:
@@ -151,6 +164,7 @@ def finish(
         made = {
             "command": shlex.join(["python", *sys.argv]),
             "date": datetime.now(UTC).date().isoformat(),
+            "machine": f"{machine()}, {processor()}",
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
             "versions": versions(*packages),
             "rows": list(rows),
