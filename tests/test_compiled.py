@@ -188,3 +188,13 @@ def test_a_folder_that_cannot_be_written_to_is_told_of(tmp_path, monkeypatch, ca
         assert library() is None
     assert "PyTorch is used" in caplog.text
     compiled.cache_clear()
+
+
+@needs_compiler
+def test_what_is_drawn_is_the_same_without_a_compiler(random_tiny, monkeypatch):
+    how = [{"temperature": 0.8}, {"temperature": 0.8, "top_p": 0.7}, {"temperature": 1.5, "top_p": 0.95}]
+    wave = [request(words(i, 5), max_tokens=12, branch=(i,), **how[i % 3]) for i in range(30)]
+    compiled_one = Engine(random_tiny.model, random_tiny.tokenizer).answer(wave)
+    monkeypatch.setenv("PROMPTLAB_COMPILE", "0")
+    by_pytorch = Engine(random_tiny.model, random_tiny.tokenizer).answer(wave)
+    assert [reply.text for reply in compiled_one] == [reply.text for reply in by_pytorch]

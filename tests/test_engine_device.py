@@ -173,7 +173,7 @@ def test_more_than_there_is_room_for_at_once_are_all_written(random_tiny, monkey
 def test_all_that_is_computed_is_on_the_model_s_device(random_tiny):
     """What meets a tensor of the CPU there raises."""
     asked = wave(40)
-    plain = random_tiny.generate(asked)
+    plain = Engine(random_tiny.model, random_tiny.tokenizer).answer(asked)
     with Counted():
         there = Tiny.of(copy.deepcopy(random_tiny.model).to(FAR), random_tiny.tokenizer)
         near(there.generate(asked), plain, 1e-5)
@@ -260,7 +260,7 @@ def test_auto_is_a_gpu_where_there_is_one(random_folder):
 def test_a_gpu_answers_as_the_cpu_does(random_folder, random_tiny, n):
     """By graphs that are captured, and that are replayed."""
     there, asked = Tiny(random_folder, device="cuda"), wave(n)
-    plain = random_tiny.generate(asked)
+    plain = Engine(random_tiny.model, random_tiny.tokenizer).answer(asked)
     for _ in range(2):
         near(there.generate(asked), plain, 1e-4)
     there.engine.forget()

@@ -98,20 +98,19 @@ def nucleus_draw(p: Tensor, top_p: Tensor, u: Tensor) -> Tensor:
     Few of them are sorted, unless those hold too little. On a GPU sorting all takes less than a look at which do.
     """
     if p.device.type != "cpu":
-        return within(*p.sort(dim=-1, descending=True), top_p, u)
+        return within(p, *p.sort(dim=-1, descending=True), top_p, u)
     found = torch.empty(len(p), dtype=torch.long)
     few, order = p.topk(min(LIKELIEST, p.shape[-1]), dim=-1)
     holds = few.sum(-1) >= top_p
     for rows, wide in ((holds, False), (~holds, True)):
         if rows.any():
             sorted_p, ids = p[rows].sort(dim=-1, descending=True) if wide else (few[rows], order[rows])
-            found[rows] = within(sorted_p, ids, top_p[rows], u[rows])
+            found[rows] = within(p[rows], sorted_p, ids, top_p[rows], u[rows])
     return found
 
 
-def within(sorted_p: Tensor, ids: Tensor, top_p: Tensor, u: Tensor) -> Tensor:
-    """Draws from the fewest of tokens in order that hold `top_p` (B,)."""
-    below = sorted_p.cumsum(-1)
-    inside = below - sorted_p < top_p[:, None]
+def within(p: Tensor, sorted_p: Tensor, ids: Tensor, top_p: Tensor, u: Tensor) -> Tensor:
+    """Draws by p (B, V) from the fewest of its likeliest, which `sorted_p` and `ids` tell, that hold `top_p` (B,)."""
+    inside = sorted_p.cumsum(-1) - sorted_p < top_p[:, None]
     inside[:, 0] = True
-    return ids.gather(1, draw(sorted_p * inside, u)[:, None]).squeeze(1)
+    return draw(torch.zeros_like(p).scatter_(1, ids, sorted_p * inside), u)
