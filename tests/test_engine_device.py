@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,12 @@ HEADER = words(1, 60)
 @pytest.fixture(autouse=True)
 def by_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMPTLAB_COMPILE", "0")
+
+
+@pytest.fixture
+def random_tiny(random_folder: Path) -> Tiny:
+    """Not the one that other files share: what computes is settled when it is first asked."""
+    return Tiny(random_folder)
 
 
 def wave(n: int) -> list[Request]:

@@ -11,6 +11,7 @@ import pytest
 from studies import ARMS, Asked, Killed, a_task, called, refuses, rows_of, says_yes, untimed
 
 from promptlab import compare, finetuned, in_context
+from promptlab.backends.tiny import Tiny
 from promptlab.cli import main
 from promptlab.compare.cellfile import answers_in
 from promptlab.compare.on_ray import cluster
@@ -30,6 +31,12 @@ def two_workers():
     with cluster("local", 2):
         yield
     os.environ["PYTHONPATH"] = before or ""
+
+
+@pytest.fixture
+def random_tiny(random_folder):
+    """Computed with as in the workers, whatever other files ask of theirs."""
+    return Tiny(random_folder)
 
 
 @pytest.fixture
