@@ -205,7 +205,7 @@ def test_two_processes_train_as_one(tmp_path: Path, small: None) -> None:
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
 
 
-def test_what_does_not_fit_is_refused_with_what_it_would_take(
+def test_what_does_not_fit_is_refused_before_anything_is_written_and_estimated(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presets, "installed", lambda: 4e9)
@@ -216,10 +216,10 @@ def test_what_does_not_fit_is_refused_with_what_it_would_take(
     with pytest.raises(SystemExit):
         main(["train", "mlm", "nowhere", "--fill", "no gap", "--steps", "2"])
     assert "write [MASK] where the one is" in capsys.readouterr().err
-    with pytest.raises(
-        SetupError, match=r"large needs too much memory: 7\d\d,\d+,\d+ parameters.*, more than the 4.0 GB there are"
-    ):
-        presets.estimate("large", 10, 5)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "pretrain", "nowhere", "--preset", "large"])
+    assert ended.value.code == 2
+    assert "GB of memory, more than the 4.0 GB there are; --estimate says what else" in capsys.readouterr().err
     with pytest.raises(SetupError, match=r"There is no preset 'huge'\. Known: nano, organism"):
         presets.estimate("huge", 10, 5)
     with pytest.raises(SystemExit) as ended:
@@ -229,7 +229,7 @@ def test_what_does_not_fit_is_refused_with_what_it_would_take(
     assert "tokens/s" in told
     assert f"in {'bf16' if presets.native_bf16() else 'float32'}, " in told
     monkeypatch.setattr(presets, "installed", lambda: 1e8)
-    told = str(presets.estimate("nano", 10, 5, refuse=False))
+    told = str(presets.estimate("nano", 10, 5))
     assert "more than the 0.1 GB there are, about " in told
     assert not Path("nowhere").exists()
 

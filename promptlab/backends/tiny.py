@@ -36,19 +36,20 @@ class Tiny:
     chosen among those that llguidance allows. A schema that it does not know is a ModelError.
 
     What prompts begin with is read once and kept for later waves, up to `cache_mb` (320 MB, or one context if that is
-    more, where it is not given); SetupError where that is less than one context takes.
+    more, where it is not given); SetupError where that is less than one context takes, or more than there is.
 
     Where there is a C compiler it computes by a program of its own, made once (`promptlab.tiny.engine`), several times
     as fast as PyTorch, and a reply is the same to the bit whatever it is asked beside. With PyTorch that is so with
     `batch_invariant`, which costs most where one is asked alone or many of one prompt.
 
     Its matrices may be kept in bfloat16 or int8, for a little accuracy, which `description` tells (`cost`): the
-    compiled program then reads a half or a quarter as much, and one reply takes less time; many at once, and PyTorch,
-    take as long as ever. "auto" is what suits this processor and the model's size; `dtype` tells which that is.
+    compiled program then reads a half or a quarter as much, and one reply takes less time, many at once hardly less,
+    and PyTorch as much as ever. "auto" is what suits this processor and the model's size; `dtype` tells which that is.
 
     `device` is "cpu", a GPU such as "cuda" or "cuda:1", or "auto" for one if there is any; SetupError where it is not
     at hand. There PyTorch computes, thousands of replies at a time, all of it in bfloat16 where that is the `dtype`,
-    as it is by "auto"; int8 is of the CPU alone. `cache_mb` is 2,000 there where it is not given.
+    as it is by "auto"; int8 is of the CPU alone. Where it is not given `cache_mb` is 2,000
+    there, or a tenth of its memory if that is less.
 
     A masked checkpoint (`promptlab train mlm`) fills gaps instead: it takes texts with one [MASK], and no prompts.
     """

@@ -62,7 +62,7 @@ def pretrain(
 
         torch.set_num_threads(threads)
         plan = Plan.of(steps or presets.preset(preset).steps, early, later, long_from)
-        print(presets.estimate(preset, plan.steps, plan.long_from, bf16, refuse=False))
+        print(presets.estimate(preset, plan.steps, plan.long_from, bf16))
         return
     begin = partial(
         train,

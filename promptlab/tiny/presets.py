@@ -7,7 +7,6 @@ bundled model is, and `nano` what two cores make in ten minutes.
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, replace
 
@@ -67,8 +66,6 @@ class Estimate:
         )
         if self.memory > installed():
             size += f", more than the {installed() / 1e9:.1f} GB there are"
-        if not math.isfinite(self.seconds):
-            return size
         speed = self.tokens / max(self.seconds, 1e-9)
         return f"{size}, about {duration(self.seconds)} ({speed:,.0f} tokens/s, by steps of one and two layers)"
 
@@ -103,10 +100,20 @@ def parameters_of(config: Config) -> int:
         return parameter_count(Transformer(config))
 
 
-def estimate(name: str, steps: int, long_from: int, bf16: bool | None = None, refuse: bool = True) -> Estimate:
-    """What a run of a preset takes. Raises SetupError, with the estimate, where the machine has too little memory.
+def refuse_too_large(name: str, bf16: bool) -> None:
+    """Raises SetupError for a preset that needs more memory than this machine has."""
+    config = preset(name).config
+    if (needed := memory(config, parameters_of(config), config.context, bf16)) > installed():
+        raise SetupError(
+            f"{name} needs {needed / 1e9:.1f} GB of memory, more than the {installed() / 1e9:.1f} GB there are; "
+            "--estimate says what else it would take."
+        )
 
-    With `refuse` False the estimate says so itself. The time is measured on as many threads as torch is set to.
+
+def estimate(name: str, steps: int, long_from: int, bf16: bool | None = None) -> Estimate:
+    """What a run of a preset takes, also where there is too little memory for it.
+
+    The time is measured on as many threads as torch is set to.
     """
     it = preset(name)
     bf16 = native_bf16() if bf16 is None else bf16
@@ -115,11 +122,8 @@ def estimate(name: str, steps: int, long_from: int, bf16: bool | None = None, re
     parts = [(short * it.tokens_per_step, min(SHORT, context)), ((steps - short) * it.tokens_per_step, context)]
     flops = sum(tokens * flops_per_token(it.config, n, size) for tokens, size in parts)
     needed = memory(it.config, n, context, bf16)
-    found = Estimate(n, steps * it.tokens_per_step, flops, needed, math.nan, bf16)
-    if refuse and needed > installed():
-        raise SetupError(f"{name} needs too much memory: {found}.")
     seconds = sum(tokens / TOKENS_AT_ONCE * seconds_at_once(it.config, size, bf16) for tokens, size in parts if tokens)
-    return replace(found, seconds=seconds)
+    return Estimate(n, steps * it.tokens_per_step, flops, needed, seconds, bf16)
 
 
 def seconds_at_once(config: Config, size: int, bf16: bool) -> float:

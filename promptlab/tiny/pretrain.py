@@ -151,9 +151,10 @@ def pretrain(
         raise SetupError("Give a number of steps or of minutes, not both.")
     size = presets.preset(preset)
     rate = size.lr if lr is None else lr
-    ablated(MIXTURE, without, fixed_labels)  # an unknown family is told of before anything is written
-    run.mkdir(parents=True, exist_ok=True)
     bf16 = precision(run / "pretrain.json", bf16)
+    ablated(MIXTURE, without, fixed_labels)  # an unknown family is told of before anything is written
+    presets.refuse_too_large(preset, bf16)
+    run.mkdir(parents=True, exist_ok=True)
     origin = {"init": str(init) if init else None, "new_vocabulary": new_vocabulary}
     said = {"seed": seed, "lr": rate, **origin, "bf16": bf16, "preset": preset}
     twin = {"without": sorted(without), "fixed_labels": fixed_labels}

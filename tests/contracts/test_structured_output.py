@@ -88,7 +88,9 @@ def test_a_truncated_reply_is_not_asked_for_again():
 
 def test_only_pydantic_models_have_a_structure():
     for wrong in (Prompt(output=int), int, dict):
-        with pytest.raises(SetupError, match=r"Prompt\(output=…\) with a pydantic model as its output, got .*int|dict"):
+        with pytest.raises(
+            SetupError, match=r"Prompt\(output=…\) with a pydantic model as its output, got .*(int|dict)"
+        ):
             run(structured("x", wrong), Script([]))
 
 

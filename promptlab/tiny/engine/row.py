@@ -46,11 +46,9 @@ class Row:
     def how(self, most: int) -> tuple[float, float, Uniforms]:
         """Temperature, top-p and the numbers to draw so many tokens by, 0 behind the last there is room for."""
         u = self.uniforms[len(self.ids) : len(self.ids) + most]
-        return (
-            self.request.temperature or 0.0,
-            self.request.top_p,
-            np.pad(u, (0, most - len(u))) if len(u) < most else u,
-        )
+        if len(u) < most:
+            u = np.pad(u, (0, most - len(u)))
+        return self.request.temperature or 0.0, self.request.top_p, u
 
     def extend(self, tokens: list[int], log_p: list[float], tokenizer: Tokenizer) -> None:
         """Adds tokens up to one that ends the reply; those behind it were for nothing."""
