@@ -402,3 +402,29 @@ def test_what_was_read_with_other_weights_is_forgotten(random_tiny):
     after = one.answer(asked)
     assert after == Engine(model, random_tiny.tokenizer).answer(asked)
     assert after != before
+
+
+def test_what_was_no_number_with_other_weights_spoils_nothing_in_the_memory_it_leaves(random_tiny):
+    model = copy.deepcopy(random_tiny.model)
+    one = Engine(model, random_tiny.tokenizer)
+    asked = [request(words(i, 5 * i), max_tokens=30, logprobs=True) for i in range(1, 9)]
+    asked += [request(words(0, 20), continuations=("cough", words(i, 12))) for i in range(4)]
+    before, weights = one.answer(asked), copy.deepcopy(model.state_dict())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(float("nan"))
+    assert all(isinstance(reply, ModelError) for reply in one.answer(asked))
+    model.load_state_dict(weights)
+    numbers = one.store.hidden.data_ptr()
+    assert one.answer(asked) == before
+    assert one.store.hidden.data_ptr() == numbers  # in the same memory
+    asked = asked[::-1]
+    assert one.answer(asked) == Engine(model, random_tiny.tokenizer).answer(asked)
+
+
+def test_a_model_that_became_of_another_type_is_answered_in_it(random_tiny):
+    model = copy.deepcopy(random_tiny.model)
+    one, asked = Engine(model, random_tiny.tokenizer), [request(words(1, 40), max_tokens=8)]
+    one.answer(asked)
+    model.double()
+    assert one.answer(asked) == Engine(model, random_tiny.tokenizer).answer(asked)

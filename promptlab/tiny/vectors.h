@@ -34,6 +34,14 @@ INLINE vector load(const float *x) { return *(const vector *)x; }
 INLINE void store(float *x, vector v) { *(vector *)x = v; }
 INLINE vector all(float x) { return x - (vector){}; }
 
+/* The same, read once: GCC would read it again for each of up to 4 products, and wait for that. */
+INLINE vector held(vector v) {
+#if defined __AVX__ && !defined __AVX512F__
+    __asm__("" : "+x"(v));
+#endif
+    return v;
+}
+
 /* s + a v, rounded once where the processor can: a compiler left to choose may round otherwise in another loop. */
 INLINE vector plus_each(vector s, vector a, vector v) {
 #if defined __AVX512F__
@@ -58,7 +66,16 @@ INLINE float sum(vector v) {
 }
 
 INLINE vector choose(whole where, vector a, vector b) { return (vector)((where & (whole)a) | (~where & (whole)b)); }
-INLINE vector larger(vector a, vector b) { return choose(a > b, a, b); } /* b where either is NaN */
+
+INLINE vector larger(vector a, vector b) { /* b where either is NaN */
+#if defined __AVX512F__
+    return (vector)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined __FMA__
+    return (vector)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return choose(a > b, a, b);
+#endif
+}
 
 INLINE vector some(const float *x, int64_t n) { /* of n numbers, and minus infinity */
     if (n >= WIDTH) return load(x);
@@ -107,11 +124,11 @@ INLINE vector power_within(vector bounded) {
 
 /* The same, as at these outside; NaN of NaN. */
 INLINE vector exponential(vector x) {
-    return power_within(choose(x < -87.0f, all(-87.0f), choose(x > 88.0f, all(88.0f), x)));
+    return power_within(larger(all(-87.0f), choose(x > 88.0f, all(88.0f), x)));
 }
 
 /* The same of what is not much above 0. */
-INLINE vector power_of(vector x) { return power_within(choose(x < -87.0f, all(-87.0f), x)); }
+INLINE vector power_of(vector x) { return power_within(larger(all(-87.0f), x)); }
 
 /* ---- products */
 
@@ -129,19 +146,22 @@ int64_t panel(void) { return PANEL; }
    w the steps from k to k + 1 are given, of x and y those from row to row, of w that from one panel to the next. */
 INLINE void tile(int rows, int vectors, const float *x, int64_t x_row, int64_t x_step, const float *w, int64_t w_step,
                  int64_t w_panel, int64_t inputs, float *y, int64_t y_row, int add) {
-    vector s[ROWS][8];
+    vector s[ROWS][8], v[8];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
         for (int j = 0; j < vectors; j++) s[i][j] = (vector){};
-    for (int64_t k = 0; k < inputs; k++)
+    for (int64_t k = 0; k < inputs; k++) {
+#pragma GCC unroll 8
+        for (int j = 0; j < vectors; j++) {
+            v[j] = load(w + j / VECTORS * w_panel + k * w_step + j % VECTORS * WIDTH);
+            if (rows > 1) v[j] = held(v[j]);
+        }
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
-            for (int j = 0; j < vectors; j++) {
-                const float *from = w + j / VECTORS * w_panel + k * w_step + j % VECTORS * WIDTH;
-                s[i][j] = plus(s[i][j], x[i * x_row + k * x_step], load(from));
-            }
+            for (int j = 0; j < vectors; j++) s[i][j] = plus(s[i][j], x[i * x_row + k * x_step], v[j]);
+    }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8

@@ -75,12 +75,16 @@ class Engine:
     def forget(self) -> None:
         """Keeps nothing of what was read before."""
         with self.working:
-            self.state = versions(self.model)
-            for of_before in ("store", "stage"):  # they go before there are new ones
-                self.__dict__.pop(of_before, None)
+            state = versions(self.model)
             self.weights = Weights(self.model, self.kept)
             self.weights.program = program(self.weights)
-            self.store, self.stage = Store(self.weights, self.capacity), stage_for(self.weights)
+            if "store" in self.__dict__ and self.store.fits(self.weights):
+                self.store.empty(self.weights)  # in memory that the system has handed out already
+            else:
+                self.__dict__.pop("store", None)  # goes before there is a new one, as the stage does
+                self.store = Store(self.weights, self.capacity)
+            self.__dict__.pop("stage", None)
+            self.stage, self.state = stage_for(self.weights), state
 
     def answer(self, requests: Sequence[Request], seed: int = 0) -> list[Reply | ModelError]:
         """A reply, or the error in its place, to every request, in order. `seed` is used where a request has none.

@@ -10,11 +10,14 @@
 #include "narrow.h"
 
 enum { LANES = 16, BLOCK = LANES / WIDTH }; /* tokens of a block, and vectors of those */
-enum { SLICE = 96, FEW = 4 }; /* tokens that go through a layer together, and that look together */
+enum { SLICE = 96, FEW = 4 };              /* tokens that go through a layer together, and that look together */
+enum { OF_ONE = 8 / SUMS };                /* vectors of a value that one token weighs together */
 #if defined __AVX512F__
 #define SEVERAL 8 /* blocks that one token looks at together */
+#elif defined __AVX__ || defined __aarch64__
+#define SEVERAL 6
 #else
-#define SEVERAL 4
+#define SEVERAL 3
 #endif
 
 typedef struct {
@@ -30,7 +33,7 @@ typedef struct {
     Weight unembedding;
 } Model;
 
-/* Keys and values of blocks of 16 tokens, (layers, n, 2, H, 16 D): keys as (D, 16), values as (16, D). */
+/* Keys and values of blocks of 16 tokens, (layers, n, H, 2, 16 D): keys as (D, 16), values as (16, D). */
 typedef struct {
     float *blocks;
     int64_t n;
@@ -53,7 +56,7 @@ static void normalise(const float *x, float *y, int64_t c, float eps) {
 }
 
 /* Turns the pairs of n heads (n, D) by the angles of a position. */
-static void turn(float *x, const float *angles, int64_t n, int64_t d) {
+static void turn(float *restrict x, const float *restrict angles, int64_t n, int64_t d) {
     for (int64_t h = 0; h < n; h++, x += d)
         for (int64_t i = 0; i < d; i += 2) {
             float a = x[i], b = x[i + 1];
@@ -94,10 +97,12 @@ INLINE void score(int few, const float *q, int64_t q_row, const float *keys, int
         for (int j = 0; j < BLOCK; j++) s[t][j] = (vector){};
 #pragma GCC unroll 4
     for (int64_t i = 0; i < d; i++)
-#pragma GCC unroll 8
-        for (int t = 0; t < few; t++)
 #pragma GCC unroll 4
-            for (int j = 0; j < BLOCK; j++) s[t][j] = plus(s[t][j], q[t * q_row + i], load(keys + i * LANES + j * WIDTH));
+        for (int j = 0; j < BLOCK; j++) {
+            vector k = held(load(keys + i * LANES + j * WIDTH));
+#pragma GCC unroll 8
+            for (int t = 0; t < few; t++) s[t][j] = plus(s[t][j], q[t * q_row + i], k);
+        }
 #pragma GCC unroll 8
     for (int t = 0; t < few; t++)
 #pragma GCC unroll 4
@@ -126,22 +131,49 @@ INLINE void score_several(int several, const float *q, const float *const *keys,
 /* The same of all blocks from one to another. */
 static NEVER_INLINE void score_rest(const float *q, const float *keys, const int64_t *table, int64_t from, int64_t to,
                                     int64_t size, int64_t d, float *scores) {
-    for (int64_t b = from; b < to; b += SEVERAL) {
+    for (int64_t groups = (to - from + SEVERAL - 1) / SEVERAL, n; groups; groups--, from += n) {
         const float *several[SEVERAL];
-        for (int i = 0; i < SEVERAL; i++) several[i] = keys + table[b + i < to ? b + i : b] * size;
-        switch (to - b) {
-        case 1: score_several(1, q, several, d, scores + b * LANES); break;
-        case 2: score_several(2, q, several, d, scores + b * LANES); break;
-        case 3: score_several(3, q, several, d, scores + b * LANES); break;
-#if SEVERAL == 8
-        case 4: score_several(4, q, several, d, scores + b * LANES); break;
-        case 5: score_several(5, q, several, d, scores + b * LANES); break;
-        case 6: score_several(6, q, several, d, scores + b * LANES); break;
-        case 7: score_several(7, q, several, d, scores + b * LANES); break;
+        n = (to - from + groups - 1) / groups;
+        for (int i = 0; i < n; i++) several[i] = keys + table[from + i] * size;
+#define SCORE(n) case n: score_several(n, q, several, d, scores + from * LANES); break;
+        switch (n) { /* each compiled by itself */
+            SCORE(1) SCORE(2) SCORE(3)
+#if SEVERAL > 3
+            SCORE(4) SCORE(5) SCORE(6)
 #endif
-        default: score_several(SEVERAL, q, several, d, scores + b * LANES);
+#if SEVERAL > 6
+            SCORE(7) SCORE(8)
+#endif
         }
+#undef SCORE
     }
+}
+
+INLINE whole inside(int64_t n) { /* the first n lanes */
+    whole lane;
+    for (int i = 0; i < WIDTH; i++) lane[i] = i;
+    return lane < (int)n;
+}
+
+/* Of n scores, behind which are those of other texts, which may be of any size. */
+INLINE float largest_score(const float *scores, int64_t n) {
+    vector most = all(-INFINITY);
+    for (int64_t i = 0; i < n; i += WIDTH)
+        most = larger(choose(inside(n - i), load(scores + i), all(-INFINITY)), most);
+    return largest_of(most);
+}
+
+/* Of a block's scores the first n become p, e to the power of them less the best, and 0 in the rest of the last vector;
+   adds them to a total. */
+INLINE void powers(float *scores, int64_t n, float best, vector *total) {
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < LANES; i += WIDTH)
+        if (i < n) {
+            whole of_them = inside(n - i);
+            vector p = choose(of_them, power_of(choose(of_them, load(scores + i) - best, (vector){})), (vector){});
+            store(scores + i, p);
+            *total += p;
+        }
 }
 
 /* Adds `vectors` vectors of n values, 16 at most, weighed by p of each of a few tokens, to some sums: a value to the one
@@ -150,19 +182,24 @@ INLINE void weigh(int few, int vectors, const float *p, int64_t p_row, const flo
                   vector (*s)[SUMS]) {
 #pragma GCC unroll 16
     for (int64_t i = 0; i < n; i++)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int j = 0; j < vectors; j++) {
             vector v = load(values + i * d + j * WIDTH);
+            if (few > 1) v = held(v);
 #pragma GCC unroll 8
             for (int t = 0; t < few; t++)
                 s[t * vectors + j][i % SUMS] = plus(s[t * vectors + j][i % SUMS], p[t * p_row + i], v);
         }
 }
 
-/* The same, by one token, of any number of values from a block on. */
-INLINE void weigh_rest(int vectors, const float *p, const float *values, const int64_t *table, int64_t n, int64_t size,
-                       int64_t d, vector (*s)[SUMS]) {
-    for (; n >= LANES; n -= LANES, p += LANES, table++) weigh(1, vectors, p, 0, values + *table * size, LANES, d, s);
+/* The same, by one token, of any number of values from a block on. Where there is a `total` the first block's scores are
+   p and the others' are still scores: they become it a block ahead, while values are on their way. */
+INLINE void weigh_rest(int vectors, float *p, const float *values, const int64_t *table, int64_t n, int64_t size, int64_t d,
+                       vector (*s)[SUMS], float best, vector *total) {
+    for (; n >= LANES; n -= LANES, p += LANES, table++) {
+        if (total) powers(p + LANES, n - LANES, best, total);
+        weigh(1, vectors, p, 0, values + *table * size, LANES, d, s);
+    }
     if (!n) return;
     const float *v = values + *table * size;
     for (; n >= 4; n -= 4, p += 4, v += 4 * d) weigh(1, vectors, p, 0, v, 4, d, s);
@@ -171,77 +208,79 @@ INLINE void weigh_rest(int vectors, const float *p, const float *values, const i
     if (n == 1) weigh(1, vectors, p, 0, v, 1, d, s);
 }
 
-/* p = e to the power of n scores less the largest, and 0 in the rest of the last vector; what they sum to. */
-INLINE float powers(float *scores, int64_t n) {
-    whole lane;
-    for (int i = 0; i < WIDTH; i++) lane[i] = i;
-    vector most = all(-INFINITY), total = {};
-    for (int64_t i = 0; i < n; i += WIDTH)
-        most = larger(choose(lane < (int)(n - i), load(scores + i), all(-INFINITY)), most);
-    float best = largest_of(most);
-    for (int64_t i = 0; i < n; i += WIDTH) {
-        whole inside = lane < (int)(n - i); /* behind them are those of other texts, which may be of any size */
-        vector p = choose(inside, power_of(choose(inside, load(scores + i) - best, (vector){})), (vector){});
-        store(scores + i, p);
-        total += p;
-    }
-    return sum(total);
+/* Stores the mean of values by p, which sums to `total`. */
+INLINE void store_mean(float *y, const vector *s, float total) {
+    vector all_of_it = s[0] + s[1];
+    if (SUMS == 4) all_of_it += s[2] + s[SUMS - 1];
+    store(y, all_of_it / total);
 }
 
-/* `vectors` vectors of the means of values by p, which sums to `total`, of a few tokens. */
-INLINE void mix(int few, int vectors, const Token *tokens, int64_t shared, const float *values, int64_t size, int64_t d,
-                const float *p, int64_t row, const float *total, float *y, int64_t y_row) {
-    vector s[FEW][SUMS] = {}; /* of few, or of two vectors of one */
+/* softmax(q kᵀ) v of a head of a token. `keys` and `values` are the head's in block 0, `size` is how far apart blocks are,
+   `p` has room for a number a token that is seen. */
+INLINE void attend_one(const Token *token, const float *q, const float *keys, const float *values, int64_t size, int64_t d,
+                       float *p, float *y) {
+    int64_t n = token->position + 1, i = 0;
+    score_rest(q, keys, token->table, 0, (n + LANES - 1) / LANES, size, d, p);
+    float best = largest_score(p, n), sum_of_p = 0.0f;
+    vector total = {};
+    powers(p, n, best, &total);
+#define WEIGH(vectors)                                                                              \
+    {                                                                                               \
+        vector s[vectors][SUMS] = {};                                                               \
+        weigh_rest(vectors, p, values + i, token->table, n, size, d, s, best, i ? 0 : &total);      \
+        if (!i) sum_of_p = sum(total);                                                              \
+        for (int j = 0; j < vectors; j++) store_mean(y + i + j * WIDTH, s[j], sum_of_p);            \
+    }
+    for (; i + OF_ONE * WIDTH <= d; i += OF_ONE * WIDTH) WEIGH(OF_ONE)
+    for (; i < d; i += WIDTH) WEIGH(1)
+#undef WEIGH
+}
+
+/* The same of a few tokens, which all see `shared` blocks to begin with. Their queries and results are `q_row` and `y_row`
+   apart, their p `row`. */
+INLINE void attend_few(const Token *tokens, int64_t shared, const float *q, int64_t q_row, const float *keys,
+                       const float *values, int64_t size, int64_t d, float *p, int64_t row, float *y, int64_t y_row) {
     for (int64_t b = 0; b < shared; b++)
-        weigh(few, vectors, p + b * LANES, row, values + tokens[0].table[b] * size, LANES, d, s);
-    for (int t = 0; t < few; t++) {
-        weigh_rest(vectors, p + t * row + shared * LANES, values, tokens[t].table + shared,
-                   tokens[t].position + 1 - shared * LANES, size, d, s + t * vectors);
-        for (int j = 0; j < vectors; j++) {
-            vector *of = s[t * vectors + j], all_of_it = of[0] + of[1];
-            if (SUMS == 4) all_of_it += of[2] + of[SUMS - 1];
-            store(y + t * y_row + j * WIDTH, all_of_it / total[t]);
+        score(FEW, q, q_row, keys + tokens[0].table[b] * size, d, p + b * LANES, row);
+    float sums[FEW];
+    for (int t = 0; t < FEW; t++) {
+        int64_t n = tokens[t].position + 1, blocks = (n + LANES - 1) / LANES;
+        score_rest(q + t * q_row, keys, tokens[t].table, shared, blocks, size, d, p + t * row);
+        float best = largest_score(p + t * row, n);
+        vector total = {};
+        for (int64_t b = 0; b < blocks; b++) powers(p + t * row + b * LANES, n - b * LANES, best, &total);
+        sums[t] = sum(total);
+    }
+    for (int64_t i = 0; i < d; i += WIDTH) {
+        vector s[FEW][SUMS] = {};
+        for (int64_t b = 0; b < shared; b++)
+            weigh(FEW, 1, p + b * LANES, row, values + i + tokens[0].table[b] * size, LANES, d, s);
+        for (int t = 0; t < FEW; t++) {
+            weigh_rest(1, p + t * row + shared * LANES, values + i, tokens[t].table + shared,
+                       tokens[t].position + 1 - shared * LANES, size, d, s + t, 0.0f, 0);
+            store_mean(y + t * y_row + i, s[t], sums[t]);
         }
     }
 }
 
-/* softmax(q kᵀ) v of a head of a few tokens, whose queries and results are `q_row` and `y_row` apart. `keys` and
-   `values` are the head's in block 0, `size` is how far apart blocks are, `p` has room for `row` numbers a token. */
-INLINE void attend(int few, const Token *tokens, int64_t shared, const float *q, int64_t q_row, const float *keys,
-                   const float *values, int64_t size, int64_t d, float *p, int64_t row, float *y, int64_t y_row) {
-    for (int64_t b = 0; b < shared; b++)
-        score(few, q, q_row, keys + tokens[0].table[b] * size, d, p + b * LANES, row);
-    float total[FEW];
-    for (int t = 0; t < few; t++) {
-        int64_t n = tokens[t].position + 1;
-        score_rest(q + t * q_row, keys, tokens[t].table, shared, (n + LANES - 1) / LANES, size, d, p + t * row);
-        total[t] = powers(p + t * row, n);
-    }
-    int64_t i = 0;
-    for (; few == 1 && i + 2 * WIDTH <= d; i += 2 * WIDTH)
-        mix(1, 2, tokens, 0, values + i, size, d, p, row, total, y + i, y_row);
-    for (; i < d; i += WIDTH) mix(few, 1, tokens, shared, values + i, size, d, p, row, total, y + i, y_row);
-}
-
 /* All heads of n tokens, a few at a time; values of heads of usual size are weighed by code of their own. */
-static void attend_all(int64_t n, const Token *tokens, const float *q, int64_t q_row, const float *keys,
-                       const float *values, int64_t heads, int64_t d, float *p, int64_t row, float *y, int64_t y_row) {
+static void attend_all(int64_t n, const Token *tokens, const float *q, int64_t q_row, const float *kept, int64_t heads,
+                       int64_t d, float *p, int64_t row, float *y, int64_t y_row) {
     int64_t size = 2 * heads * d * LANES;
-#define ATTEND(few, width)                                                                                         \
-    attend(few, tokens, shared, q + h * d, q_row, keys + h * d * LANES, values + h * d * LANES, size, width, p, row, \
-           y + h * d, y_row)
     for (int few; n; n -= few, tokens += few, q += few * q_row, y += few * y_row) {
         int64_t shared = n < FEW ? 0 : common(FEW, tokens);
         few = shared ? FEW : 1;
-        for (int64_t h = 0; h < heads; h++)
-            if (shared && d == 32) ATTEND(FEW, 32);
-            else if (shared && d == 64) ATTEND(FEW, 64);
-            else if (shared) ATTEND(FEW, d);
-            else if (d == 32) ATTEND(1, 32);
-            else if (d == 64) ATTEND(1, 64);
-            else ATTEND(1, d);
+        for (int64_t h = 0; h < heads; h++) {
+            const float *of = q + h * d, *keys = kept + 2 * h * d * LANES, *values = keys + d * LANES;
+            float *to = y + h * d;
+            if (shared && d == 32) attend_few(tokens, shared, of, q_row, keys, values, size, 32, p, row, to, y_row);
+            else if (shared && d == 64) attend_few(tokens, shared, of, q_row, keys, values, size, 64, p, row, to, y_row);
+            else if (shared) attend_few(tokens, shared, of, q_row, keys, values, size, d, p, row, to, y_row);
+            else if (d == 32) attend_one(tokens, of, keys, values, size, 32, p, to);
+            else if (d == 64) attend_one(tokens, of, keys, values, size, 64, p, to);
+            else attend_one(tokens, of, keys, values, size, d, p, to);
+        }
     }
-#undef ATTEND
 }
 
 /* ---- the next token */
@@ -268,7 +307,7 @@ typedef struct {
 static float denominator(const float *scores, int64_t n) {
     float best = largest(scores, n);
     vector total = {};
-    for (int64_t i = 0; i < n; i += WIDTH) total += exponential(some(scores + i, n - i) - best);
+    for (int64_t i = 0; i < n; i += WIDTH) total += power_of(some(scores + i, n - i) - best);
     return best + logf(sum(total));
 }
 
@@ -333,22 +372,24 @@ int64_t space_for(const Model *m, int64_t n, int64_t seen) {
 
 static void forward_slice(const Model *m, Memory memory, int64_t n, const Token *tokens, int64_t seen, float *space,
                           float *hidden) {
-    int64_t H = m->n_heads, D = m->d_head, F = m->d_ff, C = H * D, head = D * LANES, size = 2 * H * head;
+    int64_t H = m->n_heads, D = m->d_head, F = m->d_ff, C = H * D, size = 2 * C * LANES;
     float *x = space, *y = x + n * C, *qkv = y + n * C, *mlp = qkv + n * 3 * C, *p = mlp + n * 2 * F;
     for (int64_t b = 0; b < n; b++) memcpy(x + b * C, m->embedding + tokens[b].id * C, C * sizeof(float));
     for (int64_t l = 0; l < m->n_layers; l++) {
         const Layer *layer = m->layers + l;
-        float *keys = memory.blocks + l * memory.n * size, *values = keys + H * head;
+        float *kept = memory.blocks + l * memory.n * size;
         for (int64_t b = 0; b < n; b++) normalise(x + b * C, y + b * C, C, m->eps);
         multiply_by(n, y, C, layer->qkv, qkv, 3 * C, 0);
         for (int64_t b = 0; b < n; b++) {
-            int64_t at = tokens[b].position, lane = at % LANES, block = tokens[b].table[at / LANES] * size;
-            float *k = qkv + b * 3 * C + C, *v = k + C;
-            turn(k - C, m->turns + at * D, 2 * H, D);
-            for (int64_t i = 0; i < C; i++) keys[block + i * LANES + lane] = k[i];
-            for (int64_t h = 0; h < H; h++) memcpy(values + block + h * head + lane * D, v + h * D, D * sizeof(float));
+            int64_t at = tokens[b].position, lane = at % LANES;
+            float *q = qkv + b * 3 * C, *k = q + C, *v = k + C, *keys = kept + tokens[b].table[at / LANES] * size;
+            turn(q, m->turns + at * D, 2 * H, D);
+            for (int64_t h = 0; h < H; h++, k += D, v += D, keys += 2 * D * LANES) {
+                for (int64_t i = 0; i < D; i++) keys[i * LANES + lane] = k[i];
+                memcpy(keys + D * LANES + lane * D, v, D * sizeof(float));
+            }
         }
-        attend_all(n, tokens, qkv, 3 * C, keys, values, H, D, p, room_for(seen), y, C);
+        attend_all(n, tokens, qkv, 3 * C, kept, H, D, p, room_for(seen), y, C);
         multiply_by(n, y, C, layer->out, x, C, 1);
         for (int64_t b = 0; b < n; b++) normalise(x + b * C, y + b * C, C, m->eps);
         multiply_by(n, y, C, layer->gate_up, mlp, 2 * F, 0);

@@ -20,7 +20,10 @@ Uniforms = NDArray[np.float64]
 
 
 def uniforms(request: Request, seed: int, n: int) -> Uniforms:
-    """n draws that depend on seed and branch alone, so that a sample does not depend on its place in a batch."""
+    """n draws that depend on seed and branch alone, so that a sample does not depend on its place in a batch; zeros,
+    which are not looked at, where the likeliest token is said."""
+    if not request.temperature:
+        return np.zeros(n)
     key = repr((request.seed if request.seed is not None else seed, request.branch)).encode()
     philox = np.random.Philox(key=int.from_bytes(hashlib.sha256(key).digest()[:16], "little"))
     return np.random.Generator(philox).random(n)

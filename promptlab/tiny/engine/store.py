@@ -86,7 +86,7 @@ class Blocks:
 
     def __init__(self, weights: Weights, n: int):
         c = weights.config
-        self.numbers = room(c.n_layers, n, 2, c.d_model * LANES, dtype=torch.float32)
+        self.numbers = room(c.n_layers, n, 2 * c.d_model * LANES, dtype=torch.float32)
         self.memory = Memory(self.numbers.data_ptr(), n)
 
 
@@ -98,22 +98,32 @@ class Store:
     """
 
     def __init__(self, weights: Weights, capacity: int):
-        c, self.program, self.device = weights.config, weights.program, weights.device
-        self.unit = 1 if self.program is None else LANES  # places that are taken together
-        units = max(capacity // self.unit, -(-c.context // self.unit))
-        first = -(-2 // self.unit)  # behind NOWHERE and ASIDE
-        self.capacity, n = units * self.unit, (first + units) * self.unit
-        if self.program is None:
+        c, self.device = weights.config, weights.device
+        self.unit = 1 if weights.program is None else LANES  # places that are taken together
+        self.units = max(capacity // self.unit, -(-c.context // self.unit))
+        self.first = -(-2 // self.unit)  # behind NOWHERE and ASIDE
+        self.capacity, n = self.units * self.unit, (self.first + self.units) * self.unit
+        if weights.program is None:
             shape = c.n_layers, n, c.d_model
             self.keys, self.values = (room(*shape, dtype=weights.dtype, device=self.device) for _ in range(2))
         else:
-            spare = -(-max(SPARE, c.context) // LANES)
-            self.blocks = Blocks(weights, first + units + spare)
-            self.spare = range(first + units, first + units + spare)
+            end = self.first + self.units
+            self.spare = range(end, end + -(-max(SPARE, c.context) // LANES))
+            self.blocks = Blocks(weights, self.spare.stop)
         self.hidden = room(n, c.d_model, dtype=weights.dtype, device=self.device)
+        self.empty(weights)
+
+    def fits(self, weights: Weights) -> bool:
+        """Whether what these make of tokens can stand here, they being of the same model as those before."""
+        like = self.hidden.dtype == weights.dtype and self.device == weights.device
+        return like and (self.program is None) == (weights.program is None)
+
+    def empty(self, weights: Weights) -> None:
+        """Nothing is read, and what will be is by these."""
+        self.program = weights.program
         self.root = Chunk(None, ())
-        self.free = np.arange(first + units - 1, first - 1, -1)  # units, the first `n_free` of which are
-        self.n_free = units
+        self.free = np.arange(self.first + self.units - 1, self.first - 1, -1)  # units, of which the first `n_free` are
+        self.n_free = self.units
         self.order: dict[Chunk, None] = {}  # what has been read, the least recently used first
 
     def put(self, places: Places) -> Tensor:
