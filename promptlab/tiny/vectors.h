@@ -67,15 +67,17 @@ INLINE float sum(vector v) {
 
 INLINE vector choose(whole where, vector a, vector b) { return (vector)((where & (whole)a) | (~where & (whole)b)); }
 
-INLINE vector larger(vector a, vector b) { /* b where either is NaN */
+/* The larger and the smaller of two; b where either is NaN. */
 #if defined __AVX512F__
-    return (vector)_mm512_max_ps((__m512)a, (__m512)b);
+INLINE vector larger(vector a, vector b) { return (vector)_mm512_max_ps((__m512)a, (__m512)b); }
+INLINE vector smaller(vector a, vector b) { return (vector)_mm512_min_ps((__m512)a, (__m512)b); }
 #elif defined __FMA__
-    return (vector)_mm256_max_ps((__m256)a, (__m256)b);
+INLINE vector larger(vector a, vector b) { return (vector)_mm256_max_ps((__m256)a, (__m256)b); }
+INLINE vector smaller(vector a, vector b) { return (vector)_mm256_min_ps((__m256)a, (__m256)b); }
 #else
-    return choose(a > b, a, b);
+INLINE vector larger(vector a, vector b) { return choose(a > b, a, b); }
+INLINE vector smaller(vector a, vector b) { return choose(a < b, a, b); }
 #endif
-}
 
 INLINE vector some(const float *x, int64_t n) { /* of n numbers, and minus infinity */
     if (n >= WIDTH) return load(x);
@@ -124,7 +126,7 @@ INLINE vector power_within(vector bounded) {
 
 /* The same, as at these outside; NaN of NaN. */
 INLINE vector exponential(vector x) {
-    return power_within(larger(all(-87.0f), choose(x > 88.0f, all(88.0f), x)));
+    return power_within(larger(all(-87.0f), smaller(all(88.0f), x)));
 }
 
 /* The same of what is not much above 0. */

@@ -58,6 +58,8 @@ class Engine:
     any wave. Matrices are `kept` in that many bits (`narrow`).
     """
 
+    store: Store
+
     def __init__(
         self,
         model: Transformer,

@@ -183,10 +183,11 @@ class Store:
             chunk = chunk.parent
 
     def sound(self, parts: Sequence[Part]) -> list[bool]:
-        """Whether each has numbers alone, told by one look at the device."""
+        """Whether each has numbers alone, told by one look at the device: of others there is no sum."""
         where = [places for _, places, _ in parts]
-        finite = self.hidden[self.put(np.concatenate(where))].isfinite().all(-1).cpu()
-        return [bool(each.all()) for each in torch.split(finite, list(map(len, where)))]
+        finite = self.hidden[self.put(np.concatenate(where))].sum(-1).isfinite().cpu().numpy()
+        starts = np.cumsum([0, *map(len, where[:-1])])
+        return [bool(each) for each in np.logical_and.reduceat(finite, starts)]
 
     def keep(self, chunk: Chunk, places: Places, sound: bool) -> None:
         """A chunk has been read. Others may take over from it unless it has NaN, which spoils the tokens before it."""
