@@ -144,6 +144,9 @@ typedef struct {
 /* How many columns that is on this processor. */
 int64_t panel(void) { return PANEL; }
 
+/* How many numbers it takes at a time. */
+int64_t width(void) { return WIDTH; }
+
 /* y (rows, columns) = x (rows, K) times `vectors` vectors of columns of w (K, N), or that much added to y. Of both x and
    w the steps from k to k + 1 are given, of x and y those from row to row, of w that from one panel to the next. */
 INLINE void tile(int rows, int vectors, const float *x, int64_t x_row, int64_t x_step, const float *w, int64_t w_step,

@@ -55,5 +55,5 @@ def library() -> ctypes.CDLL | None:
         model, Memory, c_int64, some, c_int64, *[some] * 3, c_int64, c_int64, c_int64, *[some] * 5
     ]  # fmt: skip
     made.forward.restype = made.scores.restype = made.said.restype = made.draws.restype = None
-    made.space_for.restype = made.go_on.restype = made.panel.restype = c_int64
+    made.space_for.restype = made.go_on.restype = made.panel.restype = made.width.restype = c_int64
     return made

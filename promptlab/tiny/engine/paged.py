@@ -15,7 +15,6 @@ from promptlab.tiny.engine.row import Row, Said
 from promptlab.tiny.engine.store import Chunk, Part, Places, Store, places, up_to
 from promptlab.tiny.tokenizer import Tokenizer
 
-ROWS = 16  # written together by a thread: what more of them look at no longer is in the processor's own memory
 TOGETHER = 1024  # tokens of continuations that are read together
 
 Job = tuple[Row, Sequence[Chunk]]  # a reply, and the path of its prompt
@@ -142,7 +141,7 @@ class Writing:
         alike = ([*some] for _, some in groupby(jobs, key=lambda job: id(job[1])))
         self.waiting = deque(Stem(some[0][1], [row for row, _ in some]) for some in alike)
         self.going: list[Stem] = []  # those that have parted follow each other, as they look at the same blocks
-        self.spare, self.most = Spare(store.spare), ROWS * torch.get_num_threads()
+        self.spare, self.most = Spare(store.spare), program.rows * torch.get_num_threads()
         self.tokens = 0  # that have been worked out
 
     def write(self) -> None:

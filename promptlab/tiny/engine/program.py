@@ -22,7 +22,8 @@ from promptlab.tiny.threads import in_parts
 from promptlab.tiny.tokenizer import EOS
 
 WIDEST = 4096  # inputs of a matrix of fewer bits, of which a panel is widened on the stack: 1 MB with AVX512
-A_THREAD = 12  # replies, or texts to read, that are worth another one
+A_THREAD = 6  # replies, or texts to read, that are worth another one
+FEWEST, MOST = 8, 32  # replies that a thread writes together
 
 
 def program(weights: Weights) -> Program | None:
@@ -48,6 +49,9 @@ class Program:
         tables = (weights.embedding.data_ptr(), turns.data_ptr())
         self.of = Model(*of_layers, *tables, layers, laid[-1])
         self.model = byref(self.of)
+        # As many as make a step read about as much of what they see as of matrices: fewer read those too often, more
+        # leave no room for them in the caches. By wide vectors, which multiply so much faster, there have to be more.
+        self.rows = min(max(c.d_model // 16, FEWEST, self.library.width()), MOST)
 
     def laid(self, matrices: Sequence[Tensor], bits: int) -> list[Weight]:
         """In panels, all in one piece, for huge pages."""
