@@ -67,8 +67,7 @@ def behind(store: Store, spare: Spare, table: Places, filled: int, tokens: int) 
     whole, rest = divmod(filled, LANES)
     fresh = spare.take(blocks_for(rest + tokens))
     if rest:
-        numbers = store.blocks.numbers
-        numbers[:, fresh[0]] = numbers[:, int(table[whole])]
+        store.blocks.copy(int(table[whole]), fresh[0])
     spare.share(table[:whole])
     return np.array([*table[:whole], *fresh], dtype=np.int64)
 

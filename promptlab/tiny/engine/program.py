@@ -23,7 +23,7 @@ from promptlab.tiny.tokenizer import EOS
 
 WIDEST = 4096  # inputs of a matrix of fewer bits, of which a panel is widened on the stack: 1 MB with AVX512
 A_THREAD = 6  # replies, or texts to read, that are worth another one
-FEWEST, MOST = 8, 32  # replies that a thread writes together
+FEWEST, MOST = 11, 32  # replies that a thread writes together
 
 
 def program(weights: Weights) -> Program | None:
@@ -51,7 +51,7 @@ class Program:
         self.model = byref(self.of)
         # As many as make a step read about as much of what they see as of matrices: fewer read those too often, more
         # leave no room for them in the caches. By wide vectors, which multiply so much faster, there have to be more.
-        self.rows = min(max(c.d_model // 16, FEWEST, self.library.width()), MOST)
+        self.rows = min(max(c.d_model // 12, FEWEST, self.library.width()), MOST)
 
     def laid(self, matrices: Sequence[Tensor], bits: int) -> list[Weight]:
         """In panels, all in one piece, for huge pages."""

@@ -86,8 +86,11 @@ class Blocks:
 
     def __init__(self, weights: Weights, n: int):
         c = weights.config
-        self.numbers = room(c.n_layers, n, 2 * c.d_model * LANES, dtype=torch.float32)
-        self.memory = Memory(self.numbers.data_ptr(), n)
+        self.numbers = room(c.n_layers, n, 2 * c.d_model * LANES, dtype=torch.float32).numpy()
+        self.memory = Memory(self.numbers.ctypes.data, n)
+
+    def copy(self, block: int, to: int) -> None:
+        self.numbers[:, to] = self.numbers[:, block]
 
 
 class Store:
@@ -202,10 +205,9 @@ class Store:
         here, there = (self.put(np.concatenate(each)) for each in both)
         self.hidden[there] = self.hidden[here]
         if self.program is not None:  # whole blocks: what is not known of the last is read into it then
-            numbers = self.blocks.numbers
             for _, to, known in parts:
                 for a, b in zip(known[::LANES] // LANES, to[: len(known) : LANES] // LANES, strict=True):
-                    numbers[:, b] = numbers[:, a]
+                    self.blocks.copy(a, b)
         else:
             for kept in (self.keys, self.values):
                 kept[:, there] = kept[:, here]
