@@ -160,7 +160,7 @@ def compare(
     ] = False,
     out: Out = None,
     resume: Resume = None,
-    jobs: Annotated[int, typer.Option(min=0, help="Processes at a time (0: one a core).")] = 0,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes at a time (0: one a core, as memory allows).")] = 0,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Do the cells on a Ray cluster; `local` starts one here.")
     ] = None,
@@ -429,7 +429,7 @@ def report(
 @app.command(epilog="Example: `promptlab replay runs/notes`")
 def replay(
     folder: Annotated[Path, typer.Argument(help="That of a finished run.")],
-    jobs: Annotated[int, typer.Option(min=0, help="Processes at a time (0: one a core).")] = 0,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes at a time (0: one a core, as memory allows).")] = 0,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:

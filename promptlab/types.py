@@ -209,9 +209,10 @@ class Backend(Protocol):
     `scores` and `native_n` that are asked about texts to score and samples, whatever `can` holds); `identity`, all of
     it that can change an answer, as JSON can tell it (never a key), by which answers are kept; `native_n`, True where
     samples of one prompt are best asked together; `context_tokens`, the most tokens a prompt and its reply may have
-    together; `count_tokens(messages)`; `local`, True where what is asked never leaves this machine, which
-    `--local-only` insists on; `async agenerate(requests)`, used instead of `generate` by the concurrent runners, and
-    `async aclose()`, which `run` calls when its event loop is about to end.
+    together; `count_tokens(messages)`; `memory`, the bytes it takes in each process that has it for itself, infinite
+    where there is to be one alone, by which a study has so many at a time; `local`, True where what is asked never
+    leaves this machine, which `--local-only` insists on; `async agenerate(requests)`, used instead of `generate` by the
+    concurrent runners, and `async aclose()`, which `run` calls when its event loop is about to end.
     """
 
     batched: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, ClassVar
 
-from promptlab.backends.pretrained import context_of, described, pretrained, weights_of
+from promptlab.backends.pretrained import context_of, described, memory_of, pretrained, weights_of
 
 
 class Encoder:
@@ -38,6 +38,11 @@ class Encoder:
             "dtype": str(self.model.dtype),
             "device": self.device,
         }
+
+    @property
+    def memory(self) -> float:
+        """The bytes of its weights; infinite where it takes a GPU."""
+        return memory_of(self.model, self.device)
 
     @property
     def description(self) -> str:

@@ -13,6 +13,7 @@ from promptlab.backends.pretrained import (
     context_of,
     described,
     digest_of,
+    memory_of,
     pretrained,
     refuse_what_looks_ahead,
     together,
@@ -90,6 +91,11 @@ class HF:
             "device": self.device,
             "seed": self.seed,
         }
+
+    @property
+    def memory(self) -> float:
+        """The bytes of its weights; infinite where it cannot be sent to another process, or takes a GPU."""
+        return float("inf") if self.in_memory else memory_of(self.model, self.device)
 
     @property
     def description(self) -> str:

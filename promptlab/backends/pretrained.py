@@ -104,6 +104,11 @@ def digest_of(model: Any) -> str:
     return found.hexdigest()
 
 
+def memory_of(model: Any, device: str) -> float:
+    """The bytes of its weights; infinite on a GPU, which one takes."""
+    return float(sum(p.numel() * p.element_size() for p in model.parameters())) if device == "cpu" else float("inf")
+
+
 def described(name: str, model: Any, device: str) -> str:
     """What a model is, for reports."""
     parameters = sum(p.numel() for p in model.parameters())

@@ -10,14 +10,14 @@ from typing import Any, cast
 
 import torch
 
-from promptlab.backends.pretrained import device_of
+from promptlab.backends.pretrained import device_of, memory_of
 from promptlab.errors import ModelError, SetupError
 from promptlab.options import check
 from promptlab.tiny import checkpoint
 from promptlab.tiny.engine import MAX_NEW_TOKENS, Engine
 from promptlab.tiny.engine.keeping import Cost, cost, suited
 from promptlab.tiny.engine.narrow import BITS, Kept
-from promptlab.tiny.engine.store import room_for
+from promptlab.tiny.engine.store import memory_for, room_for
 from promptlab.tiny.engine.weights import Weights
 from promptlab.tiny.fill_mask import filled, top
 from promptlab.tiny.head import Classifier
@@ -105,6 +105,14 @@ class Tiny:
             self.chats, self.can = False, frozenset({"logprobs"})
         else:
             room_for(self.model, self.cache_mb)  # too small a cache is told of here
+
+    @property
+    def memory(self) -> float:
+        """The bytes it takes in a process: weights as PyTorch and the engine have them, keys and values."""
+        if self.path is None:  # it cannot be sent to another
+            return float("inf")
+        kept = memory_for(self.model, self.cache_mb) if self.model.config.causal else 0
+        return 3 * memory_of(self.model, self.device) + kept
 
     @cached_property
     def engine(self) -> Engine:

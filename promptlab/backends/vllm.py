@@ -30,6 +30,7 @@ class VLLM:
     batched = True
     scores = True
     local = True
+    memory = float("inf")  # one engine takes the machine
     max_new_tokens = MAX_NEW_TOKENS  # where the request does not say
     can = frozenset({"temperature", "top_p", "stop", "seed", "logprobs", "schema"})
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from promptlab.compare.jobs import fill_all
 from promptlab.compare.joining import join_targets
 from promptlab.compare.on_ray import fill_on_ray
 from promptlab.compare.plan import Plan, data_sha256, planned
+from promptlab.compare.processes import at_a_time
 from promptlab.compare.provenance import machine, versions
 from promptlab.compare.report import write_report
 from promptlab.compare.spending import Terms
@@ -59,13 +59,14 @@ def compare(
     Items from `outside` the data set are asked of the same solvers, and the test of the `general` task of each model
     before and after it is tuned: what both say is told beside the decision, which rests on the task's own test.
     With `terms`, the queries a month above all, costs decide among arms that are as good.
-    The rows are the same, but for their timings (`seconds`, `latency`), whatever `jobs` is (0: one a core), and on a
-    Ray cluster: at the address `ray`, or one of so many jobs started here where that is "local". A request that fails,
-    a learner or a program that raises: these are rows with a reason and no answer. Raises SetupError where the study
-    cannot be run, where `out` holds another run or cannot be written, and where a resumed run is not the same study.
+    The rows are the same, but for their timings (`seconds`, `latency`), whatever `jobs` is (0: one a core, as far as
+    there is memory), and on a Ray cluster: at the address `ray`, or one of so many jobs started here where that is
+    "local". A request that fails, a learner or a program that raises: these are rows with a reason and no answer.
+    Raises SetupError where the study cannot be run, where `out` holds another run or cannot be written, and where a
+    resumed run is not the same study.
     """
     if jobs < 0:
-        raise SetupError(f"jobs is 1 or more, or 0 for one a core; got {jobs}.")
+        raise SetupError(f"jobs is 1 or more, or 0 for one a core, as far as there is memory; got {jobs}.")
     plan = planned(task, arms, ks, seeds, outside, general)
     folder = Path("runs") / file_name(task.name) if out is None else Path(out)
     with locked(folder):
@@ -85,9 +86,9 @@ def compare(
 
         on_answers(0)
         if ray is None:
-            fill_all(plan, cells, folder / "cells", jobs or cores(), on_answers)
+            fill_all(plan, cells, folder / "cells", jobs or at_a_time(arms.values()), on_answers)
         else:
-            fill_on_ray(plan, cells, folder / "cells", ray, jobs or cores(), on_answers)
+            fill_on_ray(plan, cells, folder / "cells", ray, jobs or at_a_time(arms.values()), on_answers)
         open_test(plan, folder)
         if terms is not None:
             write_json(folder / "run.json", {**read_run(folder), "terms": asdict(terms)})
@@ -209,11 +210,6 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def cores() -> int:
-    """Those this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

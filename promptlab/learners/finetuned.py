@@ -60,6 +60,12 @@ class FineTuned:
         return METHODS[self.method]
 
     @property
+    def memory(self) -> float:
+        """The bytes of a copy: what asking it takes, and in training weights, gradients and two moments in float32."""
+        base: Any = self.base
+        return float(base.memory + 16 * sum(weight.numel() for weight in base.model.parameters()))
+
+    @property
     def stays_general(self) -> bool:
         """Whether the tuned model can still be asked anything: one with a head knows its labels only."""
         return self.method != "head"

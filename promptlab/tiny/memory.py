@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def installed() -> float:
@@ -17,4 +19,6 @@ def installed() -> float:
 
 def of_device(device: torch.device) -> float:
     """Of a GPU, in bytes; infinite of what does not tell."""
+    import torch
+
     return float(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else float("inf")

@@ -69,7 +69,7 @@ def room_for(model: Transformer, cache_mb: float | None) -> int:
     config, usual = model.config, CACHE_MB
     if model.device.type != "cpu":
         usual = min(DEVICE_MB, DEVICE_SHARE * of_device(model.device) / 1e6)
-    token_bytes = (2 * config.n_layers + 1) * config.d_model * model.dtype.itemsize
+    token_bytes = bytes_a_token(model)
     if cache_mb is not None and not (isinstance(cache_mb, int | float) and 0 <= cache_mb * 1e6 <= installed()):
         raise SetupError(f"cache_mb is a number of MB, of the {installed() / 1e6:,.0f} there are; got {cache_mb!r}.")
     held = int((usual if cache_mb is None else cache_mb) * 1e6) // token_bytes
@@ -79,6 +79,16 @@ def room_for(model: Transformer, cache_mb: float | None) -> int:
             f"{config.context:,}; give it {config.context * token_bytes / 1e6:,.3g} MB at least."
         )
     return max(held, config.context)
+
+
+def bytes_a_token(model: Transformer) -> int:
+    """Of its keys, its values and its last hidden state."""
+    return (2 * model.config.n_layers + 1) * model.config.d_model * model.dtype.itemsize
+
+
+def memory_for(model: Transformer, cache_mb: float | None) -> int:
+    """The bytes that a store takes once it is full."""
+    return (room_for(model, cache_mb) + SPARE) * bytes_a_token(model)
 
 
 class Blocks:
