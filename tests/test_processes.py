@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from studies import a_task, rows_of
+import torch
+from studies import a_task, always, rows_of
 
 from promptlab import Reply, compare, finetuned, in_context, model
 from promptlab.backends.tiny import Tiny
@@ -56,6 +57,19 @@ def test_a_study_has_as_many_processes_as_their_models_have_room(tmp_path):
 @pytest.mark.parametrize("memory", [float("inf"), 2 * installed()])
 def test_a_model_of_which_there_is_to_be_one_is_asked_in_this_process(tmp_path, memory):
     assert processes_of(OneAlone(tmp_path / "asked", memory), tmp_path / "run") == {str(os.getpid())}
+
+
+def counts_threads(task, examples, seed):
+    return always(str(torch.get_num_threads()))
+
+
+@pytest.mark.usefixtures("eight_cores")
+@pytest.mark.parametrize("jobs", [0, 1])
+def test_pytorch_has_the_cores_that_memory_leaves_over_however_many_processes_there_are(tmp_path, jobs):
+    asked = Noting(tmp_path, memory=0.3 * installed())
+    arms = {"few-shot": in_context(asked), "threads": counts_threads}
+    compare(arms, a_task(), (2,), 2, out=tmp_path / "run", jobs=jobs)
+    assert {row["answer"] for row in rows_of(tmp_path / "run") if row["arm"] == "threads"} == {"4"}
 
 
 @pytest.mark.usefixtures("eight_cores")

@@ -38,7 +38,7 @@ Row = dict[str, Any]
 
 def fill(plan: Plan, cell: Cell, folder: Path, on_answers: Callable[[int], None]) -> None:
     """Do what is left of a cell. `on_answers` is told how many more items have been answered."""
-    with one_thread(), opened(folder / cell.file_name) as file:
+    with threads(plan.threads), opened(folder / cell.file_name) as file:
         if file.done:
             return
         peak = Peak()
@@ -290,19 +290,19 @@ def plain(value: Any) -> Any:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums in one thread, whatever the number of jobs: another number of threads adds up in another order.
+def threads(of_torch: int) -> Iterator[None]:
+    """So many for PyTorch and one for all else, whatever the number of jobs: others would add up in another order.
 
-    Libraries that are loaded meanwhile find it in the environment, and stay so.
+    Libraries that are loaded meanwhile find the one in the environment, and stay so.
     """
     from threadpoolctl import threadpool_limits
 
     torch = sys.modules.get("torch")
     before = torch.get_num_threads() if torch else 1
-    if torch:
-        torch.set_num_threads(1)
     try:
         with one_thread_for_libraries_to_come(), threadpool_limits(1):
+            if torch:
+                torch.set_num_threads(of_torch)
             yield
     finally:
         if torch:

@@ -10,6 +10,7 @@ from functools import cached_property
 from operator import index
 from typing import Any, NamedTuple, SupportsIndex
 
+from promptlab.compare.processes import at_a_time, cores
 from promptlab.compare.stable import stable
 from promptlab.errors import SetupError
 from promptlab.learners.other_model import OfAnotherModel
@@ -54,6 +55,7 @@ class Plan:
     seeds: tuple[int, ...]
     outside: tuple[Example, ...] = ()  # a test from outside the data set, asked of the same solvers
     general: Task | None = None  # whose test is asked of a model before and after it is tuned
+    threads: int = 1  # of PyTorch in each process
 
     def __post_init__(self) -> None:
         for wrong, why in self._problems():
@@ -191,7 +193,10 @@ def planned(
     outside: Iterable[Example] = (),
     general: Task | None = None,
 ) -> Plan:
-    """A plan from what a caller gives. A number of seeds means 0, 1, …; test items without an id get one."""
+    """A plan from what a caller gives. A number of seeds means 0, 1, …; test items without an id get one.
+
+    PyTorch has the cores that are left where memory has no room for a process on each.
+    """
     if not isinstance(arms, Mapping):
         raise SetupError(f'Arms are a mapping of names to learners, {{"few-shot": in_context(model)}}, got {arms!r}.')
     test = tuple(e if e.id else replace(e, id=f"test:{at + 1}") for at, e in enumerate(task.test))
@@ -201,7 +206,8 @@ def planned(
         numbered = tuple(replace(e, id=f"general:{at + 1}") for at, e in enumerate(general.test))
         general = replace(general, test=numbered)
     budgets = tuple(sorted(whole_numbers(ks, "Label budgets")))
-    return Plan(replace(task, test=test), dict(arms), budgets, tuple(chosen), beyond, general)
+    threads = max(1, cores() // at_a_time(arms.values()))
+    return Plan(replace(task, test=test), dict(arms), budgets, tuple(chosen), beyond, general, threads)
 
 
 def whole_numbers(given: Iterable[SupportsIndex], what: str) -> tuple[int, ...]:

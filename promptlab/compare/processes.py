@@ -28,14 +28,15 @@ def memory_of(arms: Iterable[Any]) -> float:
     """What a process holds for them, in bytes: each model, and the largest copy that an arm trains."""
     parts = {id(part): part for arm in arms for part in parts_of(arm)}.values()
     held = [(hasattr(part, "generate"), float(getattr(part, "memory", 0.0))) for part in parts]
-    return sum(size for is_model, size in held if is_model) + max(size for is_model, size in held if not is_model)
+    trained = max((size for is_model, size in held if not is_model), default=0.0)
+    return sum(size for is_model, size in held if is_model) + trained
 
 
 def parts_of(learner: Any) -> Iterator[Any]:
     """A learner, and the models and learners that it is made of."""
     yield learner
     for field in fields(learner) if is_dataclass(learner) else ():
-        part = getattr(learner, field.name)
+        part = getattr(learner, field.name, None)
         if hasattr(part, "generate"):
             yield part
         elif is_dataclass(part):
