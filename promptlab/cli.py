@@ -333,7 +333,7 @@ def ask(
         said |= {"share": answer.share, "margin": answer.margin, "entropy": answer.entropy, "tied": answer.tied}
         if isinstance(answer.trace, dict):
             said["trace"] = answer.trace
-        print(json.dumps(said, ensure_ascii=False))
+        print(json.dumps(said))  # in ASCII, which is JSON in any encoding of the terminal
         return
     print(answer.value if answer.value is not None else f"no answer: {answer.why}")
     if not quiet:
@@ -396,6 +396,7 @@ def report(
 ) -> None:
     """Write a finished run's results.json and report.html again from its rows; of a search, the page."""
     from promptlab.commands.logs import export_run, write_tables
+    from promptlab.compare.cells import read_json
     from promptlab.compare.optimizing.page import holds_a_search, rewritten
     from promptlab.compare.report import write_report
 
@@ -419,7 +420,7 @@ def report(
 
             log_run(folder, mlflow)
         if as_json:
-            print(json.dumps(json.loads((folder / "results.json").read_text())["decision"], ensure_ascii=False))
+            print(json.dumps(read_json(folder / "results.json")["decision"]))
             return
     print(page)
     if open_it:

@@ -26,7 +26,8 @@ class Tool:
     Without `check` the arguments are passed as they come: for tools whose schema comes from elsewhere. A call that has
     no result after `timeout_s` is answered by saying so: an async function is cancelled then, while a plain one cannot
     be and goes on on its thread; what must not go on belongs in a process of its own. The calls of one turn are run
-    together, on threads where the function is a plain one; with `parallel=False` one after the other.
+    together, on threads where the function is a plain one; with `parallel=False` one after the other, and so under
+    `run` on a model in this process, which drives programs in step and without threads.
     """
 
     spec: ToolSpec

@@ -173,9 +173,9 @@ def test_vote_k_is_its_formula_by_hand():
     def on_a_circle(texts):
         return [[math.cos(math.radians(angles[t])), math.sin(math.radians(angles[t]))] for t in texts]
 
-    # b has the votes of a and c; then all of b's voters count a tenth: a has b's whole vote, d and e one each.
-    assert inputs(vote_k(pool, neighbours=1, embed=on_a_circle)(""))[:2] == ["b", "a"]
-    assert inputs(vote_k(pool, neighbours=1, embed=on_a_circle)(""))[2] == "d"
+    # b has the votes of a and c; then b votes no more, so a has none, and d and e have one each.
+    # Of d and e one is left without a vote, as a is, which comes first.
+    assert inputs(vote_k(pool, neighbours=1, embed=on_a_circle)("")) == ["b", "d", "a", "c", "e"]
 
 
 # ---- the order

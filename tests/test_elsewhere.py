@@ -43,6 +43,11 @@ def test_items_from_outside_are_asked_too_and_change_nothing_inside(task, tmp_pa
     assert {row["item"] for row in lines(tmp_path / "both" / "outside.jsonl")} == {f"outside:{i}" for i in (1, 2, 3)}
 
 
+def test_one_label_is_told_as_one(task, tmp_path):
+    found = compare({"few-shot": in_context(Asked(batched=True))}, task, (1,), 1, outside=OUTSIDE, out=tmp_path)
+    assert "With 1 label few-shot leads here" in " ".join(found["decision"]["not_established"])
+
+
 def test_an_interrupted_run_goes_on_outside_too(task, tmp_path):
     arms = {"few-shot": in_context(Asked(batched=True))}
     compare(arms, task, (4,), 1, outside=OUTSIDE, out=tmp_path / "whole")

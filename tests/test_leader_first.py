@@ -20,6 +20,7 @@ from promptlab.backends.wrappers.leader_first import LeaderFirst
 from promptlab.backends.wrappers.retrying import Retrying
 from promptlab.errors import SetupError, Unavailable
 from promptlab.testing import run_in_virtual_time
+from promptlab.types import ToolSpec
 
 BLOCK = 128 * 4  # characters that are kept or not: 128 tokens
 LATENCY_S = 8.0
@@ -178,6 +179,12 @@ def test_short_and_different_requests_wait_for_nobody():
     chats = [prompt("same", 100), prompt("same", 100), prompt("one"), prompt("another")]
     when(asked(*chats), LeaderFirst(provider))
     assert provider.sent == [0.0] * 4
+
+
+def test_short_words_after_long_tools_begin_with_the_tools():
+    tools = tuple(ToolSpec(f"tool_{i}", "Looks something up. " * 20, {}) for i in range(16))
+    agents = [replace(each, tools=tools) for each in asked([turn("system", "Act.", 8), turn("user", "Why?", 8)])] * 2
+    assert [at for _, at in when(agents, LeaderFirst(Provider()))] == [LATENCY_S, 2 * LATENCY_S]
 
 
 def test_tools_and_schema_are_part_of_what_requests_begin_with():

@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -287,6 +290,16 @@ def test_the_report_takes_other_terms_and_prints_the_decision_as_json(studied, c
     write_report(studied)
     after = json.loads((studied / "results.json").read_text())
     assert {**after, "run": None} == {**before, "run": None}
+
+
+def test_a_decision_is_read_and_printed_as_json_whatever_the_terminals_encoding(studied):
+    locale = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "promptlab", "report", str(studied), "--json"]
+    done = subprocess.run(command, env=locale, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    kept = (studied / "results.json").read_text(encoding="utf-8")
+    assert not kept.isascii()
+    assert json.loads(done.stdout) == json.loads(kept)["decision"]
 
 
 def test_a_term_that_is_typed_leaves_the_runs_other_terms_as_they_are(studied):

@@ -286,6 +286,12 @@ def test_flipping_the_signs_of_whole_numbers_is_exact_without_going_through_all_
     assert sign_flips(some) == pytest.approx(sign_flips(some / 7), abs=1e-9)  # no whole numbers: all 2^n flips
 
 
+def test_a_p_value_too_small_for_the_sums_behind_it_is_not_below_nought():
+    """5,000 clusters apart by -3 to 4: p is about 1e-60, and sums of thousands of products are exact to 1e-16."""
+    apart = np.tile([-3.0, -2, -1, 1, 2, 3, 4, 4], 625)
+    assert 0 <= sign_flips(apart) < 1e-14
+
+
 def test_five_seeds_that_agree_are_more_than_one_that_does():
     """Of 100 items a wins 40 in four of five runs; b wins 60 in one of five."""
     apart = np.array([4.0] * 40 + [-1.0] * 60)

@@ -1,6 +1,7 @@
 """Scores by whom items are about, intervals of calibration and recall, and what to measure next."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from promptlab.compare.measures import measure
 from promptlab.compare.next_measurement import enough, next_measurement
 from promptlab.compare.report import write_report
 from promptlab.compare.report.tables import as_markdown
-from promptlab.compare.statistics import Interval, accuracy, counted_mean, resample, variances
+from promptlab.compare.statistics import Interval, accuracy, counted_mean, resample, variances, wilson
 
 DRAWS = 200
 
@@ -48,6 +49,24 @@ def test_a_gap_that_is_there_is_found_and_small_groups_take_no_part(tmp_path):
     write_report(run, DRAWS)
     assert "By subgroup" in (run / "report.html").read_text()
     assert "other (small), n = 8" in as_markdown(json.loads((run / "results.json").read_text()))
+
+
+def test_groups_that_are_all_right_may_differ_either_way_and_no_gap_is_certain(tmp_path):
+    def clinic(row):
+        return "AB"[int(row["item"][1:]) < 120]
+
+    def gap(name, correct):
+        run = with_subgroups(tmp_path / name, clinic, arms={"ask": ("prompting", "", (0.9,))}, budgets=(8,))
+        rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+        told = (row | {"correct": correct(clinic(row))} for row in rows)
+        (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
+        return measure(run, DRAWS).subgroups[0].gap
+
+    same, apart = gap("same", lambda name: True), gap("apart", lambda name: name == "A")
+    low, _ = wilson(1.0, 60)  # of each clinic's 60 clusters, all of them right
+    ends = math.hypot(1 - low, 0.0)  # the other's upper end is 1 as well
+    assert (same.value, same.low, same.high) == pytest.approx((0.0, -ends, ends))
+    assert (apart.value, apart.low, apart.high) == pytest.approx((1.0, 1 - math.hypot(1 - low, 1 - low), 1.0))
 
 
 def test_a_column_that_an_option_names_gets_scores_of_its_own(tmp_path, monkeypatch):

@@ -90,7 +90,7 @@ def research(
     if as_json:
         cited = [{"source": p.source, "line": p.line, "text": p.text} for p in passages]
         told = {"answer": answer.value, "why": answer.why, "citations": cited, "unfounded": unfounded}
-        print(json.dumps(told, ensure_ascii=False))
+        print(json.dumps(told))
     elif answer.value is not None:
         print(answer.value)
         for passage in passages:

@@ -21,7 +21,8 @@ class Prefix(NamedTuple):
 
 def prefixes(request: Request, least_tokens: int = LEAST_TOKENS) -> list[Prefix]:
     """Those of a request that are long enough to be kept, the longest first: that is all of it."""
-    if sum(len(turn.content) for turn in request.messages) < least_tokens * CHARACTERS_A_TOKEN / 2:
+    bare = not request.tools and request.schema is None
+    if bare and sum(len(turn.content) for turn in request.messages) < least_tokens * CHARACTERS_A_TOKEN / 2:
         return []  # most are short, and cost nothing here
     told = json.dumps([[tool.name, tool.description, tool.parameters] for tool in request.tools], default=repr)
     told += json.dumps(request.schema, default=repr) if request.schema is not None else ""

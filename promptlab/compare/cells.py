@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from promptlab.compare.statistics import Floats, Ints, Matrix, pooled
+from promptlab.compare.wording import labels
 from promptlab.errors import DataError
 
 Json = dict[str, Any]
@@ -233,7 +234,7 @@ class _Reading:
 
 
 def _check(key: Key, block: Block, ids: Sequence[str]) -> None:
-    where = f"Arm {key[0]!r} with {key[1]} labels, seed {key[2]},"
+    where = f"Arm {key[0]!r} with {labels(key[1])}, seed {key[2]},"
     times = np.bincount(block.places, minlength=len(ids))
     if times.max() > 1:
         raise DataError(
@@ -246,16 +247,16 @@ def _check(key: Key, block: Block, ids: Sequence[str]) -> None:
 
 def _cells(blocks: dict[Key, Block], n_items: int) -> list[Cell]:
     seeds: dict[tuple[str, int], list[int]] = {}
-    for arm, labels, seed in blocks:
-        seeds.setdefault((arm, labels), []).append(seed)
+    for arm, budget, seed in blocks:
+        seeds.setdefault((arm, budget), []).append(seed)
     cells = []
-    for (arm, labels), ran in seeds.items():
+    for (arm, budget), ran in seeds.items():
         stacked = np.empty((len(ran), n_items, len(KEPT)))
         offsets = np.empty((len(ran), n_items), dtype=np.int64)
         for row, seed in enumerate(ran):
-            block = blocks.pop((arm, labels, seed))  # what is stacked is not kept twice
+            block = blocks.pop((arm, budget, seed))  # what is stacked is not kept twice
             stacked[row, block.places] = np.reshape(block.numbers, (-1, len(KEPT)))
             offsets[row, block.places] = block.offsets
         columns = {name: stacked[:, :, place] for place, name in enumerate(KEPT)}
-        cells.append(Cell(arm, labels, tuple(ran), columns, offsets))
+        cells.append(Cell(arm, budget, tuple(ran), columns, offsets))
     return cells

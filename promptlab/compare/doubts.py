@@ -105,8 +105,8 @@ def _answers(results: Results) -> Iterator[str]:
             scored, written = max(both, key=lambda p: p.accuracy.value), max(both, key=_written)
             if scored.accuracy.value > written.accuracy.value and _written(written) > _written(scored):
                 yield (
-                    f"With {budget} labels the ranking depends on how answers are read: {scored.arm} leads when labels "
-                    f"are scored ({number(scored.accuracy.value)}), {written.arm} when the model writes freely "
+                    f"With {labels(budget)} the ranking depends on how answers are read: {scored.arm} leads when "
+                    f"labels are scored ({number(scored.accuracy.value)}), {written.arm} when the model writes freely "
                     f"({number(_written(written))})."
                 )
     failed = sum(p.failed * p.accuracy.n_items * p.accuracy.n_seeds for p in results.points)

@@ -10,7 +10,7 @@ from promptlab.compare.cells import Cell, read_cells
 from promptlab.compare.comparisons import Option, sure_on
 from promptlab.compare.joining import AFTER, BEFORE, OUTSIDE
 from promptlab.compare.statistics import Interval
-from promptlab.compare.wording import number, shown
+from promptlab.compare.wording import labels, number, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def told_outside(found: tuple[Outside, ...], here: Mapping[Option, Interval]) ->
     lead = max(there, key=lambda option: there[option].value)
     led = "where it leads too" if first == lead else f"where {lead.arm} leads with {shown(there[lead])}"
     yield (
-        f"With {most} labels {first.arm} leads here with {number(here[first].value)} and has {shown(there[first])} on "
+        f"With {labels(most)} {first.arm} leads here with {number(here[first].value)} and has {shown(there[first])} on "
         f"the {there[first].n_items} items from outside, {led}; nothing is known of other sources, places or years."
     )
 
@@ -86,5 +86,5 @@ def told_forgotten(found: tuple[Forgotten, ...]) -> Iterator[str]:
     worst = min(found, key=lambda one: one.change.value)
     yield (
         f"Of the general set fine-tuning changed the accuracy by {shown(worst.change, sign=True)} at worst, "
-        f"{worst.arm} with {worst.labels} labels (n = {worst.change.n_items}); other abilities were not measured."
+        f"{worst.arm} with {labels(worst.labels)} (n = {worst.change.n_items}); other abilities were not measured."
     )

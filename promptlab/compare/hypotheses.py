@@ -47,7 +47,9 @@ def _whole(differences: Ints) -> float:
         of_size[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
         positive = convolve(positive, of_size, method="direct" if len(positive) * len(of_size) < AT_ONCE else "fft")
     seen = abs(int(differences.sum())) // unit
-    return min(1.0, 2 * float(positive[(len(positive) - 1 + seen) // 2 :].sum()))
+    tail = float(positive[(len(positive) - 1 + seen) // 2 :].sum())
+    all_one_way = 2.0 ** (1 - len(differences))  # is the least there is; rounding may make less than 0 of what is small
+    return min(1.0, max(2 * tail, all_one_way))
 
 
 def not_worse(difference: Interval, margin: float) -> bool:

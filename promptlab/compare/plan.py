@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, SupportsIndex
 
 from promptlab.compare.processes import at_a_time, cores
 from promptlab.compare.stable import stable
+from promptlab.compare.wording import labels
 from promptlab.errors import SetupError
 from promptlab.learners.other_model import OfAnotherModel
 from promptlab.learners.solver import Learner, about
@@ -35,7 +36,7 @@ class Cell(NamedTuple):
         return f"{self.arm.replace('/', '%2F')}--{self.labels}--{self.seed}.jsonl"
 
     def __str__(self) -> str:
-        return f"{self.arm} with {self.labels} labels, seed {self.seed}"
+        return f"{self.arm} with {labels(self.labels)}, seed {self.seed}"
 
 
 class Part(NamedTuple):

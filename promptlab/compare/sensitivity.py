@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from promptlab.compare.cells import Cell, Items
+from promptlab.compare.wording import labels
 
 
 class Rest(NamedTuple):
@@ -30,7 +31,7 @@ def without_failures(items: Items, cells: Sequence[Cell]) -> Rest | None:
         return None
     whole = [bool(each.all(axis=1).any()) for each in failed]
     kept = [(cell, each) for cell, each, gone in zip(cells, failed, whole, strict=True) if not gone]
-    out = tuple(f"{cell.arm} with {cell.labels} labels" for cell, gone in zip(cells, whole, strict=True) if gone)
+    out = tuple(f"{cell.arm} with {labels(cell.labels)}" for cell, gone in zip(cells, whole, strict=True) if gone)
     if not kept:
         return None
     stays = ~np.any([each.any(axis=0) for _, each in kept], axis=0)

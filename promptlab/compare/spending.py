@@ -19,9 +19,9 @@ from promptlab.compare.costs import Bill, Shape
 from promptlab.compare.statistics import Floats
 from promptlab.errors import SetupError
 
+# "Prompt kept": what a prompt begins with is read once (prefix caching).
 FLOPS, FLOPS_KEPT, SECONDS = "FLOPs", "FLOPs, prompt kept", "seconds"
 USD, USD_KEPT = "dollars", "dollars, prompt kept"
-KEPT_OF = {FLOPS: FLOPS_KEPT, USD: USD_KEPT}  # the same with what a prompt begins with read once (prefix caching)
 MOST = 1e15  # of any term
 UNITS = (USD, USD_KEPT, FLOPS, FLOPS_KEPT, SECONDS)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -223,8 +223,8 @@ def paired_difference(a: Matrix, b: Matrix, clusters: Ints, resamples: Resamples
     """a - b in accuracy, both on the same seeds, items and resamples (Miller 2024, arXiv 2411.00640).
 
     The interval is [0, 0] only for arms that are right on the same items. Where every resample gives one difference
-    otherwise, it is put together from the arms' Wilson intervals (Newcombe 1998, Stat. Med. 17:873, method 10), which
-    ignores the pairing and errs to the wide side.
+    otherwise, it is put together from the arms' Wilson intervals (`newcombe`), which ignores the pairing and errs to
+    the wide side.
     """
     if np.array_equal(a, b):
         return Interval(0.0, 0.0, 0.0, a.shape[1], resamples.clusters.shape[1], a.shape[0], SAME)
@@ -233,10 +233,9 @@ def paired_difference(a: Matrix, b: Matrix, clusters: Ints, resamples: Resamples
     found = _interval(value, draws, a.shape, resamples, confidence, lowest=-1.0)
     if found.method != WILSON:
         return found
-    p, q, n = float(a.mean()), float(b.mean()), resamples.clusters.shape[1]
-    (p_low, p_high), (q_low, q_high) = wilson(p, n, confidence), wilson(q, n, confidence)
-    low, high = value - math.hypot(p - p_low, q_high - q), value + math.hypot(p_high - p, q - q_low)
-    return Interval(value, max(low, -1.0), min(high, 1.0), found.n_items, n, found.n_seeds, WILSON)
+    n = resamples.clusters.shape[1]
+    low, high = newcombe(float(a.mean()), n, float(b.mean()), n, confidence)
+    return replace(found, low=low, high=high)
 
 
 def _interval(
@@ -279,6 +278,14 @@ def wilson(p: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def newcombe(p: float, n: int, q: float, m: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of p - q, shares of n and of m, put together from their own (Newcombe 1998, Stat. Med. 17:873,
+    method 10); never of zero width."""
+    (p_low, p_high), (q_low, q_high) = wilson(p, n, confidence), wilson(q, m, confidence)
+    low, high = p - q - math.hypot(p - p_low, q_high - q), p - q + math.hypot(p_high - p, q - q_low)
+    return max(low, -1.0), min(high, 1.0)
 
 
 def more_right(a: Matrix, b: Matrix, clusters: Ints, n_clusters: int) -> Floats:

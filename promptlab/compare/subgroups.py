@@ -10,7 +10,7 @@ import numpy as np
 
 from promptlab.compare.cells import Cell
 from promptlab.compare.comparisons import Sure
-from promptlab.compare.statistics import Interval, counted_draws, counted_interval
+from promptlab.compare.statistics import WILSON, Interval, counted_draws, counted_interval, newcombe
 
 SMALL = 30  # items; a share of fewer has an interval some 0.35 wide, and no part in the largest gap
 
@@ -71,4 +71,10 @@ def _gap(cell: Cell, one: np.ndarray, other: np.ndarray, sure: Sure) -> Interval
     value = float(cell.correct[:, one].mean() - cell.correct[:, other].mean())
     either = sides[0] | sides[1]
     found = counted_interval(value, draws[0] - draws[1], either, clusters, again, sure.confidence, lowest=-1.0)
+    if found.method == WILSON:  # each side all right or all wrong
+        (p, n), (q, m) = (
+            (float(cell.correct[:, inside].mean()), len(np.unique(clusters[inside]))) for inside in (one, other)
+        )
+        low, high = newcombe(p, n, q, m, sure.confidence)
+        found = replace(found, low=low, high=high)
     return sure.told(found, found.n_clusters)

@@ -37,3 +37,8 @@ def sentence_of(clause: str) -> str:
 def share(x: float) -> str:
     """A share in per cent, so that a small one does not read as none."""
     return "0 %" if x == 0 else "< 0.1 %" if x < 0.001 else f"{100 * x:.1f} %"
+
+
+def p_shown(x: float) -> str:
+    """A p-value in a table: three decimals."""
+    return "< 0.001" if x < 0.001 else f"{x:.3f}"

@@ -1,6 +1,6 @@
 """Attention with its weights in the open: the formula as a function, and what a trained model looks at.
 
-The model computes the same without holding all weights at once (`model.attend`, `causal`); this is for looking.
+The model computes the same without holding all weights at once (`model.Attention`, `causal`); this is for looking.
 Shapes: B rows, T positions that look, S positions looked at, H heads, D channels a head, L layers.
 """
 

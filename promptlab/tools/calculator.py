@@ -178,7 +178,10 @@ def written(value: Number) -> str:
     value = _within(value)
     if isinstance(value, int):
         return str(value)
-    near = float(value)
+    try:
+        near = float(value)
+    except OverflowError:  # a fraction
+        near = math.inf
     if not math.isfinite(near):
         raise WrongCall("the value is too large, or no number")
     return str(int(near)) if near.is_integer() and abs(near) < 1e15 else f"{near:.12g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -93,9 +94,7 @@ def open_beneath(folder: Path, path: str, flags: int) -> int:
             os.close(before)
     except OSError as error:
         os.close(at)
-        link = (
-            " or is a link, which is not followed" if isinstance(error, NotADirectoryError) or error.errno == 40 else ""
-        )
+        link = " or is a link, which is not followed" if error.errno in (errno.ENOTDIR, errno.ELOOP) else ""
         raise WrongCall(f"{path!r} cannot be opened: {error.strerror}{link}") from None
     return at
 

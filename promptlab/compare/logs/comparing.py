@@ -74,7 +74,7 @@ class Comparison:
         """McNemar's where each item is right or wrong once; else the same of how far apart items, or groups, are."""
         if not self.matched.binary:
             return "sign-flip permutation test"
-        once = self.matched.binary and len(self.matched.a) == 1 and self.matched.n_clusters == len(self.matched.ids)
+        once = len(self.matched.a) == 1 and self.matched.n_clusters == len(self.matched.ids)
         return "exact McNemar test" if once else "exact permutation test"
 
     @property

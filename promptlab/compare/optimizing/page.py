@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from promptlab.compare.cellfile import whole
-from promptlab.compare.wording import number, share
+from promptlab.compare.wording import number, p_shown, share
 from promptlab.errors import SetupError
 
 if TYPE_CHECKING:
@@ -77,10 +77,6 @@ def environment() -> Environment:
     found.filters |= {"number": number, "share": share, "p": p_shown, "count": lambda n: f"{n:,.0f}", "usd": usd_shown}
     found.filters |= {"usd_of_all": lambda usd: "for a price not known" if usd is None else usd_shown(usd)}
     return found
-
-
-def p_shown(x: float) -> str:
-    return "< 0.001" if x < 0.001 else f"{x:.3f}"
 
 
 def usd_shown(usd: float | None) -> str:

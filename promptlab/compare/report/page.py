@@ -20,7 +20,7 @@ from promptlab.compare.report.curves import all_series, learning_curves
 from promptlab.compare.report.packing import all_rows
 from promptlab.compare.results import as_json, write_results
 from promptlab.compare.spending import Terms
-from promptlab.compare.wording import labels, number, plain, share, shown
+from promptlab.compare.wording import labels, number, p_shown, plain, share, shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -101,12 +101,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= {"shown": shown, "number": number, "labels": labels, "share": share, "chance": as_chance}
-    found.filters |= {"p": _p, "plain": _plain, "given": plain, "ends": ends}
+    found.filters |= {"p": p_shown, "plain": _plain, "given": plain, "ends": ends}
     return found
-
-
-def _p(x: float) -> str:
-    return "< 0.001" if x < 0.001 else f"{x:.3f}"
 
 
 def _plain(value: Any) -> str:

@@ -87,7 +87,8 @@ def vote_k(
     """Those that stand for most of the pool, the same for every question: fast vote-k (Su et al. 2022, arXiv
     2209.01975, section 2.2, eq. 1), which says what to label before anything is labelled.
 
-    Each example votes for its nearest `neighbours`, with a tenth of its vote for each of them that is chosen already.
+    Each example votes for its nearest `neighbours`, with a tenth of its vote for each of them that is chosen already;
+    once it is chosen itself it votes no more.
     Differs: they draw as many neighbours as 150 among 3,000, and then show each question the nearest of those chosen.
     """
     if neighbours < 1:
@@ -95,7 +96,7 @@ def vote_k(
     if not pool:
         return fixed(())
     voters = voters_for(Cosines(pool, embed), len(pool), min(neighbours, len(pool) - 1))
-    covered = np.zeros(len(pool))  # how many of those an example voted for are chosen
+    covered = np.zeros(len(pool))  # how many of those an example voted for are chosen; inf: it is itself
     left = dict.fromkeys(range(len(pool)))
     chosen: list[Example] = []
     while left and len(chosen) < most:
@@ -103,6 +104,7 @@ def vote_k(
         chosen.append(pool[best])
         del left[best]
         covered[voters[best]] += 1
+        covered[best] = np.inf
     return fixed(chosen)
 
 
