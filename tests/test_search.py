@@ -171,6 +171,20 @@ def test_an_unread_value_counts_as_the_median_and_not_as_nothing():
     assert answer.value == "00"  # its value is unknown, the other's is the median too, and it came first
 
 
+@pytest.mark.parametrize("strategy", [tree_of_thoughts, best_first, monte_carlo])
+def test_a_value_that_is_no_number_is_one_that_is_not_known(strategy):
+    model = worth(
+        lambda state: math.nan if state in ("1", "01") else 2 * len(state) + (state[-1] == "2"), moves="0 1 2"
+    )
+    answer = run(
+        strategy("q", Paths(steps=2), 1) if strategy is tree_of_thoughts else strategy("q", Paths(steps=2)), model
+    )
+    nodes = {node["state"]: node for node in answer.trace["nodes"]}
+    assert nodes["1"]["value"] is None
+    assert nodes["1"]["why"] == "no value could be read"
+    assert answer.value == "22"
+
+
 def test_a_limit_of_states_gives_the_best_so_far_with_the_reason():
     model = worth(lambda s: s.count("1"))
     answer = run(tree_of_thoughts("q", Paths(), 2, max_states=5), model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic
@@ -97,7 +98,7 @@ class Tree(Generic[S]):
         return child if child.fate == "open" else None
 
     async def judge(self, nodes: Sequence[Node[S]]) -> list[Node[S]]:
-        """Values for some states, in one wave: for those that there is room for. One that is not known is None."""
+        """Values for some states, in one wave: for those that there is room for. Not known, or NaN, is None."""
         due = list(nodes if self.left is None else nodes[: self.left])
         if self.left is not None:
             self.left -= len(due)
@@ -109,8 +110,8 @@ class Tree(Generic[S]):
         self._failures(due, values)
         for node, value in zip(due, values, strict=True):
             if not isinstance(value, ModelError):
-                node.value = value
-                node.why = node.why or ("" if value is not None else "no value could be read")
+                node.value = None if value is None or math.isnan(value) else value
+                node.why = node.why or ("" if node.value is not None else "no value could be read")
         return due
 
     def _failures(self, nodes: Sequence[Node[S]], results: Sequence[Any]) -> None:
