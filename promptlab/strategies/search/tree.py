@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
-from promptlab.errors import BudgetExceeded, ModelError, reason
+from promptlab.errors import BudgetExceeded, ModelError, SetupError, reason
 from promptlab.program import attempt, gather
 from promptlab.strategies.search.task import S, Search, hook
 from promptlab.types import Answer
@@ -47,6 +47,12 @@ class Node(Generic[S]):
             yield node
             waiting += [parent for parent in node.parents if parent.id not in met]
             met |= {parent.id for parent in node.parents}
+
+
+def check_limits(**given: int | None) -> None:
+    """Raises SetupError for a limit of a search that is less than 1."""
+    if wrong := [f"{name}={limit!r}" for name, limit in given.items() if limit is not None and limit < 1]:
+        raise SetupError(f"The limits of a search are 1 or more, got {', '.join(wrong)}.")
 
 
 class Tree(Generic[S]):
