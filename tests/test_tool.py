@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
 import pytest
@@ -106,6 +109,27 @@ def test_a_result_is_told_as_text(result, text):
         return result
 
     assert told(give, ToolCall("1", "give")) == [text]
+
+
+@pytest.mark.parametrize("batched", [True, False], ids=["in step", "concurrent"])
+@pytest.mark.parametrize("limit", [None, 5.0])
+def test_of_a_tool_that_gives_items_over_time_the_items_are_told(batched: bool, limit: float | None):
+    ended = []
+
+    async def lines(n: int) -> AsyncIterator[str]:
+        """Lines of a file."""
+        try:
+            for i in range(n):
+                await asyncio.sleep(0)
+                yield f"line {i}"
+        finally:
+            ended.append(n)
+
+    calls = [ToolCall("1", "lines", {"n": 2}), ToolCall("2", "lines", {"n": 10**9})]
+    few, many = run(call(calls, [tool(lines, timeout_s=limit)]), Script([], batched=batched))
+    assert few.content == '["line 0","line 1"]'
+    assert len(json.loads(many.content)) == 1_000
+    assert ended == [2, 10**9]
 
 
 def test_a_validation_error_inside_the_tool_is_not_blamed_on_its_arguments():
