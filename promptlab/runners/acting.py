@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from inspect import isawaitable, iscoroutinefunction
+from itertools import islice
 from typing import Any
 
 from promptlab.tool import MOST_ITEMS, Bound
@@ -63,8 +64,10 @@ def _on_own_thread(job: Bound) -> Future[Any]:
 
 
 def _result(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """A plain function's result, the items of an iterator too: those that come slowly hold up this thread only."""
     try:
-        return function(**arguments)
+        result = function(**arguments)
+        return list(islice(result, MOST_ITEMS)) if isinstance(result, Iterator) else result
     except StopIteration as stop:  # which a future cannot hold: whoever awaits it would wait for ever
         raise RuntimeError("StopIteration") from stop
 
