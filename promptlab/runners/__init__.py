@@ -63,7 +63,7 @@ async def arun(program: Any, model: Backend, *, max_in_flight: int = 64, batch: 
     """As `run`, in the caller's event loop; programs may also await anything else that asyncio knows.
 
     A batched backend, batch jobs among them, is asked, off the loop's thread, once every live program waits for a
-    reply.
+    reply; those that wait for something else, such as a lock that another holds, are waited for about a second.
     """
     from promptlab.runners.concurrent import concurrent
 
