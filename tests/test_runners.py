@@ -776,6 +776,24 @@ def test_under_arun_programs_may_wait_for_each_other(model):
     assert asyncio.run(main()) == [f"{name}@(0, {i}, 0)" for i, name in enumerate("abc")]
 
 
+@pytest.mark.parametrize("batched", [True, False], ids=["engine", "hosted"])
+@pytest.mark.parametrize("error", [StopIteration, asyncio.CancelledError])
+def test_a_backend_that_raises_what_no_future_holds_ends_the_run(batched, error):
+    class Spent:
+        def __init__(self) -> None:
+            self.batched = batched
+
+        def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+            raise error
+
+    async def main() -> list[str]:
+        async with asyncio.timeout(20):
+            return await arun(gather(said("a"), said("b")), Spent())
+
+    with pytest.raises(RuntimeError, match=error.__name__):
+        asyncio.run(main())
+
+
 def test_under_arun_an_engine_runs_off_the_loop_and_never_twice_at_once():
     class Engine:
         batched = True

@@ -53,7 +53,7 @@ class InFlight:
             else:
                 loop = asyncio.get_running_loop()
                 context = contextvars.copy_context()
-                replies = await loop.run_in_executor(self.threads, context.run, self.model.generate, requests)
+                replies = await loop.run_in_executor(self.threads, context.run, generated, self.model, requests)
         return checked(self.model, requests, replies)
 
     def moved(self, by: int) -> None:
@@ -147,7 +147,7 @@ class Waves:
                 answered = await agenerate(requests)
             else:
                 context = contextvars.copy_context()
-                answered = await self.loop.run_in_executor(self.thread, context.run, self.model.generate, requests)
+                answered = await self.loop.run_in_executor(self.thread, context.run, generated, self.model, requests)
             replies = iter(checked(self.model, requests, answered))
         except Exception as error:  # whatever the backend raised is raised in the programs that wait for it
             for ticket in tickets:
@@ -172,6 +172,17 @@ class Waves:
     def _look_no_more(self) -> None:
         if self.look is not None:
             self.look.cancel()
+
+
+def generated(model: Any, requests: Sequence[Request]) -> Any:
+    """What a backend answers on a thread.
+
+    A future cannot hold StopIteration, and takes CancelledError for its own: whoever awaits it would wait for ever.
+    """
+    try:
+        return model.generate(requests)
+    except (StopIteration, asyncio.CancelledError) as error:
+        raise RuntimeError(type(error).__name__) from error
 
 
 def alike(requests: Sequence[Request]) -> bool:
