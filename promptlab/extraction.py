@@ -216,19 +216,34 @@ def fraction(number: str) -> Fraction | None:
 
 
 def read_json(said: str, model: Any) -> Found:
-    """The outermost {...} of the text as the pydantic model, mended where it is not quite JSON."""
-    start, end = said.find("{"), said.rfind("}")
-    if start < 0 or end < start:
-        return nothing("no JSON object in the reply")
-    written = said[start : end + 1]
-    try:
-        return Found(model.model_validate_json(written), "the outermost {…}")
-    except ValueError as error:  # pydantic's ValidationError is one
-        unfit = error
-    with suppress(ValueError, RecursionError):
-        from json_repair import repair_json
+    """The outermost {...} of the text as the pydantic model, mended where it is not quite JSON.
 
-        return Found(model.model_validate_json(repair_json(written)), "the outermost {…}, mended")
+    Of a RootModel, whose JSON may be of any kind, all of the text, else the outermost [...] or {...}.
+    """
+    of_any_kind = getattr(model, "__pydantic_root_model__", False)
+    if of_any_kind:
+        with suppress(ValueError):  # pydantic's ValidationError is one
+            return Found(model.model_validate_json(said), "all of it")
+    brackets = [("[", "]"), ("{", "}")] if of_any_kind else [("{", "}")]
+    written = [(cut, f"the outermost {a}…{b}") for a, b in brackets if (cut := within(said, a, b))]
+    if not written:
+        return nothing("no JSON in the reply" if of_any_kind else "no JSON object in the reply")
+    for cut, where in written:
+        try:
+            return Found(model.model_validate_json(cut), where)
+        except ValueError as error:
+            unfit = error
+    from json_repair import repair_json
+
+    for cut, where in written:
+        with suppress(ValueError, RecursionError):
+            return Found(model.model_validate_json(repair_json(cut)), f"{where}, mended")
     faults = [(".".join(map(str, e["loc"])), e["msg"]) for e in getattr(unfit, "errors", list)()]
     told = "; ".join(f"{at}: {what}" if at else what for at, what in faults[:3]) or str(unfit)
     return nothing(f"the JSON does not fit {model.__name__}: {told}")
+
+
+def within(said: str, opening: str, closing: str) -> str:
+    """The text from the first opening bracket to the last closing one; empty where there is none."""
+    start, end = said.find(opening), said.rfind(closing)
+    return said[start : end + 1] if 0 <= start < end else ""

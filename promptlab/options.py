@@ -60,6 +60,7 @@ def _refuse_nonsense(request: Request) -> None:
         "temperature": not (hasattr(temperature, "__float__") and 0 <= temperature < math.inf),
         "top_p": not (hasattr(top_p, "__float__") and 0 < top_p <= 1),
         "max_tokens": not (hasattr(most, "__index__") and most >= 0),
+        "seed": not (request.seed is None or hasattr(request.seed, "__index__")),
         "stop": not all(isinstance(text, str) and text for text in request.stop),
         "schema": not isinstance(request.schema, Mapping | None),
     }
@@ -67,7 +68,8 @@ def _refuse_nonsense(request: Request) -> None:
         if is_wrong:
             raise SetupError(
                 f"{name}={getattr(request, name)!r} means nothing: temperature and max_tokens are numbers, 0 or more, "
-                "top_p is in (0, 1], a stop string is not empty, and a schema is a JSON schema as a dict."
+                "top_p is in (0, 1], a seed is a whole number, a stop string is not empty, and a schema is a JSON "
+                "schema as a dict."
             )
 
 

@@ -311,7 +311,7 @@ def _request(prompt: Prompted, options: Any, **more: Any) -> Request:
         known = ", ".join(sorted(Options.__annotations__))
         raise TypeError(f"Unknown option {', '.join(sorted(unknown))}. The options are {known}.")
     if options:
-        more |= options
+        more |= {name: _plain(value) for name, value in options.items()}
         if "stop" in more:
             more["stop"] = _stops(more["stop"])
         if "tools" in more:
@@ -319,6 +319,11 @@ def _request(prompt: Prompted, options: Any, **more: Any) -> Request:
                 raise SetupError(f"tools is a list of tools, got {_kind(more['tools'])}. Put it in a list.")
             more["tools"] = tuple(as_spec(tool) for tool in more["tools"])
     return Request(_messages(prompt), **more)
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's, or of PyTorch's, as Python's own, which JSON can tell."""
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
 def _stops(given: Any) -> tuple[str, ...]:
@@ -346,6 +351,8 @@ def _messages(prompt: Any) -> tuple[Message, ...]:
             raise SetupError(f"A prompt is a text, a Message or several, got a {type(message).__name__} among them.")
         if message.role not in ROLES:
             raise SetupError(f"The role of a Message is one of {', '.join(ROLES)}, got {message.role!r}.")
+        if not isinstance(message.content, str):
+            raise SetupError(f"The content of a Message is a text, which may be empty; got {message.content!r}.")
     return messages
 
 

@@ -111,10 +111,12 @@ class Prompt:
         )
 
     def _said(self, target: Any) -> str:
-        """A demonstration's target as the assistant would say it."""
+        """A demonstration's target as the assistant would say it: of a pydantic model, by the names of its schema."""
         if isinstance(target, bool):
             return "yes" if target else "no"
-        return target.model_dump_json() if hasattr(target, "model_dump_json") else str(target)
+        if isinstance(target, Mapping | list):
+            return json.dumps(target, ensure_ascii=False, default=str)
+        return target.model_dump_json(by_alias=True) if hasattr(target, "model_dump_json") else str(target)
 
     def _read(self, said: str, rule: Rule) -> Found:
         if self.labels:

@@ -16,7 +16,7 @@ from promptlab.errors import SetupError, WrongCall
 from promptlab.types import Message, ToolCall, ToolSpec
 
 Check = Callable[[Mapping[str, Any]], dict[str, Any]]
-MOST_ITEMS = 1_000  # that are taken of a result that is an iterator
+MOST_ITEMS = 1_000  # that are taken of a result that is an iterator, async ones too
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,3 +118,11 @@ def test_in_text_a_rejection_is_what_the_model_observes(sent, tools):
 def test_a_decision_is_one_of_five(do, given):
     with pytest.raises(SetupError, match="approve, edit, reject, terminate, wait"):
         Decision(do, arguments=given)
+
+
+@pytest.mark.parametrize("approval", [{"send": "ask"}, {"*": "edit"}, {"send": None}, "reject"])
+def test_a_table_of_what_is_no_decision_is_refused_before_anything_is_asked(sent, tools, approval):
+    script = Script([BOTH, DONE])
+    with pytest.raises(SetupError, match=r"A decision is one of|approval is a table"):
+        run(react("q", tools, approval=approval), script)
+    assert (script.requests, sent) == ([], [])

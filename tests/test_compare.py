@@ -409,6 +409,17 @@ def test_answers_need_not_be_labels(tmp_path):
     assert [(row["answer"], row["correct"]) for row in rows_of(tmp_path / "run")] == [(2 * i, True) for i in range(6)]
 
 
+@pytest.mark.parametrize("made", [Answer, lambda value: value], ids=["an Answer", "its plain value"])
+@pytest.mark.parametrize(("value", "target"), [(np.int64(3), 3), (np.bool_(True), True), (np.float32(0.5), 0.5)])
+def test_an_answer_may_be_a_number_of_numpy(tmp_path, made, value, target):
+    test = tuple(Example(f"text {i}", target, f"t{i}") for i in range(6))
+    task = Task("t", Prompt(output=type(target)), (), test)
+    compare(
+        {"classifier": lambda task, examples, seed: always_returning(made(value))}, task, (0,), 1, out=tmp_path / "run"
+    )
+    assert [(row["answer"], row["correct"]) for row in rows_of(tmp_path / "run")] == [(target, True)] * 6
+
+
 def test_half_a_surrogate_pair_is_a_text_like_any_other(tmp_path):
     examples = [Example(f"text {i} \ud83d", ("yes", "no")[i % 2], f"e{i}") for i in range(8)]
     task = Task.classification("t", examples[:4], examples[4:])

@@ -98,6 +98,11 @@ def test_lm_evals_generated_answers_are_read_filter_by_filter(tmp_path):
         read_log(f"{file}:loose")
 
 
+def test_a_score_of_lm_eval_that_is_no_number_is_none(tmp_path):
+    file = written(tmp_path / "samples_t_2026-01-01T00.jsonl", [line(0, float("inf")), line(1, float("nan")), line(2)])
+    assert [sample.scores["exact_match"] for sample in read_log(str(file)).samples] == [None, None, 1.0]
+
+
 def test_lm_evals_choices_are_read_as_texts(tmp_path):
     asked = {f"gen_args_{i}": {"arg_0": "Q:", "arg_1": choice} for i, choice in enumerate((" no", " yes"))}
     scored = [["-0.1", "False"], ["-0.5", "False"]]
@@ -203,6 +208,18 @@ def test_inspects_scores_are_read_as_inspect_counts_them(tmp_path):
         "is s0 fruit?",
     )
     assert (first.input_tokens, first.output_tokens, first.seconds) == (3, 2, 0.5)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", float("inf"), float("nan"), 10**400])
+def test_a_score_that_is_no_number_is_none_and_a_mean_of_such_is_not_reported(tmp_path, value):
+    metrics = {"accuracy": {"value": None}, "mean": {"value": value}}
+    results = {"scores": [{"name": "match", "scorer": "match", "metrics": metrics}]}
+    samples = [inspect_sample("x", value), inspect_sample("y")]
+    a = read_log(str(inspect_file(tmp_path / "log.json", samples, results=results)))
+    assert [sample.scores["match"] for sample in a.samples] == [None, 1.0]
+    found = compare_logs(a, log({"x": 1.0, "y": 1.0}, "b"))
+    assert found.score_a.value == 0.5
+    assert any("1 answers of A have no score and count as 0.00" in note for note in found.notes)
 
 
 def test_items_are_grouped_by_what_inspects_clustered_errors_go_by(tmp_path):

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from promptlab import Message, ModelError, Reply, ask, attempt, call, gather, run, sample, score, tool, traced
+from promptlab import Message, ModelError, Reply, ask, attempt, call, gather, model, run, sample, score, tool, traced
 from promptlab.backends.script import Script, replay
 from promptlab.errors import ReplayMiss, SetupError, Unsupported
+from promptlab.testing import FakeServer
 from promptlab.types import Request, ToolCall, ToolSpec
 
 ROOT = Path(__file__).parent.parent
@@ -50,6 +52,24 @@ def test_options_are_the_fields_of_a_request():
     assert request.tools == (add.spec, ToolSpec("t", "", {}))
 
 
+def test_numbers_of_numpy_are_options_like_any_others():
+    numbers = {
+        "temperature": np.float32(0.5),
+        "top_p": np.float32(0.25),
+        "seed": np.int64(7),
+        "max_tokens": np.int32(3),
+    }
+    with FakeServer(["a", "b"]) as server:
+        assert run(ask("hi", **numbers), model(f"openai:m@{server.url}")).text == "a"
+        [asked] = server.received
+    assert {name: asked.body[name] for name in numbers} == {
+        "temperature": 0.5,
+        "top_p": 0.25,
+        "seed": 7,
+        "max_tokens": 3,
+    }
+
+
 def test_an_unknown_option_is_a_type_error_that_names_the_known_ones():
     with pytest.raises(TypeError, match=r"temprature.*max_tokens.*temperature"):
         run(ask("hi", temprature=0.5), Script(["a"]))
@@ -67,6 +87,10 @@ def test_a_prompt_that_is_none_says_so(prompt):
         (
             lambda: ask([Message("usr", "x")]),
             "The role of a Message is one of system, user, assistant, tool, got 'usr'",
+        ),
+        (
+            lambda: ask([Message("user", "x"), Message("assistant", None, (ToolCall("1", "add"),))]),
+            "The content of a Message is a text, which may be empty; got None",
         ),
         (lambda: ask("x", stop=5), "stop is a text or a list of texts, got 5"),
         (lambda: ask("x", tools=add), "tools is a list of tools, got one Tool. Put it in a list"),

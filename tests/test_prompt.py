@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from promptlab import Example, Message, Prompt
 from promptlab.errors import SetupError
@@ -65,6 +65,19 @@ def test_a_shot_of_a_pydantic_model_is_its_json():
     assert json.loads(said.content) == {"disease": "measles", "cases": 3}
     assert prompt.parse(said.content).value == Case(disease="measles", cases=3)
     assert '"cases"' in system.content
+
+
+class Renamed(BaseModel):
+    disease: str = Field(alias="theDisease")
+
+
+@pytest.mark.parametrize("target", [Renamed(theDisease="measles"), {"theDisease": "measles"}], ids=["model", "dict"])
+def test_a_shot_has_the_names_that_the_schema_asks_for(target):
+    prompt = Prompt(output=Renamed, shots=(Example("q", target),))
+    system, _, said, _ = prompt.render("r")
+    assert '"theDisease"' in system.content
+    assert json.loads(said.content) == {"theDisease": "measles"}
+    assert prompt.parse(said.content).value == Renamed(theDisease="measles")
 
 
 @pytest.mark.parametrize("output", [list, dict, Literal[1, 2], bytes, None])

@@ -761,6 +761,39 @@ def test_under_arun_a_batch_waits_for_programs_that_do_something_else():
     assert model.batches == [4]
 
 
+@pytest.mark.parametrize("model", [in_step(), Jittery()], ids=["waves", "hosted"])
+def test_under_arun_programs_may_wait_for_each_other(model):
+    async def main() -> list[str]:
+        one_at_a_time = asyncio.Semaphore(1)
+
+        async def program(name: str) -> str:
+            async with one_at_a_time:
+                return await said(name)
+
+        async with asyncio.timeout(20):
+            return await arun(gather(program(name) for name in "abc"), model)
+
+    assert asyncio.run(main()) == [f"{name}@(0, {i}, 0)" for i, name in enumerate("abc")]
+
+
+@pytest.mark.parametrize("batched", [True, False], ids=["engine", "hosted"])
+@pytest.mark.parametrize("error", [StopIteration, asyncio.CancelledError])
+def test_a_backend_that_raises_what_no_future_holds_ends_the_run(batched, error):
+    class Spent:
+        def __init__(self) -> None:
+            self.batched = batched
+
+        def generate(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+            raise error
+
+    async def main() -> list[str]:
+        async with asyncio.timeout(20):
+            return await arun(gather(said("a"), said("b")), Spent())
+
+    with pytest.raises(RuntimeError, match=error.__name__):
+        asyncio.run(main())
+
+
 def test_under_arun_an_engine_runs_off_the_loop_and_never_twice_at_once():
     class Engine:
         batched = True

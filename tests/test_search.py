@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptlab import Answer, ModelError, ask, attempt, run
-from promptlab.errors import BudgetExceeded, Unavailable
+from promptlab.errors import BudgetExceeded, SetupError, Unavailable
 from promptlab.strategies import tree_of_thoughts
 from promptlab.strategies.search import best_first, depth_first, monte_carlo
 from promptlab.strategies.search.drafting import Drafts
@@ -169,6 +169,38 @@ def test_an_unread_value_counts_as_the_median_and_not_as_nothing():
     unread = [node for node in answer.trace["nodes"] if node["value"] is None and node["id"]]
     assert {node["why"] for node in unread} == {"no value could be read"}
     assert answer.value == "00"  # its value is unknown, the other's is the median too, and it came first
+
+
+@pytest.mark.parametrize("strategy", [tree_of_thoughts, best_first, monte_carlo])
+def test_a_value_that_is_no_number_is_one_that_is_not_known(strategy):
+    model = worth(
+        lambda state: math.nan if state in ("1", "01") else 2 * len(state) + (state[-1] == "2"), moves="0 1 2"
+    )
+    answer = run(
+        strategy("q", Paths(steps=2), 1) if strategy is tree_of_thoughts else strategy("q", Paths(steps=2)), model
+    )
+    nodes = {node["state"]: node for node in answer.trace["nodes"]}
+    assert nodes["1"]["value"] is None
+    assert nodes["1"]["why"] == "no value could be read"
+    assert answer.value == "22"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "limit"),
+    [
+        (tree_of_thoughts, "breadth"),
+        (depth_first, "breadth"),
+        (best_first, "at_once"),
+        (monte_carlo, "simulations"),
+        *((strategy, "max_states") for strategy in (tree_of_thoughts, depth_first, best_first, monte_carlo)),
+    ],
+)
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_limit_below_one_is_refused_before_anything_is_asked(strategy, limit, number):
+    model = worth(len)
+    with pytest.raises(SetupError, match=f"1 or more, got {limit}={number}"):
+        run(strategy("q", Paths(), **{limit: number}), model)
+    assert not model.requests
 
 
 def test_a_limit_of_states_gives_the_best_so_far_with_the_reason():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Literal
 
 import pytest
@@ -106,6 +110,39 @@ def test_a_result_is_told_as_text(result, text):
         return result
 
     assert told(give, ToolCall("1", "give")) == [text]
+
+
+@pytest.mark.parametrize("batched", [True, False], ids=["in step", "concurrent"])
+@pytest.mark.parametrize("limit", [None, 5.0])
+def test_of_a_tool_that_gives_items_over_time_the_items_are_told(batched: bool, limit: float | None):
+    ended = []
+
+    async def lines(n: int) -> AsyncIterator[str]:
+        """Lines of a file."""
+        try:
+            for i in range(n):
+                await asyncio.sleep(0)
+                yield f"line {i}"
+        finally:
+            ended.append(n)
+
+    calls = [ToolCall("1", "lines", {"n": 2}), ToolCall("2", "lines", {"n": 10**9})]
+    few, many = run(call(calls, [tool(lines, timeout_s=limit)]), Script([], batched=batched))
+    assert few.content == '["line 0","line 1"]'
+    assert len(json.loads(many.content)) == 1_000
+    assert ended == [2, 10**9]
+
+
+@pytest.mark.parametrize("batched", [True, False], ids=["in step", "concurrent"])
+def test_a_tool_whose_items_come_slowly_is_held_to_its_time(batched: bool):
+    def lines() -> Iterator[str]:
+        """Lines of a file."""
+        for _ in range(5):
+            time.sleep(0.1)
+            yield "line"
+
+    [message] = run(call([ToolCall("1", "lines")], [tool(lines, timeout_s=0.15)]), Script([], batched=batched))
+    assert message.content.startswith("Error: TimeoutError: no result within 0.15 s")
 
 
 def test_a_validation_error_inside_the_tool_is_not_blamed_on_its_arguments():

@@ -10,6 +10,7 @@ from typing import Any
 from promptlab.errors import ModelError
 from promptlab.options import OPTIONS, UNSET, takes
 from promptlab.runners import check_backend, in_private_loop
+from promptlab.runners.senders import generated
 from promptlab.types import Backend, Reply, Request
 
 Replies = list[Reply | ModelError]
@@ -61,7 +62,7 @@ class Routed:
             if hasattr(model, "agenerate"):
                 answered = await model.agenerate(sent)
             else:
-                answered = await asyncio.to_thread(model.generate, sent)
+                answered = await asyncio.to_thread(generated, model, sent)
             replies.update(zip(places, answered, strict=True))
 
         await asyncio.gather(*(from_one(model, places) for model, places in self._by_model(requests)))

@@ -191,7 +191,7 @@ def as_concluded(value: Any) -> Answer:
     """What a program returned, if that is an Answer or the plain value of one; anything else would count as wrong."""
     if isinstance(value, Answer):
         return value
-    if value is None or isinstance(value, str | Number):
+    if value is None or isinstance(value, str | Number) or is_number_of_numpy(value):
         return Answer(value)
     discard(value)
     hint = "`await` it" if iscoroutine(value) else "return task.prompt.parse(reply.text), or Answer(…)"
@@ -284,8 +284,14 @@ def as_answer(result: Answer | str) -> Row:
     }
 
 
+def is_number_of_numpy(value: Any) -> bool:
+    """Whether it is one, a truth value too: what classifiers give."""
+    return getattr(value, "shape", None) == ()
+
+
 def plain(value: Any) -> Any:
-    """A value as JSON has it; what JSON does not have, as text."""
+    """A value as JSON has it, a number of NumPy's as well; what JSON does not have, as text."""
+    value = value.item() if is_number_of_numpy(value) else value
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 

@@ -94,4 +94,4 @@ def as_text(target: Any) -> str:
     if isinstance(target, str):
         return target
     dumps = getattr(target, "model_dump_json", None)
-    return str(dumps()) if dumps else json.dumps(target, ensure_ascii=False, default=str)
+    return str(dumps(by_alias=True)) if dumps else json.dumps(target, ensure_ascii=False, default=str)

@@ -63,7 +63,8 @@ async def arun(program: Any, model: Backend, *, max_in_flight: int = 64, batch: 
     """As `run`, in the caller's event loop; programs may also await anything else that asyncio knows.
 
     A batched backend, batch jobs among them, is asked, off the loop's thread, once every live program waits for a
-    reply.
+    reply; those that wait for something else, such as a lock that another holds, are waited for about a second.
+    A hosted model keeps its connections for the next call: `await model.aclose()` closes them before their loop ends.
     """
     from promptlab.runners.concurrent import concurrent
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from inspect import isawaitable, iscoroutinefunction
+from itertools import islice
 from typing import Any
 
-from promptlab.tool import Bound
+from promptlab.tool import MOST_ITEMS, Bound
 
 Wait = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -20,7 +21,7 @@ def act(job: Bound, wait: Wait) -> Any:
     if job.timeout_s is not None:
         return wait(act_async(job))
     result = job.function(**job.arguments)
-    return wait(_awaited(result)) if isawaitable(result) else result
+    return wait(_had(result)) if isawaitable(result) or isinstance(result, AsyncIterator) else result
 
 
 async def act_async(job: Bound) -> Any:
@@ -31,8 +32,7 @@ async def act_async(job: Bound) -> Any:
     """
     try:
         async with asyncio.timeout(job.timeout_s) as clock:
-            result = await _awaited(_begun(job))
-            return await _awaited(result) if isawaitable(result) else result
+            return await _had(await _awaited(_begun(job)))
     except TimeoutError:
         if not clock.expired():  # the tool's own
             raise
@@ -64,10 +64,33 @@ def _on_own_thread(job: Bound) -> Future[Any]:
 
 
 def _result(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """A plain function's result, the items of an iterator too: those that come slowly hold up this thread only."""
     try:
-        return function(**arguments)
+        result = function(**arguments)
+        return list(islice(result, MOST_ITEMS)) if isinstance(result, Iterator) else result
     except StopIteration as stop:  # which a future cannot hold: whoever awaits it would wait for ever
         raise RuntimeError("StopIteration") from stop
+
+
+async def _had(result: Any) -> Any:
+    """What a function's result comes to: awaited, and the items of one that gives them over time."""
+    if isawaitable(result):
+        result = await _awaited(result)
+    return await _awaited(_items(result)) if isinstance(result, AsyncIterator) else result
+
+
+async def _items(giving: AsyncIterator[Any]) -> list[Any]:
+    """As many as are taken of any iterator."""
+    found: list[Any] = []
+    try:
+        async for item in giving:
+            found.append(item)
+            if len(found) == MOST_ITEMS:
+                break
+    finally:
+        if isinstance(giving, AsyncGenerator):
+            await giving.aclose()
+    return found
 
 
 async def _awaited(result: Awaitable[Any]) -> Any:

@@ -53,7 +53,7 @@ class InFlight:
             else:
                 loop = asyncio.get_running_loop()
                 context = contextvars.copy_context()
-                replies = await loop.run_in_executor(self.threads, context.run, self.model.generate, requests)
+                replies = await loop.run_in_executor(self.threads, context.run, generated, self.model, requests)
         return checked(self.model, requests, replies)
 
     def moved(self, by: int) -> None:
@@ -81,10 +81,15 @@ class _Ticket:
 
 class Waves:
     """One batch once every live program waits: awaited where the backend can be, as batch jobs can, which take hours;
-    else generated off the loop's thread, one at a time."""
+    else generated off the loop's thread, one at a time.
+
+    A program that waits for something else may wait, by a lock, for one whose request is in the batch: so those who
+    do are waited for only as long as anything moves, and PATIENCE_S after that.
+    """
 
     # Turns of the loop without a move until all are taken to wait: a parent wakes up to two turns after its child ends.
     TURNS = 4
+    PATIENCE_S = 1.0
 
     def __init__(self, model: Backend) -> None:
         self.model = model
@@ -94,6 +99,7 @@ class Waves:
         self.at_work = 0
         self.moves = 0
         self.batches: set[asyncio.Task[None]] = set()
+        self.look: asyncio.TimerHandle | None = None
         self.context = contextvars.copy_context()  # the caller's: a wave is nobody else's
 
     async def send(self, root: int, requests: list[Request]) -> Replies:
@@ -110,6 +116,16 @@ class Waves:
         self.moves += 1
         if self.at_work == 0 and self.tickets:
             self.loop.call_soon(self._settle, self.moves, self.TURNS)
+        elif self.tickets and self.look is None:
+            self.look = self.loop.call_later(self.PATIENCE_S, self._look, self.moves)
+
+    def _look(self, moves: int) -> None:
+        """Goes without those who still do something else, if nobody has moved since."""
+        self.look = None
+        if self.tickets and moves == self.moves:
+            self._settle(moves, 0)
+        elif self.tickets:
+            self.look = self.loop.call_later(self.PATIENCE_S, self._look, self.moves)
 
     def _settle(self, moves: int, turns: int) -> None:
         if moves != self.moves:
@@ -131,7 +147,7 @@ class Waves:
                 answered = await agenerate(requests)
             else:
                 context = contextvars.copy_context()
-                answered = await self.loop.run_in_executor(self.thread, context.run, self.model.generate, requests)
+                answered = await self.loop.run_in_executor(self.thread, context.run, generated, self.model, requests)
             replies = iter(checked(self.model, requests, answered))
         except Exception as error:  # whatever the backend raised is raised in the programs that wait for it
             for ticket in tickets:
@@ -144,12 +160,29 @@ class Waves:
                 ticket.replies.set_result(own)
 
     async def finish(self) -> None:
+        self._look_no_more()
         await asyncio.to_thread(self.thread.shutdown)
 
     def abandon(self) -> None:
+        self._look_no_more()
         for batch in self.batches:
             batch.cancel()
         self.thread.shutdown(wait=False, cancel_futures=True)
+
+    def _look_no_more(self) -> None:
+        if self.look is not None:
+            self.look.cancel()
+
+
+def generated(model: Any, requests: Sequence[Request]) -> Any:
+    """What a backend answers on a thread.
+
+    A future cannot hold StopIteration, and takes CancelledError for its own: whoever awaits it would wait for ever.
+    """
+    try:
+        return model.generate(requests)
+    except (StopIteration, asyncio.CancelledError) as error:
+        raise RuntimeError(type(error).__name__) from error
 
 
 def alike(requests: Sequence[Request]) -> bool:

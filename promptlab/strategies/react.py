@@ -11,7 +11,7 @@ from promptlab.extraction import ANSWER_IS, EMPHASIS
 from promptlab.prompt import Prompt, shown
 from promptlab.strategies.acting import calling, writing
 from promptlab.strategies.acting.actions import FINISH, repaired, told
-from promptlab.strategies.acting.approval import Approval
+from promptlab.strategies.acting.approval import Approval, check_approval
 from promptlab.strategies.acting.pairing import paired
 from promptlab.strategies.acting.talk import Rules, Stopped, Talk
 from promptlab.tool import Tool, as_tool
@@ -62,6 +62,7 @@ async def react(
     model than a spent budget are raised, and so is that before the first reply.
     """
     made = [as_tool(tool) for tool in tools]
+    check_approval(approval)
     talk = begun(question, made, prompt, native, rules, options)
     form = calling.calling if native else writing.writing
     try:

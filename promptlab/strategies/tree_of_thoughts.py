@@ -8,7 +8,7 @@ from promptlab.prompt import Prompt
 from promptlab.strategies.search.drafting import Drafts
 from promptlab.strategies.search.selecting import Select, greedy, known
 from promptlab.strategies.search.task import S, Search
-from promptlab.strategies.search.tree import Node, Tree
+from promptlab.strategies.search.tree import Node, Tree, check_limits
 from promptlab.types import Answer
 
 BREADTH = 5  # as in the paper's Game of 24
@@ -47,6 +47,7 @@ async def tree_of_thoughts(
         where values are asked again.
     Pinned by: tests/test_tree_of_thoughts.py; tests/test_search.py; benchmarks/replays/game24.py
     """
+    check_limits(breadth=breadth, max_states=max_states)
     search: Search[Any] = Drafts(prompt) if task is None else task
     breadth = breadth or int(getattr(search, "breadth", BREADTH))
     tree = Tree(question, search, max_states, **options)

@@ -340,6 +340,8 @@ def test_replies_held_to_a_schema_are_of_it_and_those_beside_them_are_free(other
         {"max_tokens": -1},
         {"max_tokens": "3"},
         {"temperature": "hot"},
+        {"seed": "one"},
+        {"seed": 1.5},
     ],
     ids=str,
 )

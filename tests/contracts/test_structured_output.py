@@ -62,6 +62,18 @@ def test_what_can_be_mended_without_a_call_is(written: str):
     assert script.requests[0].schema is None
 
 
+class Doses(RootModel[list[Dose]]):
+    """Several."""
+
+
+@pytest.mark.parametrize(
+    "written", [f"[{GOOD}, {GOOD}]", f"Two:\n```json\n[{GOOD}, {GOOD}]\n```", f"[{GOOD}, {GOOD},]"]
+)
+def test_a_root_model_may_be_a_list(written: str):
+    answer = run(structured("twice 5 mg codeine", Prompt(output=Doses)), Script([written]))
+    assert answer.value == Doses([FOUND, FOUND])
+
+
 def test_what_cannot_be_mended_is_asked_for_once_more_with_the_reason():
     script = Script(['{"milligrams": "five", "drug": "codeine"}', GOOD])
     assert run(structured("5 mg codeine", PROMPT), script).value == FOUND

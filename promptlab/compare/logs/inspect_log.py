@@ -38,9 +38,9 @@ def read(path: Path, keys: Keys) -> Source:
     for score in (head.get("results") or {}).get("scores") or ():
         name, scorer = score["name"], score.get("scorer", score["name"])
         for mean in ("accuracy", "mean"):
-            if mean in score["metrics"]:
+            if mean in score["metrics"] and (value := as_number(score["metrics"][mean]["value"])) is not None:
                 metric = name if name == scorer else f"{scorer}.{name}"
-                reported["", metric] = float(score["metrics"][mean]["value"])
+                reported["", metric] = value
         for made in score["metrics"].values():
             cluster = (made.get("params") or {}).get("cluster") or cluster
     task, model, created = (str(about.get(name) or "") for name in ("task", "model", "created"))
@@ -125,17 +125,16 @@ def _scores(scores: Mapping[str, Json]) -> Iterator[tuple[str, float | None]]:
 
 
 def as_number(value: Any) -> float | None:
-    """inspect's value_to_float: numbers, letters, yes and no; None for what it would warn of, and for NaN."""
-    if isinstance(value, bool | int | float):
-        return None if math.isnan(value) else float(value)
-    if not isinstance(value, str):
-        return None
-    if value in LETTERS or value.lower() in LETTERS:
+    """inspect's value_to_float: numbers, letters, yes and no; None for what it would warn of, NaN and infinities."""
+    if isinstance(value, str) and (value in LETTERS or value.lower() in LETTERS):
         return LETTERS.get(value, LETTERS.get(value.lower()))
-    try:
-        return float(value)
-    except ValueError:
+    if not isinstance(value, bool | int | float | str):
         return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _target(target: Any) -> str | None:

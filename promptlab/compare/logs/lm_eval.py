@@ -129,8 +129,8 @@ def _field(doc: Json, name: str, path: Path, number: int) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    """A score; a pair such as perplexity's (log-probability, words) is none, nor is NaN."""
-    if not isinstance(value, bool | int | float) or math.isnan(value):
+    """A score; a pair such as perplexity's (log-probability, words) is none, nor are NaN and infinities."""
+    if not isinstance(value, bool | int | float) or not math.isfinite(value):
         return None
     return float(value)
 

@@ -244,7 +244,7 @@ def as_said(value: Any) -> str:
     """An answer as a model would say it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return value.model_dump_json() if hasattr(value, "model_dump_json") else str(value)
+    return value.model_dump_json(by_alias=True) if hasattr(value, "model_dump_json") else str(value)
 
 
 def dspy_learner(

@@ -37,6 +37,15 @@ Approver: TypeAlias = Callable[[ToolCall], Decision | Do | Awaitable[Decision | 
 Approval: TypeAlias = Mapping[str, Decision | Do | Approver]  # by the tool's name; "*" is for all others
 
 
+def check_approval(approval: Approval) -> None:
+    """Raises SetupError for a table that holds what is no decision, before anything is asked."""
+    if not isinstance(approval, Mapping):
+        raise SetupError(f"approval is a table of decisions by tool, such as {{'lookup': 'reject'}}; got {approval!r}.")
+    for rule in approval.values():
+        if not callable(rule):
+            _as_decision(rule)
+
+
 async def decisions(calls: Sequence[ToolCall], approval: Approval) -> list[Decision]:
     """A decision for each call, in order. What the table does not name is approved.
 

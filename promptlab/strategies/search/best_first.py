@@ -7,7 +7,7 @@ from typing import Any
 
 from promptlab.strategies.search.selecting import known
 from promptlab.strategies.search.task import S, Search
-from promptlab.strategies.search.tree import Node, Tree
+from promptlab.strategies.search.tree import Node, Tree, check_limits
 from promptlab.types import Answer
 
 
@@ -30,6 +30,7 @@ async def best_first(
     Cost: at most `max_states` values, and a proposal for each state gone on from; two waves a round.
     Pinned by: tests/test_search.py
     """
+    check_limits(at_once=at_once, max_states=max_states)
     tree = Tree(question, task, max_states, **options)
     best: tuple[float, int, Node[S]] | None = None  # value, depth and node
     waiting: list[tuple[float, int, Node[S]]] = [(0.0, 0, tree.root)]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from promptlab.strategies.search.selecting import greedy, known
 from promptlab.strategies.search.task import S, Search
-from promptlab.strategies.search.tree import Node, Tree
+from promptlab.strategies.search.tree import Node, Tree, check_limits
 from promptlab.types import Answer
 
 Output = Literal["deepest", "last", "best"]
@@ -51,6 +51,7 @@ async def depth_first(
         in two waves each.
     Pinned by: tests/test_search.py; benchmarks/replays/crosswords.py
     """
+    check_limits(breadth=breadth, max_states=max_states)
     tree = Tree(question, task, **options)
     visited: list[Node[S]] = []
     waiting = [tree.root]  # the next to visit is the last

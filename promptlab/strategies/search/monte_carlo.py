@@ -9,7 +9,7 @@ from typing import Any, Generic
 
 from promptlab.strategies.search.selecting import known
 from promptlab.strategies.search.task import S, Search
-from promptlab.strategies.search.tree import Node, Tree
+from promptlab.strategies.search.tree import Node, Tree, check_limits
 from promptlab.types import Answer
 
 
@@ -94,6 +94,7 @@ async def monte_carlo(
     Cost: a proposal and its children's values for each simulation that meets a new leaf; two waves each.
     Pinned by: tests/test_search.py
     """
+    check_limits(simulations=simulations, max_states=max_states)
     tree = Tree(question, task, max_states, **options)
     seen: Statistics[S] = Statistics(c)
     for _ in range(simulations):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
-from promptlab.errors import BudgetExceeded, ModelError, reason
+from promptlab.errors import BudgetExceeded, ModelError, SetupError, reason
 from promptlab.program import attempt, gather
 from promptlab.strategies.search.task import S, Search, hook
 from promptlab.types import Answer
@@ -46,6 +47,12 @@ class Node(Generic[S]):
             yield node
             waiting += [parent for parent in node.parents if parent.id not in met]
             met |= {parent.id for parent in node.parents}
+
+
+def check_limits(**given: int | None) -> None:
+    """Raises SetupError for a limit of a search that is less than 1."""
+    if wrong := [f"{name}={limit!r}" for name, limit in given.items() if limit is not None and limit < 1]:
+        raise SetupError(f"The limits of a search are 1 or more, got {', '.join(wrong)}.")
 
 
 class Tree(Generic[S]):
@@ -97,7 +104,7 @@ class Tree(Generic[S]):
         return child if child.fate == "open" else None
 
     async def judge(self, nodes: Sequence[Node[S]]) -> list[Node[S]]:
-        """Values for some states, in one wave: for those that there is room for. One that is not known is None."""
+        """Values for some states, in one wave: for those that there is room for. Not known, or NaN, is None."""
         due = list(nodes if self.left is None else nodes[: self.left])
         if self.left is not None:
             self.left -= len(due)
@@ -109,8 +116,8 @@ class Tree(Generic[S]):
         self._failures(due, values)
         for node, value in zip(due, values, strict=True):
             if not isinstance(value, ModelError):
-                node.value = value
-                node.why = node.why or ("" if value is not None else "no value could be read")
+                node.value = None if value is None or math.isnan(value) else value
+                node.why = node.why or ("" if node.value is not None else "no value could be read")
         return due
 
     def _failures(self, nodes: Sequence[Node[S]], results: Sequence[Any]) -> None:
