@@ -105,6 +105,14 @@ def test_other_commands_know_the_folder_of_a_search(promptlab):
     assert "run holds a run of `promptlab optimize`" in promptlab("compare --resume run")[2]
 
 
+def test_what_only_a_study_has_is_not_asked_of_a_search_in_silence(promptlab):
+    promptlab(LISTS, *TOLD, "--out", "run", "--quiet")
+    code, said, err = promptlab("report run --csv table.csv --json --queries 100")
+    assert (code, said, err.count("\n")) == (2, "", 1)
+    assert "the rest is of studies: leave out --csv, --json, --queries." in err
+    assert not Path("table.csv").exists()
+
+
 def test_words_of_a_proposal_cannot_break_the_page(promptlab):
     promptlab(LISTS, "--model", "searches:Words", "--instruction", "</style><script>alert(1)</script>", "--out", "run")
     page = Path("run/report.html").read_text(encoding="utf-8")

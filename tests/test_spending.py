@@ -289,6 +289,16 @@ def test_the_report_takes_other_terms_and_prints_the_decision_as_json(studied, c
     assert {**after, "run": None} == {**before, "run": None}
 
 
+def test_the_page_is_opened_where_the_decision_is_printed_too(studied, capsys, monkeypatch):
+    opened = []
+    monkeypatch.setattr("typer.launch", opened.append)
+    with pytest.raises(SystemExit) as stop:
+        main(["report", str(studied), "--json", "--open"])
+    assert not stop.value.code
+    assert "headline" in json.loads(capsys.readouterr().out)
+    assert opened == [str(studied / "report.html")]
+
+
 def test_a_term_that_is_typed_leaves_the_runs_other_terms_as_they_are(studied):
     with pytest.raises(SystemExit) as stop:
         main(["report", str(studied), "--watts", "65"])
