@@ -102,7 +102,9 @@ def test_other_commands_know_the_folder_of_a_search(promptlab):
     assert promptlab("report run") == (0, "run/report.html\n", "")
     assert Path("run/report.html").read_text(encoding="utf-8") == page
     assert promptlab("trace run")[0] == 0
-    assert "run holds a run of `promptlab optimize`" in promptlab("compare --resume run")[2]
+    for log in ("compare --resume run", "compare run run"):
+        code, _, err = promptlab(log)
+        assert (code, err.startswith("run holds a run of `promptlab optimize`")) == (2, True)
 
 
 def test_what_only_a_study_has_is_not_asked_of_a_search_in_silence(promptlab):
