@@ -229,6 +229,12 @@ def test_money_is_kept_for_the_test_and_never_exceeded(promptlab):
     assert found["spent"]["task"]["usd"] + found["spent"]["proposer"]["usd"] == pytest.approx(found["spent_usd"])
 
 
+def test_money_at_a_price_not_known_is_not_nothing(promptlab):
+    promptlab(LISTS, *TOLD, "--out", "run", "--quiet")
+    assert results()["spent_usd"] is None
+    assert "for a price not known" in Path("run/report.html").read_text(encoding="utf-8")
+
+
 def test_a_test_that_could_not_be_paid_is_not_a_test_that_was_failed(promptlab):
     command = "optimize lists.csv --output text --model searches:Priced --budget-usd 0.0005 --out run --quiet"
     code, said, _ = promptlab(command)
