@@ -38,6 +38,7 @@ def test_documents_are_those_of_text_markdown_and_csv_files_each_once(tmp_path):
         ("a.txt", b"  \n", "no text"),
         ("a.csv", b"id,text\n1,x\n", "no column 'note'"),
         ("a.csv", b"", "no column 'note'"),
+        ("a.csv", b"id,note\n1,rash\n2,fever, and cough\n", r"1 row\(s\) have more cells .* \(first: row 2\)"),
     ],
 )
 def test_a_file_that_holds_no_text_is_named(tmp_path, name, content, told):
