@@ -397,6 +397,7 @@ def report(
 ) -> None:
     """Write a finished run's results.json and report.html again from its rows; of a search, the page."""
     from promptlab.commands.logs import export_run, write_tables
+    from promptlab.compare.cells import read_json
     from promptlab.compare.optimizing.page import holds_a_search, rewritten
     from promptlab.compare.report import write_report
 
@@ -407,6 +408,8 @@ def report(
         page = rewritten(folder)
     elif not (folder / "run.json").exists():
         raise SetupError(f"{folder} holds no run (no run.json). Give that of a finished `promptlab compare` run.")
+    elif (kind := read_json(folder / "run.json").get("kind", "compare")) != "compare":
+        raise SetupError(f"{folder} holds a run of `promptlab {kind}`, which has no page: see its results.json.")
     elif not (folder / "rows.jsonl").exists():
         raise SetupError(
             f"{folder} holds no finished run (no rows.jsonl). Finish it with: promptlab compare --resume {folder}"

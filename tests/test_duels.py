@@ -152,3 +152,7 @@ def test_the_command_finds_a_prompt_without_labels_and_goes_on_where_it_was(tmp_
     with pytest.raises(SystemExit) as ended:
         main([*command, "--seed", "1"])
     assert (ended.value.code, "holds another run" in capsys.readouterr().err) == (2, True)
+    with pytest.raises(SystemExit) as ended:
+        main(["report", "run"])
+    told = "run holds a run of `promptlab duels`, which has no page: see its results.json.\n"
+    assert (ended.value.code, capsys.readouterr().err) == (2, told)
