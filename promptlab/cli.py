@@ -249,11 +249,12 @@ def compare(
 OF_LOGS = {"file", "other", "metric", "id", "export", "group", "judge", "seed", "quiet"}
 OF_JUDGES = {"criterion", "people", "local_only", "budget_usd", "calls", "out"}
 ONLY_OF_LOGS = {"metric", "id", "export", "judge", "criterion", "people"}
+OF_SEARCHES = {"folder", "open_it", "seed", "quiet"}  # of `promptlab report`
 
 
 def refuse_options(ctx: typer.Context, known: set[str], why: str) -> None:
-    if odd := [f"--{name.replace('_', '-')}" for name in ctx.params if name not in known and typed(ctx, name)]:
-        raise SetupError(f"`promptlab compare` {why}: leave out {', '.join(odd)}.")
+    if odd := [each.opts[0] for each in ctx.command.params if each.name not in known and typed(ctx, each.name)]:
+        raise SetupError(f"`{ctx.command_path}` {why}: leave out {', '.join(odd)}.")
 
 
 def refuse_changes(ctx: typer.Context) -> None:
@@ -403,9 +404,12 @@ def report(
     if not folder.is_dir():
         raise SetupError(f"There is no folder {folder}. Give that of a finished `promptlab compare` run.")
     if holds_a_search(folder):
+        refuse_options(ctx, OF_SEARCHES, "of a search writes its page; the rest is of studies")
         page = rewritten(folder)
     elif not (folder / "run.json").exists():
         raise SetupError(f"{folder} holds no run (no run.json). Give that of a finished `promptlab compare` run.")
+    elif (kind := read_json(folder / "run.json").get("kind", "compare")) != "compare":
+        raise SetupError(f"{folder} holds a run of `promptlab {kind}`, which has no page: see its results.json.")
     elif not (folder / "rows.jsonl").exists():
         raise SetupError(
             f"{folder} holds no finished run (no rows.jsonl). Finish it with: promptlab compare --resume {folder}"
@@ -419,10 +423,10 @@ def report(
             from promptlab.compare.report.mlflow import log_run
 
             log_run(folder, mlflow)
-        if as_json:
-            print(json.dumps(read_json(folder / "results.json")["decision"]))
-            return
-    print(page)
+    if as_json:
+        print(json.dumps(read_json(folder / "results.json")["decision"]))
+    else:
+        print(page)
     if open_it:
         typer.launch(str(page))
 

@@ -152,3 +152,18 @@ def test_the_command_finds_a_prompt_without_labels_and_goes_on_where_it_was(tmp_
     with pytest.raises(SystemExit) as ended:
         main([*command, "--seed", "1"])
     assert (ended.value.code, "holds another run" in capsys.readouterr().err) == (2, True)
+    with pytest.raises(SystemExit) as ended:
+        main(["report", "run"])
+    told = "run holds a run of `promptlab duels`, which has no page: see its results.json.\n"
+    assert (ended.value.code, capsys.readouterr().err) == (2, told)
+
+
+def test_a_command_that_was_refused_leaves_its_folder_to_the_one_that_is_mended(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_lists(Path("lists.csv"))
+    models = ["--model", "searches:Words/calls", "--judge", "searches:Judge/calls", "--out", "run", "--quiet"]
+    for calls, code, told in (("60", 2, "Give 100 or more"), ("150", 0, "")):
+        with pytest.raises(SystemExit) as ended:
+            main(["duels", "lists.csv", "--instruction", "Give a word.", "--calls", calls, *models])
+        assert ended.value.code == code
+        assert told in capsys.readouterr().err

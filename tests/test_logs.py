@@ -8,6 +8,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -382,6 +383,20 @@ def test_a_winner_is_named_only_where_the_interval_leaves_out_zero():
     assert "has less than an 80 % chance of being seen" in close.verdict
     same = compare_logs(a, log({i: float(int(i) % 10 < 8) for i in items}, "d"))
     assert same.verdict == "a and d score the same on every item (n = 200 shared items)."
+
+
+def test_what_can_be_seen_counts_the_spread_between_repeats_too():
+    def repeated(name: str, *repeats: Mapping[str, float]) -> Log:
+        samples = [replace(s, repeat=n) for n, scores in enumerate(repeats) for s in log(scores, name).samples]
+        return Log(Path(name), "test", name, tuple(samples))
+
+    items = [f"i{i}" for i in range(60)]
+    well, middling, badly = ({item: float(n % 6 > wrong) for n, item in enumerate(items)} for wrong in range(3))
+    once = compare_logs(repeated("a", well), repeated("b", middling))
+    twice = compare_logs(repeated("a", well, badly), repeated("b", middling, middling))
+    assert once.difference.excludes_zero
+    assert not twice.difference.excludes_zero  # as one repeat is for A and the other for B
+    assert twice.detectable > (twice.difference.high - twice.difference.low) / 2 > once.detectable
 
 
 def test_items_that_one_log_lacks_are_counted_and_named_and_their_effect_is_shown():

@@ -102,7 +102,17 @@ def test_other_commands_know_the_folder_of_a_search(promptlab):
     assert promptlab("report run") == (0, "run/report.html\n", "")
     assert Path("run/report.html").read_text(encoding="utf-8") == page
     assert promptlab("trace run")[0] == 0
-    assert "run holds a run of `promptlab optimize`" in promptlab("compare --resume run")[2]
+    for log in ("compare --resume run", "compare run run"):
+        code, _, err = promptlab(log)
+        assert (code, err.startswith("run holds a run of `promptlab optimize`")) == (2, True)
+
+
+def test_what_only_a_study_has_is_not_asked_of_a_search_in_silence(promptlab):
+    promptlab(LISTS, *TOLD, "--out", "run", "--quiet")
+    code, said, err = promptlab("report run --csv table.csv --json --queries 100")
+    assert (code, said, err.count("\n")) == (2, "", 1)
+    assert "the rest is of studies: leave out --csv, --json, --queries." in err
+    assert not Path("table.csv").exists()
 
 
 def test_words_of_a_proposal_cannot_break_the_page(promptlab):
@@ -217,6 +227,12 @@ def test_money_is_kept_for_the_test_and_never_exceeded(promptlab):
     assert 0 < found["spent_usd"] <= 0.0065
     assert found["spent_usd"] == pytest.approx(32e-6 * len(called(Path("calls"))))
     assert found["spent"]["task"]["usd"] + found["spent"]["proposer"]["usd"] == pytest.approx(found["spent_usd"])
+
+
+def test_money_at_a_price_not_known_is_not_nothing(promptlab):
+    promptlab(LISTS, *TOLD, "--out", "run", "--quiet")
+    assert results()["spent_usd"] is None
+    assert "for a price not known" in Path("run/report.html").read_text(encoding="utf-8")
 
 
 def test_a_test_that_could_not_be_paid_is_not_a_test_that_was_failed(promptlab):

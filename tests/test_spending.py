@@ -302,6 +302,16 @@ def test_a_decision_is_read_and_printed_as_json_whatever_the_terminals_encoding(
     assert json.loads(done.stdout) == json.loads(kept)["decision"]
 
 
+def test_the_page_is_opened_where_the_decision_is_printed_too(studied, capsys, monkeypatch):
+    opened = []
+    monkeypatch.setattr("typer.launch", opened.append)
+    with pytest.raises(SystemExit) as stop:
+        main(["report", str(studied), "--json", "--open"])
+    assert not stop.value.code
+    assert "headline" in json.loads(capsys.readouterr().out)
+    assert opened == [str(studied / "report.html")]
+
+
 def test_a_term_that_is_typed_leaves_the_runs_other_terms_as_they_are(studied):
     with pytest.raises(SystemExit) as stop:
         main(["report", str(studied), "--watts", "65"])

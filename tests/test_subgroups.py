@@ -85,6 +85,12 @@ def test_a_column_that_an_option_names_gets_scores_of_its_own(tmp_path, monkeypa
     with pytest.raises(SystemExit) as stop:
         main([*given, "--subgroup", "sex", "--out", "other"])
     assert stop.value.code
+    with pytest.raises(SystemExit) as stop:
+        main([*given, "--subgroup", "ward", "--out", "wards"])
+    assert not stop.value.code
+    told = '20 row(s) with nothing in "ward", which count in no subgroup (first: line 2).'
+    results = json.loads((tmp_path / "wards" / "results.json").read_text())
+    assert told in results["decision"]["not_established"]
 
 
 def test_the_mean_of_all_that_counts_is_the_accuracy_where_all_does():

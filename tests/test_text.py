@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from promptlab.cli import main
 from promptlab.errors import DataError, SetupError
 from promptlab.tiny.adapt import adapt
 from promptlab.tiny.checkpoint import load, save
@@ -38,6 +39,7 @@ def test_documents_are_those_of_text_markdown_and_csv_files_each_once(tmp_path):
         ("a.txt", b"  \n", "no text"),
         ("a.csv", b"id,text\n1,x\n", "no column 'note'"),
         ("a.csv", b"", "no column 'note'"),
+        ("a.csv", b"id,note\n1,rash\n2,fever, and cough\n", r"1 row\(s\) have more cells .* \(first: row 2\)"),
     ],
 )
 def test_a_file_that_holds_no_text_is_named(tmp_path, name, content, told):
@@ -128,3 +130,16 @@ def test_pretraining_goes_on_with_a_text_and_tells_what_was_gained_and_forgotten
     assert json.loads((tmp_path / "run" / "adapt.json").read_text())["bf16"] is native_bf16()
     with pytest.raises(SetupError, match="was begun with"):
         adapt(tmp_path / "run", init, [text], steps=60, **{**options, "lr": 1e-3})
+
+
+def test_a_perplexity_is_said_to_be_of_the_text_that_it_is_of(tmp_path, tokenizer, capsys):
+    init = tmp_path / "init"
+    config = Config(vocab_size=len(tokenizer), d_model=32, n_layers=1, n_heads=2, d_ff=64, context=64)
+    save(init, Transformer(config).initialise(torch.Generator().manual_seed(0)), tokenizer)
+    (tmp_path / "notes.txt").write_text("fever and cough some words\n" * 100, encoding="utf-8")
+    given = ["--text", str(tmp_path / "notes.txt"), "--init", str(init), "--steps", "1", "--threads", "1", "--quiet"]
+    for share, said in (("0.1", "held out"), ("0", "that it was trained on")):
+        with pytest.raises(SystemExit) as stop:
+            main(["train", "text", str(tmp_path / share), *given, "--held-out", share])
+        assert not stop.value.code
+        assert capsys.readouterr().out.startswith(f"perplexity of the text {said}: ")

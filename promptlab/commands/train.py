@@ -151,6 +151,7 @@ def continue_on_text(
     threads: Annotated[int, typer.Option(min=1, help="Of the processor.")] = 2,
     bf16: BF16 = None,
     seed: Seed = 0,
+    quiet: Quiet = False,
 ) -> None:
     """Go on with pretraining on your own text, and see what is gained on it and what is forgotten."""
     from promptlab.tiny.adapt import adapt
@@ -169,7 +170,8 @@ def continue_on_text(
         bf16=bf16,
         seed=seed,
     )
-    print(f"perplexity of the text held out: {told.text_before:.1f} before, {told.text_after:.1f} after")
+    which = "held out" if held_out else "that it was trained on"
+    print(f"perplexity of the text {which}: {told.text_before:.1f} before, {told.text_after:.1f} after")
     print(f"perplexity of what it was pretrained on: {told.mixture_before:.2f} before, {told.mixture_after:.2f} after")
 
 

@@ -22,7 +22,8 @@ TOKENS_PER_STEP, TOKENS_AT_ONCE, LOOKED_AT = 8192, 2048, 64  # rows that a perpl
 
 
 class Adapted(NamedTuple):
-    """Perplexities a token before and after: of the text held out, and of what the model was pretrained on.
+    """Perplexities a token before and after: of the text held out (of that trained on, if none is), and of what the
+    model was pretrained on.
 
     The second one rises where what was known is forgotten.
     """

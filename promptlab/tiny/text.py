@@ -61,6 +61,9 @@ def documents_of(file: Path, column: str | None) -> list[str]:
     if column not in columns:
         lacks = "is a CSV: say which column holds the text" if column is None else f"has no column {column!r}"
         raise DataError(f"{file} {lacks}; its columns are {', '.join(columns) or 'none'}.")
+    if long := [number for number, row in enumerate(table, 1) if any(row.get(None, ()))]:
+        many = f"{len(long):,} row(s) have more cells than the first line names (first: row {long[0]})"
+        raise DataError(f"{file}: {many}. Put quotes around cells that hold a comma.")
     return [row[column] or "" for row in table]
 
 

@@ -108,7 +108,7 @@ def examples_from(
         raise DataError(f'"{label}" is asked for as text and as label. Name two columns.')
     name = name if name is not None else _stem(table.path)
     examples: list[Example] = []
-    no_text, no_label, no_group, mended = (array("Q") for _ in range(4))
+    no_text, no_label, no_group, no_subgroup, mended = (array("Q") for _ in range(5))
     for at, row in enumerate(table.rows):
         parts = (stripped for column in texts if (stripped := (row[column] or "").strip()))
         as_read = ("\n".join(parts), (row[label] or "").strip())
@@ -124,12 +124,15 @@ def examples_from(
             if groups is not None and of is None:
                 no_group.append(at)
             about = ", ".join(stripped for column in whom if (stripped := (row[column] or "").strip())) or None
+            if whom and about is None:
+                no_subgroup.append(at)
             examples.append(Example(said, target, f"{name}:{at + 1}", of, about))
     _check_learnable(table, label, examples, for_test)
     told = (
         (no_text, "with no text left out"),
         (no_label, "with no label left out"),
         (no_group, f'with nothing in "{group}", each taken as a group of its own'),
+        (no_subgroup, f'with nothing in "{"+".join(whom)}", which count in no subgroup'),
         (mended, "with half a surrogate pair, read as U+FFFD"),
     )
     warnings = (f"{len(at):,} row(s) {what} (first: {table.where(at[0])})." for at, what in told if at)

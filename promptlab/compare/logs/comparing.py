@@ -209,19 +209,14 @@ class _Sure:
 def detectable(matched: Matched, power: float = POWER, alpha: float = 0.05) -> float:
     """The difference that these pairs show with `power` (Miller 2024, arXiv 2411.00640, eq. 10).
 
-    From the spread of the differences that was seen, between clusters, instead of an assumed correlation; where none
-    was seen, as if one cluster in all had differed.
+    From the spread of the differences that was seen, between clusters and between repeats, instead of an assumed
+    correlation; where none was seen between clusters, as if one in all had differed.
     """
-    gaps = (matched.a - matched.b).mean(axis=0)
-    sums = statistics.by_cluster(gaps, matched.clusters, matched.n_clusters)
-    sizes = statistics.by_cluster(np.ones(len(gaps)), matched.clusters, matched.n_clusters)
-    n, C = len(gaps), matched.n_clusters
-    rest = sums - gaps.mean() * sizes
-    one = (matched.highest - matched.lowest) * float(sizes.max())
-    spread = float((rest**2).sum()) or one**2 * (C - 1) / C
+    seeds, items = statistics.variances(matched.a - matched.b, matched.clusters, matched.n_clusters)
+    one = (matched.highest - matched.lowest) * float(np.bincount(matched.clusters).max()) / len(matched.clusters)
     normal = NormalDist()
     z = normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)
-    return z * math.sqrt(spread * C / max(C - 1, 1)) / n
+    return z * math.sqrt(seeds + (items or one**2))
 
 
 def _if_missing(

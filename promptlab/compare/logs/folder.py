@@ -7,6 +7,7 @@ from pathlib import Path
 
 from promptlab.compare.cells import Json, read_json, read_lines
 from promptlab.compare.logs.shape import Keys, Sample, Source
+from promptlab.errors import DataError
 
 
 def is_run(path: Path) -> bool:
@@ -16,6 +17,8 @@ def is_run(path: Path) -> bool:
 def read(path: Path, keys: Keys) -> Source:
     """Series are called "arm@labels". `correct` is the score; `writing` is the same arm's where it wrote freely."""
     run = read_json(path / "run.json") if (path / "run.json").exists() else {}
+    if (kind := run.get("kind", "compare")) != "compare":
+        raise DataError(f"{path} holds a run of `promptlab {kind}`, whose answers are no log of a study's.")
     said = {name: str(run.get(name) or "") for name in ("task", "model", "started")}
     return Source(path, "promptlab", _samples(path, keys.series), said["task"], said["model"], said["started"])
 

@@ -58,7 +58,12 @@ def duel_it_out(
         solve = solve_of(arguments, task, models.task)
         with ledger(folder / "ledger.jsonl") as observe:
             program = duels(prompt, inputs, criterion=criterion, solve=solve, observe=observe, **options)
-            tuned = run(program, Routed(models.task, proposer=models.proposer, judge=judging))
+            try:
+                tuned = run(program, Routed(models.task, proposer=models.proposer, judge=judging))
+            except SetupError:
+                if not models.budget.spent.calls:  # refused before anything was asked: the folder is free again
+                    (folder / "run.json").unlink()
+                raise
         save_prompt(tuned, folder / "prompt.json")
         found, bias = tuned.found, position_bias(tuned.found)
         told: Json = {

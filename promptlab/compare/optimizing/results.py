@@ -44,6 +44,8 @@ def results_of(
     looks = looks_of(raced, confirmed, test, found.accepted)
     control = None if shuffled is None else control_of(shuffled)
     told = {key: value for key, value in asdict(test).items() if key != "rows"}
+    spent = {"task": models.task.told, "proposer": models.proposer.told}
+    priced = all(each["usd"] is not None for each in spent.values())
     results: Json = {
         "accepted": found.accepted,
         "why": found.why,
@@ -55,8 +57,8 @@ def results_of(
         "smallest_gain": smallest_gain(found.verdict.n if found.verdict else plan.plan["confirm"], plan.given.alpha),
         "plan": plan.plan,
         "calls": {"searched": found.calls, "proposals": found.proposals, **plan.calls._asdict()},
-        "spent": {"task": models.task.told, "proposer": models.proposer.told, "sent": models.budget.spent.calls},
-        "spent_usd": models.budget.usd,
+        "spent": {**spent, "sent": models.budget.spent.calls},
+        "spent_usd": models.budget.usd if priced else None,
         "candidates": candidates_of(found, scores),
         "best": found.best.key,
         "challenger": challenger,
