@@ -14,6 +14,7 @@ import importlib
 import io
 import math
 import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
@@ -60,6 +61,19 @@ def ours(config: Config, rows: int, bf16: bool = False) -> Side:
         recipe = Recipe(n + 1, bf16=bf16)
         train(model, batch_at, next_token_loss, recipe, on_step=lambda *_: ends.append(time.process_time()))
         return per_step(ends)
+
+    return steps
+
+
+def by_pytorch(side: Side) -> Side:
+    """The same without our own compiled layers."""
+
+    def steps(n: int) -> float:
+        os.environ["PROMPTLAB_COMPILE"] = "0"
+        try:
+            return side(n)
+        finally:
+            del os.environ["PROMPTLAB_COMPILE"]
 
     return steps
 
@@ -133,7 +147,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return sorted(values)[k], sorted(values)[-1 - k]
 
 
-def compared(name: str, a: Side, b: Side, quick: bool, target: float, note: str = CPU_TIME) -> dict[str, Any]:
+def compared(name: str, a: Side, b: Side, quick: bool, target: float | None, note: str = CPU_TIME) -> dict[str, Any]:
     """How many times as fast as b a is."""
     pairs, n = (3, 2) if quick else (9, 6)
     a(1), b(1)
@@ -202,6 +216,7 @@ def main() -> None:
                 theirs = nanogpts(given.nanogpt, config, n)
                 rows.append(compared(name, ours(config, n, bf16), theirs, given.quick, target))
     config = replace(BABY, context=256)
+    rows.append(compared("PyTorch's layers, float32", ours(config, 8), by_pytorch(ours(config, 8)), given.quick, None))
     rows.append(compared("Trainer's, float32", ours(config, 8), trainers(config, 8), given.quick, 1.5))
     rows += [nano(given.quick), memory(), generator(given.quick)]
     rows.append(row("utilisation of a GPU", None, "share", note="no GPU at hand"))
