@@ -285,7 +285,7 @@ def test_a_missing_file_a_directory_and_a_workbook_are_refused(file, tmp_path):
     for damaged in (packed[:-40], packed[:30] + b"!" * 40 + packed[70:], b"plain"):
         with pytest.raises(DataError, match=r"cannot be read: \S.*\.$"):
             read_table(file("c.csv.gz", damaged))
-    with pytest.raises(DataError, match=r"utf-8-sig .* Save it as UTF-8"):
+    with pytest.raises(DataError, match=r"begins as utf-8 .* Save it as UTF-8"):
         read_table(file("b.csv", b"\xef\xbb\xbftext,label\ncaf\xe9,a\n"))
 
 

@@ -7,7 +7,8 @@ import re
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
@@ -25,7 +26,10 @@ HALF_A_PAIR = re.compile("[\ud800-\udfff]")  # of surrogates: JSON can escape on
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What a file holds, and what had to be said about it. `lines[i]` is where row i starts; JSON has none."""
+    """What a file holds, and what had to be said about it. `lines[i]` is where row i starts; JSON has none.
+
+    `too_wide` are the lines of rows that were left out since they have more cells than the first one.
+    """
 
     path: Path
     format: str
@@ -35,6 +39,7 @@ class Table:
     rows: list[Row]
     lines: Sequence[int] = ()
     warnings: tuple[str, ...] = ()
+    too_wide: Sequence[int] = ()
 
     def where(self, row: int) -> str:
         """The place of row `row` (from 0) in the file, for a message."""
@@ -58,27 +63,43 @@ def read_table(path: str | Path, format: str | None = None, *, header: bool = Tr
     Raises DataError: no such file, not text, nothing in it, or not what its format says (with the line number).
     """
     path = Path(path)
-    try:
+    with readable(path):
         file, sha256, warnings = examine(path)
         if format is None:
             extension = plain_name(path).suffix.lower().removeprefix(".")
             format = extension if extension in READERS else plain_format(file)
         if format not in READERS:
             raise DataError(f'No format "{format}". Formats: {", ".join(READERS)}.')
-        columns, rows, lines, more = READERS[format](file, header)
+        columns, rows, lines, more, too_wide = READERS[format](file, header)
+    if not rows:
+        raise DataError(f"{path.name} has no rows of data.")
+    return Table(path, format, file.encoding, sha256, columns, rows, lines, (*warnings, *more), too_wide)
+
+
+def read_text(path: Path) -> tuple[str, Sequence[str]]:
+    """All that a text file says, its lines ended by \\n, and what had to be said about it."""
+    with readable(path):
+        file, _, warnings = examine(path)
+        with file.open(newline=None) as text:
+            return text.read(), warnings
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Whatever keeps a file from being read is a DataError that says so."""
+    try:
+        yield
     except FileNotFoundError:
-        raise DataError(f"No file {path}. Give the path of a file with one labelled text a row.") from None
+        raise DataError(f"No file {path}. Give the path of one that is there.") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a directory. Give one file in it.") from None
     except (OSError, EOFError, zlib.error) as error:  # the last two of a .gz that is cut off or damaged
         raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     except UnicodeError as error:
-        raise DataError(f"{path.name} begins as {file.encoding} but does not go on so. Save it as UTF-8.") from error
+        begun = getattr(error, "encoding", "other text")
+        raise DataError(f"{path.name} begins as {begun} but does not go on so. Save it as UTF-8.") from error
     except csv.Error as error:
         raise DataError(f"{path.name} is not a table of cells: {error}.") from error
-    if not rows:
-        raise DataError(f"{path.name} has no rows of data.")
-    return Table(path, format, file.encoding, sha256, columns, rows, lines, (*warnings, *more))
 
 
 def examples_from(
