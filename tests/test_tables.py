@@ -326,6 +326,15 @@ def test_rows_without_text_label_or_group_are_counted_with_their_first_line(file
     )
 
 
+def test_a_row_that_lacks_one_of_two_columns_is_in_no_subgroup_of_their_crossing(file):
+    table = read_table(file("a.csv", "text,label,sex,clinic\none,a,M,A\ntwo,b,M,\nthree,b,,M\nfour,a,F,A\n"))
+    found = examples_from(table, "text", "label", subgroup="sex+clinic")
+    assert [example.subgroup for example in found.examples] == ["M, A", None, None, "F, A"]
+    assert found.warnings == (
+        '2 row(s) with nothing in "sex" or "clinic", which count in no subgroup (first: line 3).',
+    )
+
+
 def test_a_missing_column_is_an_error_that_names_those_there_are_and_the_nearest(file):
     with pytest.raises(
         DataError, match=r'no label column "lable"\. Its columns: text, label\. Did you mean "label"\?$'

@@ -115,8 +115,8 @@ def examples_from(
     """The table's rows as examples, text and label stripped of outer whitespace, labels kept as the strings they are.
 
     `text` may name several columns ("question+context", or a sequence): their texts are joined by a newline, empty
-    ones left out; so may `subgroup` ("sex+clinic"), joined by a comma. Row r (from 1) gets the id "NAME:r", NAME being
-    the file's name without a known extension.
+    ones left out; so may `subgroup` ("sex+clinic"), joined by a comma, and a row that lacks one of these is in none.
+    Row r (from 1) gets the id "NAME:r", NAME being the file's name without a known extension.
     `for_test` allows what only a training set may not be: a single row, a single class, labels nearly all different.
 
     Raises DataError: a column that is not there, or rows from which nothing can be learned.
@@ -144,16 +144,18 @@ def examples_from(
         else:
             if groups is not None and of is None:
                 no_group.append(at)
-            about = ", ".join(stripped for column in whom if (stripped := (row[column] or "").strip())) or None
+            said_of = [(row[column] or "").strip() for column in whom]
+            about = ", ".join(said_of) if whom and all(said_of) else None
             if whom and about is None:
                 no_subgroup.append(at)
             examples.append(Example(said, target, f"{name}:{at + 1}", of, about))
     _check_learnable(table, label, examples, for_test)
+    any_of = '" or "'.join(whom)
     told = (
         (no_text, "with no text left out"),
         (no_label, "with no label left out"),
         (no_group, f'with nothing in "{group}", each taken as a group of its own'),
-        (no_subgroup, f'with nothing in "{"+".join(whom)}", which count in no subgroup'),
+        (no_subgroup, f'with nothing in "{any_of}", which count in no subgroup'),
         (mended, "with half a surrogate pair, read as U+FFFD"),
     )
     warnings = (f"{len(at):,} row(s) {what} (first: {table.where(at[0])})." for at, what in told if at)
