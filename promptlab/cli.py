@@ -235,7 +235,7 @@ def compare(
     if dry_run:
         from promptlab.compare.rehearsal import rehearse
 
-        print(rehearse(given))
+        print(rehearse(given, quiet))
         return
     folder = resume or out or Path("runs") / (file.stem if file else "run")
     command = shlex.join(["promptlab", *ctx.find_root().obj])
