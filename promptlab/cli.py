@@ -235,7 +235,7 @@ def compare(
     if dry_run:
         from promptlab.compare.rehearsal import rehearse
 
-        print(rehearse(given))
+        print(rehearse(given, quiet))
         return
     folder = resume or out or Path("runs") / (file.stem if file else "run")
     command = shlex.join(["promptlab", *ctx.find_root().obj])
@@ -295,6 +295,8 @@ def ask(
     from promptlab.strategies import SEARCHES, STRATEGIES, sampling_on
     from promptlab.strategies.puzzles import puzzle_for
 
+    if not question.strip():
+        raise SetupError("The question is empty: write one.")
     known = {**STRATEGIES, **SEARCHES}
     if strategy not in known:
         raise SetupError(f"Unknown strategy {strategy!r}. Known: {', '.join(known)}.")

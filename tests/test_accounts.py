@@ -64,6 +64,28 @@ def test_a_dry_run_says_what_it_takes_and_sends_nothing(server, tmp_path, capsys
     assert len(server.received) == promised
 
 
+def test_a_dry_run_tells_what_is_odd_about_the_data_as_the_run_does(server, tmp_path, capsys):
+    csv = tmp_path / "notes.csv"
+    kinds = [("apple", 1, "yes"), ("apple", 1, "yes"), ("bolt", 0, "no"), ("bolt", 0, "no")]
+    lines = [f"{word} lot {i // 8},{sure},{label}" for i in range(60) for word, sure, label in [kinds[i % 4]]]
+    csv.write_text("\n".join(["text,sure,label", *lines]) + "\n")
+    given = study(csv, server.url, "--labels", "0", "--arms", "few-shot")
+    _, _, rehearsed = command(capsys, *given, "--dry-run")
+    _, _, ran = command(capsys, *given, "--out", str(tmp_path / "run"))
+    assert 'The column "sure" may give the label away' in rehearsed
+    assert "duplicates: " in rehearsed
+    assert ran.startswith(rehearsed)
+    assert command(capsys, *given, "--dry-run", "--quiet")[2] == ""
+
+
+def test_a_dry_run_says_at_most_where_two_arms_ask_the_same(server, tmp_path, capsys):
+    given = study(write_csv(tmp_path / "notes.csv"), server.url, "--labels", "0", "--arms", "few-shot,few-shot-nearest")
+    _, out, _ = command(capsys, *given, "--dry-run")
+    assert out.startswith("It would take at most 24 calls that read")
+    assert command(capsys, *given, "--out", str(tmp_path / "run"))[0] == 0
+    assert len(server.received) == 12
+
+
 def told(out: str) -> list[float]:
     """The numbers of an estimate: calls, tokens read, at most, written, at most, and dollars."""
     return [float(number.replace(",", "")) for number in re.findall(r"[\d,]*\d(?:\.\d+)?", out)]

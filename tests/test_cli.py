@@ -96,6 +96,11 @@ def test_wrong_use_is_one_line_and_exit_code_2(promptlab, command, said):
     assert said in err
 
 
+def test_an_empty_question_is_not_asked(promptlab):
+    assert promptlab(["ask", " ", *MODEL]) == (2, "", "The question is empty: write one.\n")
+    assert not Path("calls").exists()
+
+
 def test_the_version_is_that_of_the_package(promptlab):
     assert promptlab("--version") == (0, f"promptlab {version('promptlab')}\n", "")
 

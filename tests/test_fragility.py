@@ -161,6 +161,20 @@ def test_the_command_tells_each_axis_and_goes_on_where_it_was(tmp_path, monkeypa
     assert "noise in inputs: " in said[0]
     assert said[0].splitlines()[-1].startswith("As it is: 0.")
     assert len(Path("calls").read_text().split()) <= 500
+    odd_files = {
+        '{"seed": 1}': "(there is no 'output' in it)",
+        '{"output": "Report"}': "(its answers are of the type Report, which is not known here)",
+        "[]": "(it is no JSON object)",
+        "Say.": "(",
+    }
+    for odd, told in odd_files.items():
+        Path("odd.json").write_text(odd)
+        with pytest.raises(SystemExit) as ended:
+            main(["fragility", "odd.json", "lists.csv", "--model", "searches:Words"])
+        err = capsys.readouterr().err
+        assert ended.value.code == 2
+        assert f"odd.json is no prompt as `promptlab optimize` writes one {told}" in err
+        assert err.endswith("Give a run's prompt.json.\n")
     save_prompt(Prompt("Say.", Literal["a", "b"]), "other.json")
     with pytest.raises(SystemExit) as ended:
         main(["fragility", "other.json", "lists.csv", "--model", "searches:Words"])

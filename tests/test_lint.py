@@ -147,6 +147,52 @@ def test_a_majority_of_six_in_ten_of_two_classes_is_said_with_its_share(pos, sai
         assert found("imbalance", rows).message.startswith('data: 60 of 100 rows are "pos": always saying so is 60.0%')
 
 
+def test_ages_and_dates_as_labels_are_asked_about_and_class_codes_are_not():
+    ages = numbered(*((f"text {i}", str(18 + i % 25)) for i in range(60)), ("text", "unknown"))
+    finding = found("numbers as labels?", ages)
+    assert finding.count == 25
+    assert finding.message.startswith("data: 25 of 26 labels are numbers or dates, each a class of its own: ")
+    dates = numbered(*((f"text {i}", f"2024-03-{1 + i % 28:02} 10:30") for i in range(60)))
+    assert found("numbers as labels?", dates).count == 28
+    for codes in (6, 20):
+        rows = numbered(*((f"text {i}", str(i % codes)) for i in range(20 * codes)))
+        assert "numbers as labels?" not in kinds(rows)
+
+
+@pytest.mark.parametrize("between", [" ", "; ", ",", "|"])
+def test_cells_that_hold_several_labels_are_asked_about(between):
+    alone = [(f"text {i} {label}", label) for i in range(6) for label in ("cost", "safety", "side-effect")]
+    pairs = [("cost", "safety"), ("cost", "side-effect"), ("safety", "side-effect")]
+    several = [(f"both {i}", between.join(pair)) for i, pair in enumerate(pairs)]
+    finding = found("several labels?", numbered(*alone, *several, ("one", "rare thing")))
+    assert finding.message.startswith("data: 3 of 4 labels with fewer than 5 examples are several others in one cell: ")
+    assert finding.examples == ("19", "20", "21")
+    words = [(f"text {i}", f"rare thing {i}") for i in range(4)]
+    assert "several labels?" not in kinds(numbered(*alone, *several, *words))
+
+
+@real_data
+def test_of_the_real_sets_only_the_one_of_several_labels_is_asked_about():
+    sets = {
+        "banking77/train.csv": ("text", "category"),
+        "caves_vaccine_concerns/train.csv": ("text", "labels"),
+        "health_advice/annotations_discussion.csv": ("sentence", "label"),
+        "healthver/healthver_dev.csv": ("evidence", "label"),
+        "nicta_piboso/train_clean.txt": ("text", "label"),
+        "pubmedqa/ori_pqal.json": ("QUESTION", "final_decision"),
+        "sst2/stsa.binary.train": ("text", "label"),
+        "symptom2disease/Symptom2Disease.csv": ("text", "label"),
+        "trec/TREC.train": ("text", "label"),
+    }
+    asked = {}
+    for path, columns in sets.items():
+        of_it = kinds(examples_from(read_table(LABELLED / path), *columns).examples)
+        asked[path] = [kind for kind in of_it if kind in ("numbers as labels?", "several labels?")]
+    assert {path: found for path, found in asked.items() if found} == {
+        "caves_vaccine_concerns/train.csv": ["several labels?"]
+    }
+
+
 def test_one_class_throughout_is_said_of_each_side():
     rows = numbered(*((f"number {i}", "?") for i in range(5)))
     assert found("one class", rows).count == 5

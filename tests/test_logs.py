@@ -535,6 +535,14 @@ def test_wrong_use_of_logs_is_one_line_and_exit_code_2(promptlab, command, said)
     assert said in err
 
 
+def test_fields_are_not_named_where_both_logs_are_runs_which_have_theirs(promptlab, run):
+    a, b = f"{run}:lora@128", f"{run}:few-shot@128"
+    for options, told in ((["--group", "nope"], "--group"), (["--id", "x", "--group", "y"], "--id and --group")):
+        code, out, err = promptlab("compare", a, b, *options)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert err.endswith(f"leave out {told}.\n")
+
+
 def test_a_runs_tables_and_logs_are_written_beside_its_report(promptlab, run):
     more = ("--markdown", "t.md", "--csv", "t.csv", "--export", "inspect", "logs")
     assert promptlab("report", run, *more)[0] == 0

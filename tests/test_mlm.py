@@ -133,12 +133,11 @@ def grammar(n, seed=0):
 def trained(tmp_path_factory):
     """A masked model of the grammar, trained for some seconds, and the folder of its run."""
     folder = tmp_path_factory.mktemp("mlm")
-    text = folder / "text.txt"
-    text.write_text("\n<|endoftext|>\n".join(" ".join(grammar(6, seed)) for seed in range(400)), encoding="utf-8")
+    texts = [" ".join(grammar(6, seed)) for seed in range(400)]
     run = folder / "run"
     model = pretrain_masked(
         run,
-        files=[text],
+        texts=texts,
         config=SMALL,
         steps=500,
         seed=1,
@@ -149,12 +148,12 @@ def trained(tmp_path_factory):
         bf16=False,
         quiet=True,
     )
-    return model, run, text
+    return model, run
 
 
 def test_a_gap_is_filled_from_what_stands_on_its_right_too(trained):
     """Better than by how frequent each verb is: by what the thing behind it leaves possible."""
-    model, run, _ = trained
+    model, run = trained
     tokenizer = load(run).tokenizer
     sentences = [sentence.split() for sentence in grammar(60, seed=-1)]
     frequency = {verb: sum(said == verb for _, _, said, _, _ in sentences) / len(sentences) for verb in VERBS.values()}
@@ -169,7 +168,7 @@ def test_a_gap_is_filled_from_what_stands_on_its_right_too(trained):
 
 
 def test_what_is_no_gap_or_no_masked_model_is_refused(trained):
-    model, run, _ = trained
+    model, run = trained
     tokenizer = load(run).tokenizer
     with pytest.raises(ModelError, match="no gap"):
         fill_mask(model, tokenizer, "the cat")
@@ -180,7 +179,7 @@ def test_what_is_no_gap_or_no_masked_model_is_refused(trained):
 
 
 def test_a_masked_checkpoint_fills_gaps_as_a_backend_and_takes_no_prompts(trained):
-    masked, folder, _ = trained
+    masked, folder = trained
     tokenizer = load(folder).tokenizer
     backend = model(f"tiny:{folder}")
     gap = "the fox [MASK] bone ."
@@ -204,7 +203,7 @@ def test_a_masked_checkpoint_fills_gaps_as_a_backend_and_takes_no_prompts(traine
 
 
 def test_a_candidate_of_several_tokens_is_read_in_as_many_masks(trained):
-    masked, folder, _ = trained
+    masked, folder = trained
     tokenizer = load(folder).tokenizer
     pair = tokenizer.encode(" the fox")
     assert len(pair) == 2
@@ -218,7 +217,7 @@ def test_a_candidate_of_several_tokens_is_read_in_as_many_masks(trained):
 
 
 def test_a_head_on_a_masked_model_reads_in_both_directions(trained):
-    masked, folder, _ = trained
+    masked, folder = trained
     classifier = Classifier(masked, ("a", "b"))
     with torch.no_grad():
         first, other = (classifier.body(torch.tensor([[BOS, 20, 21, last]]))[0, 1] for last in (22, 23))
@@ -226,31 +225,28 @@ def test_a_head_on_a_masked_model_reads_in_both_directions(trained):
     assert finetuned(model(f"tiny:{folder}"), "head").base.model.config == masked.config
 
 
-def test_a_finished_run_is_loaded_as_a_masked_model_and_not_begun_with_another_text(trained, tmp_path):
-    model, run, _text = trained
+def test_a_finished_run_is_loaded_as_a_masked_model_and_not_begun_with_another_text(trained):
+    model, run = trained
     loaded = load(run)
     assert loaded.model.config == model.config
     assert not loaded.model.config.causal
-    other = tmp_path / "other.txt"
-    other.write_text("another text " * 200, encoding="utf-8")
     with pytest.raises(SetupError, match="was begun with"):
-        pretrain_masked(run, files=[other], config=SMALL, steps=500, seed=1, lr=5e-3, bf16=False, quiet=True)
+        pretrain_masked(
+            run, texts=["another text " * 200], config=SMALL, steps=500, seed=1, lr=5e-3, bf16=False, quiet=True
+        )
 
 
 def test_a_text_of_a_few_words_is_enough_to_say_how_well_gaps_are_filled(tmp_path, capsys):
-    text = tmp_path / "text.txt"
-    text.write_text("1 2 3 4 5", encoding="utf-8")  # of its nine tokens one is held out
-    options = {"files": [text], "config": SMALL, "bf16": False, "threads": 1, "tokens_per_step": 256}
+    texts = ["1 2 3 4 5"]  # of its nine tokens one is held out
+    options = {"texts": texts, "config": SMALL, "bf16": False, "threads": 1, "tokens_per_step": 256}
     pretrain_masked(tmp_path / "run", steps=1, **options)
     [told] = re.findall(r"masked perplexity of the text held out (.*)", capsys.readouterr().out)
     assert 1 < float(told) < 10 * SMALL.vocab_size
 
 
 def test_a_run_that_is_gone_on_with_ends_where_one_without_a_stop_does(tmp_path):
-    text = tmp_path / "text.txt"
-    text.write_text(" ".join(grammar(300)), encoding="utf-8")
     options = {
-        "files": [text],
+        "texts": [" ".join(grammar(300))],
         "config": SMALL,
         "lr": 1e-3,
         "held_out": 0.0,

@@ -157,6 +157,14 @@ def test_a_file_of_answers_as_instruction_induction_has_it_can_be_used(promptlab
     assert said.startswith("task: 84 labelled examples to search with")
 
 
+def test_free_answers_that_are_numbers_are_not_taken_for_classes(promptlab):
+    rows = [f"{i} and {i + 1},{2 * i + 1}" for i in range(120)]
+    Path("sums.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    code, said, _ = promptlab("optimize sums.csv --output text --model searches:Words --dry-run")
+    assert code == 0
+    assert "as labels" not in said
+
+
 def test_an_instruction_and_options_may_stand_in_files(promptlab):
     Path("now.txt").write_text("Give a word.\n")
     Path("pool.txt").write_text("Give the second word of the three.\nSay anything.\n")

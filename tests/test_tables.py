@@ -285,7 +285,7 @@ def test_a_missing_file_a_directory_and_a_workbook_are_refused(file, tmp_path):
     for damaged in (packed[:-40], packed[:30] + b"!" * 40 + packed[70:], b"plain"):
         with pytest.raises(DataError, match=r"cannot be read: \S.*\.$"):
             read_table(file("c.csv.gz", damaged))
-    with pytest.raises(DataError, match=r"utf-8-sig .* Save it as UTF-8"):
+    with pytest.raises(DataError, match=r"begins as utf-8 .* Save it as UTF-8"):
         read_table(file("b.csv", b"\xef\xbb\xbftext,label\ncaf\xe9,a\n"))
 
 
@@ -323,6 +323,15 @@ def test_rows_without_text_label_or_group_are_counted_with_their_first_line(file
         "1 row(s) with no text left out (first: line 3).",
         "2 row(s) with no label left out (first: line 4).",
         '1 row(s) with nothing in "g", each taken as a group of its own (first: line 6).',
+    )
+
+
+def test_a_row_that_lacks_one_of_two_columns_is_in_no_subgroup_of_their_crossing(file):
+    table = read_table(file("a.csv", "text,label,sex,clinic\none,a,M,A\ntwo,b,M,\nthree,b,,M\nfour,a,F,A\n"))
+    found = examples_from(table, "text", "label", subgroup="sex+clinic")
+    assert [example.subgroup for example in found.examples] == ["M, A", None, None, "F, A"]
+    assert found.warnings == (
+        '2 row(s) with nothing in "sex" or "clinic", which count in no subgroup (first: line 3).',
     )
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptlab.cli import main
+from promptlab.commands.files import read_texts
 from promptlab.errors import DataError, SetupError
 from promptlab.tiny.adapt import adapt
 from promptlab.tiny.checkpoint import load, save
@@ -23,34 +24,40 @@ def tokenizer():
     return Tokenizer.train(["some words of a text about fever and cough"] * 20, 280)
 
 
-def test_documents_are_those_of_text_markdown_and_csv_files_each_once(tmp_path):
+def test_texts_are_those_of_text_and_markdown_files_and_of_tables_in_any_shape(tmp_path):
     (tmp_path / "a.txt").write_text("one<|endoftext|>two\n<|endoftext|>  \n", encoding="utf-8")
-    (tmp_path / "b.md").write_text("# three", encoding="utf-8")
+    (tmp_path / "b.md").write_bytes("# café".encode("cp1252"))
     (tmp_path / "c.csv").write_text('id,note\n1,"four\nlines"\n2,two\n3,\n', encoding="utf-8")
-    files = [tmp_path / name for name in ("a.txt", "b.md", "c.csv")]
-    assert documents(files, "note") == ["one", "two", "# three", "four\nlines"]
+    (tmp_path / "d.csv").write_bytes("sep=;\r\nid;note\r\n1;fever, šest danů\r\n".encode("utf-16"))
+    (tmp_path / "e.tsv").write_text("id\tnote\n1\ta rash\n", encoding="utf-8")
+    (tmp_path / "f.jsonl").write_text('{"note": "wheeze"}\n', encoding="utf-8")
+    files = sorted(tmp_path.iterdir())
+    found = ["one", "two", "# café", "four\nlines", "fever, šest danů", "a rash", "wheeze"]
+    assert documents(read_texts(files, "note")) == found
 
 
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("a.pdf", b"%PDF", ".txt, .md and .csv"),
-        ("a.txt", b"caf\xe9", "UTF-8"),
-        ("a.txt", b"  \n", "no text"),
-        ("a.csv", b"id,text\n1,x\n", "no column 'note'"),
-        ("a.csv", b"", "no column 'note'"),
-        ("a.csv", b"id,note\n1,rash\n2,fever, and cough\n", r"1 row\(s\) have more cells .* \(first: row 2\)"),
+        ("a.pdf", b"%PDF", "is a .pdf; text is read from .txt, .md"),
+        ("a.txt", b"  \n", "a.txt is empty"),
+        ("a.txt", b"<|endoftext|>\n", "There is no text to train on"),
+        ("a.csv", b"id,text\n1,x\n", 'has no text column "note"'),
+        ("a.csv", b"", "a.csv is empty"),
+        ("a.csv", b"id,note\n1,rash\n2,fever, and cough\n", "1 row(s) have more cells than the first line names"),
+        ("none.txt", None, "No file"),
     ],
 )
-def test_a_file_that_holds_no_text_is_named(tmp_path, name, content, told):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=told):
-        documents([tmp_path / name], "note")
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
-        documents([tmp_path / "none.txt"])
+def test_a_file_that_cannot_be_trained_on_is_named_and_leaves_no_folder_behind(tmp_path, capsys, name, content, told):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    run = tmp_path / "run"
+    for command in ("text", "mlm"):
+        with pytest.raises(SystemExit) as stop:
+            main(["train", command, str(run), "--text", str(tmp_path / name), "--column", "note"])
+        assert stop.value.code == 2
+        assert told in capsys.readouterr().err
+        assert not run.exists()
 
 
 @settings(deadline=None, max_examples=30)
@@ -117,19 +124,18 @@ def test_pretraining_goes_on_with_a_text_and_tells_what_was_gained_and_forgotten
     init = tmp_path / "init"
     config = Config(vocab_size=len(tokenizer), d_model=32, n_layers=2, n_heads=2, d_ff=64, context=64)
     save(init, Transformer(config).initialise(torch.Generator().manual_seed(0)), tokenizer)
-    text = tmp_path / "notes.txt"
-    text.write_text("fever and cough some words\n" * 400, encoding="utf-8")
+    texts = ["fever and cough some words\n" * 400]
     options = {"lr": 5e-3, "tokens_per_step": 512, "threads": 1}
-    model, told = adapt(tmp_path / "run", init, [text], steps=60, **options)
+    model, told = adapt(tmp_path / "run", init, texts, steps=60, **options)
     assert told.text_after < told.text_before / 3
     assert told.mixture_before > 1
-    again, retold = adapt(tmp_path / "run", init, [text], steps=60, **options)  # finished: nothing is left to do
+    again, retold = adapt(tmp_path / "run", init, texts, steps=60, **options)  # finished: nothing is left to do
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     assert (retold.text_after, retold.mixture_after) == (told.text_after, told.mixture_after)
     assert model.config == load(tmp_path / "run").model.config
     assert json.loads((tmp_path / "run" / "adapt.json").read_text())["bf16"] is native_bf16()
     with pytest.raises(SetupError, match="was begun with"):
-        adapt(tmp_path / "run", init, [text], steps=60, **{**options, "lr": 1e-3})
+        adapt(tmp_path / "run", init, texts, steps=60, **{**options, "lr": 1e-3})
 
 
 def test_a_perplexity_is_said_to_be_of_the_text_that_it_is_of(tmp_path, tokenizer, capsys):

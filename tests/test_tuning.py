@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,15 @@ def test_a_head_comes_back_with_its_labels(typed):
     assert len(classifier.log_probabilities(tokenizer, ["a plum"])[0]) == 2
     with pytest.raises(SetupError, match="out holds a classifier, not a reward model"):
         load_head("out", "reward model")
+
+
+@pytest.mark.parametrize("command", ["sft", "lora", "head"])
+def test_texts_of_which_only_the_end_is_read_are_counted_beforehand(typed, tmp_path, command):
+    text = (tmp_path / "fruit.csv").read_text()
+    (tmp_path / "fruit.csv").write_text(text.replace("lot", "lot " * 4000, 2))
+    code, _, err = typed(f"{command} fruit.csv", *QUICK)
+    assert code == 0
+    assert re.match(r"2 of \d+ train texts are longer than the [\d,]+ tokens that the model reads: ", err)
 
 
 def test_a_reward_model_is_what_rlhf_takes(typed, random_folder):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from promptlab.compare.data.tables import column_named, read_table
+from promptlab.compare.data.tables import HALF_A_PAIR, column_named, read_table, read_text
+from promptlab.compare.data.textfile import plain_name
 from promptlab.errors import DataError, SetupError
 from promptlab.prompt import Prompt
 from promptlab.types import Example, Message
 
 if TYPE_CHECKING:
     from promptlab.tiny.pairs import Pair
+
+WHOLE = (".txt", ".md", ".markdown", ".text")
+TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
+END = "<|endoftext|>"  # cuts a text file into documents, as it does in files made for GPT-2
 
 
 class Labelled(NamedTuple):
@@ -37,6 +43,37 @@ def read_labelled(file: Path, text: str, label: str, instruction: str = "", *, f
     labels = tuple(sorted({str(example.target) for example in source.examples}))
     prompt = Prompt(instruction, Literal[labels], says_format=False)
     return Labelled(source.examples, labels, prompt, list(source.warnings))
+
+
+def read_texts(files: Sequence[Path], column: str | None) -> list[str]:
+    """The texts of files, what is odd about one told on stderr. Raises DataError for one that cannot be read whole."""
+    if not files:
+        raise DataError("Give files to read.")
+    return [text for file in files for text in texts_of(file, column)]
+
+
+def texts_of(file: Path, column: str | None) -> list[str]:
+    """Of a table each cell of `column`; of a text file the whole, or what lines of <|endoftext|> cut it into."""
+    kind = plain_name(file).suffix.lower()
+    if kind in WHOLE:
+        content, warnings = read_text(file)
+        texts = content.split(END)
+    elif kind in TABLES:
+        table = read_table(file)
+        if column is None:
+            raise DataError(f"{file} is a table: say which --column holds the text, of {', '.join(table.columns)}.")
+        if wide := table.too_wide:
+            many = f"{len(wide):,} row(s) have more cells than the first line names (first: line {wide[0]})"
+            raise DataError(f"{file}: {many}. Put quotes around cells that hold what separates them.")
+        column = column_named(table, column, "text")
+        texts, warnings = [HALF_A_PAIR.sub("\ufffd", row[column] or "") for row in table.rows], table.warnings
+    else:
+        raise DataError(
+            f"{file} is a {kind or 'file without an ending'}; text is read from {', '.join(WHOLE + TABLES)}."
+        )
+    for warning in warnings:
+        print(f"{file.name}: {warning}", file=sys.stderr)
+    return texts
 
 
 def read_pairs(file: Path) -> list[Pair]:

@@ -48,6 +48,11 @@ def compare_two(
     if export:
         known(export[0], TABLES + TOOLS)
     logs = [read_log(name, Keys(id, group)) for name in (a, b)]
+    if (id or group) and all(log.tool == "promptlab" for log in logs):
+        unused = " and ".join(f"--{name}" for name, given in (("id", id), ("group", group)) if given)
+        raise SetupError(
+            f"Both logs are promptlab's, whose items and groups are those of their runs: leave out {unused}."
+        )
     found = compare_logs(logs[0], logs[1], metric) if judge is None else by_judge(logs[0], logs[1], judge)
     print(found.verdict if quiet else as_markdown(found), end="\n" if quiet else "")
     if export:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from promptlab.commands import tuning
+from promptlab.commands.files import read_texts
 from promptlab.commands.options import Quiet, Seed, positive
 
 app = typer.Typer(no_args_is_help=True, help="Train the bundled model, or fine-tune one of Hugging Face's.")
@@ -91,8 +92,13 @@ def pretrain(
             begin()
 
 
-Files = Annotated[list[Path] | None, typer.Option("--text", help="A .txt, .md or .csv file to read; may be repeated.")]
-Column = Annotated[str | None, typer.Option(help="The column of CSV files that holds the text.")]
+Files = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--text", help="A text or markdown file, or a table as `promptlab compare` reads it; may be repeated."
+    ),
+]
+Column = Annotated[str | None, typer.Option(help="The column of tables that holds the text.")]
 HeldOut = Annotated[float, typer.Option(min=0.0, max=0.9, help="The share of the text that is not trained on.")]
 
 
@@ -120,8 +126,7 @@ def mlm(
         around(fill)  # a text without a gap is told of before the training
     model = pretrain_masked(
         run,
-        files=text or (),
-        column=column,
+        texts=read_texts(text, column) if text else (),
         steps=steps,
         lr=lr,
         init=init,
@@ -160,8 +165,7 @@ def continue_on_text(
     _, told = adapt(
         run,
         init or BUNDLED,
-        text or (),
-        column=column,
+        read_texts(text or (), column),
         steps=steps,
         lr=lr,
         held_out=held_out,

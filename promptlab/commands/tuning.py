@@ -134,6 +134,7 @@ def replies(
     seed: int,
     quiet: bool,
 ) -> None:
+    from promptlab.compare.study import too_long
     from promptlab.learners import chats_of
     from promptlab.tiny import checkpoint
     from promptlab.tiny import lora as adapters
@@ -148,9 +149,12 @@ def replies(
         from promptlab.learners.hf import sft as real
 
         recipe = changed(real.recipe_for(len(given.examples), lora), steps, lr)
-        chats = chats_of(HF(base, dtype="float32"), given.prompt, given.examples)
+        asked = HF(base, dtype="float32")
+        warn(too_long(asked, given.prompt, train=given.examples))
+        chats = chats_of(asked, given.prompt, given.examples)
         real.sft(base, chats, lora=lora, seed=seed, recipe=recipe, on_step=Progress(recipe, quiet)).save(out)
         return done(out, "" if lora else "hf", quiet)
+    warn(too_long(base, given.prompt, train=given.examples))
     chats = chats_of(base, given.prompt, given.examples)
     recipe = changed((adapters if lora else tiny).recipe_for(len(chats)), steps, lr)
     start = adapters.add_lora(base.model, lora, seed) if lora else base.model
@@ -175,13 +179,14 @@ def head(
     quiet: Quiet = False,
 ) -> None:
     """Fine-tune a classification head, softmax(W h + b), and the model below it; `promptlab.tiny.heads` loads it."""
+    from promptlab.compare.study import too_long
     from promptlab.tiny.head import train_head
     from promptlab.tiny.heads import save_head
     from promptlab.tiny.sft import recipe_for
 
     base: Any = begin(model, out, of_hf=False)
     given = read_labelled(file, text, label)
-    warn(given.warnings)
+    warn(given.warnings + too_long(base, given.prompt, train=given.examples))
     recipe = changed(recipe_for(len(given.examples)), steps, lr)
     texts, targets = [e.input for e in given.examples], [str(e.target) for e in given.examples]
     shown = Progress(recipe, quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,8 +11,19 @@ from typing import Any, NamedTuple
 
 from promptlab.backends import unasked
 from promptlab.backends.wrappers.worst import most_read, most_usd, most_written, usd_of
+from promptlab.compare.data.lint import lint
 from promptlab.compare.plan import planned
-from promptlab.compare.study import Arguments, check_local, elsewhere, study_arms, task_of, with_labels
+from promptlab.compare.study import (
+    Arguments,
+    check_local,
+    elsewhere,
+    smallest_difference,
+    study_arms,
+    task_of,
+    too_long,
+    with_labels,
+)
+from promptlab.compare.telling import tell_beforehand
 from promptlab.errors import ModelError, SetupError
 from promptlab.learners import Learner, OfAnotherModel, arms_named, arms_of_another_model
 from promptlab.learners.baselines import Majority
@@ -19,7 +31,7 @@ from promptlab.learners.optimized import Optimized
 from promptlab.learners.solver import about
 from promptlab.program import attempt
 from promptlab.runners import run
-from promptlab.types import Reply, Request, Usage
+from promptlab.types import Backend, Reply, Request, Usage
 
 ITEMS = 8  # test items of a cell that an engine here counts the tokens of; the rest is taken to be like them
 BYTES_A_TOKEN = 4  # of English, about
@@ -31,7 +43,8 @@ class Estimate(NamedTuple):
     """Calls, and tokens read, tokens written and dollars: each about, and at most.
 
     What nothing bounds is infinite, and dollars are None where the price is not known. `searching` are those of the
-    calls that searches for prompts may make, which is a bound.
+    calls that searches for prompts may make, which is a bound; `again` are those that ask what was asked before, which
+    a run's cache may answer.
     """
 
     calls: float = 0
@@ -42,6 +55,7 @@ class Estimate(NamedTuple):
     usd: float | None = 0.0
     most_usd: float | None = 0.0
     searching: float = 0
+    again: float = 0
 
     def __str__(self) -> str:
         read = f"about {self.read:,.0f} tokens ({bound(self.most_read)})"
@@ -49,7 +63,8 @@ class Estimate(NamedTuple):
         endless = " Calls of these arms do not say how much may be written." if self.most_written == math.inf else ""
         found = f" (up to {self.searching:,.0f} of them to search for prompts)" if self.searching else ""
         tokens = f"read {read} and write {written}"
-        return f"It would take {self.calls:,.0f} calls{found} that {tokens}: {self._money()}.{endless}"
+        most = "at most " if self.again else ""
+        return f"It would take {most}{self.calls:,.0f} calls{found} that {tokens}: {self._money()}.{endless}"
 
     def _money(self) -> str:
         if self.usd is None or self.most_usd is None:
@@ -86,6 +101,8 @@ class StandIn:
 
     def __init__(self, backend: Any, word: str) -> None:
         self.backend, self.word, self.seen = backend, word, Estimate()
+        self.cached = not backend.batched and hasattr(backend, "identity")  # as `study.base_model` has it
+        self.asked: set[str] = set()
 
     def __getattr__(self, name: str) -> Any:
         if name in ("backend", "agenerate", "aclose", "identity"):
@@ -104,6 +121,10 @@ class StandIn:
         at_most = (math.inf if endless else size, math.inf if most is None else most)
         usd = usd_of(self.backend, Usage(read, output_tokens=written))
         self.seen += Estimate(1, read, at_most[0], written, at_most[1], usd, dearest(self.backend, *at_most))
+        if self.cached:
+            key = hashlib.sha256(repr(request).encode("utf-8", "surrogatepass")).hexdigest()
+            self.seen += Estimate(again=key in self.asked)
+            self.asked.add(key)
         scores = tuple(-float(i) for i in range(len(request.continuations)))
         return Reply(self._longest(most), scores=scores)
 
@@ -121,16 +142,23 @@ def dearest(backend: Any, read: float, written: float) -> float | None:
     return math.inf if some else some
 
 
-def rehearse(given: Arguments) -> Estimate:
+def rehearse(given: Arguments, quiet: bool = True) -> Estimate:
     """What the study of `given` would ask of its models. Nothing is sent, and no key is needed.
+
+    Unless `quiet`, what is odd about the data is told as the study itself would tell it.
 
     For a hosted model every test item is gone through, for an engine in this process the first of every cell. What a
     search asks depends on what it is answered, so all the calls are counted that it may make.
     """
     task, warnings, files = task_of(given)
-    outside, _ = elsewhere(given, warnings, files)
-    given, _ = with_labels(given, task)
-    asking = arms_that_ask(given, task.labels[0])
+    given, fewer = with_labels(given, task)
+    warnings += fewer
+    outside, general = elsewhere(given, warnings, files)
+    base = unasked(given.model)
+    asking, left_out = arms_that_ask(given, base, task.labels[0])
+    warnings += left_out + too_long(base, task.prompt, train=task.train, test=task.test)
+    findings = lint(task.train, task.test, ood=outside, general=general.test if general else ())
+    tell_beforehand(task, smallest_difference(task), warnings, findings, quiet)
     if not asking:
         return Estimate()
     arms = {name: learner for name, (learner, _) in asking.items()}
@@ -152,11 +180,13 @@ def rehearse(given: Arguments) -> Estimate:
     return total
 
 
-def arms_that_ask(given: Arguments, word: str) -> dict[str, tuple[Learner, StandIn]]:
-    """The arms that ask a model and train none, each with the stand-in that is asked in its place."""
-    base = unasked(given.model)
+def arms_that_ask(given: Arguments, base: Backend, word: str) -> tuple[dict[str, tuple[Learner, StandIn]], list[str]]:
+    """The arms that ask a model and train none, each with the stand-in that is asked in its place.
+
+    Also a line on what other models cannot do.
+    """
     check_local(given, given.model, base)
-    learners, _ = study_arms(replace(given, also_models=[]), base, unasked)
+    learners, left_out = study_arms(replace(given, also_models=[]), base, unasked)
     stand_in = StandIn(base, word)
     found: dict[str, tuple[Learner, StandIn]] = {}
     for name, learner in learners.items():
@@ -166,8 +196,10 @@ def arms_that_ask(given: Arguments, word: str) -> dict[str, tuple[Learner, Stand
     for model in given.also_models:
         other = StandIn(unasked(model), word)
         check_local(given, model, other.backend)
-        found |= {name: (each, other) for name, each in arms_of_another_model(learners, model, other)[0].items()}
-    return found
+        of_it, more = arms_of_another_model(learners, model, other)
+        found |= {name: (each, other) for name, each in of_it.items()}
+        left_out += more
+    return found, left_out
 
 
 def searching(learner: Learner, labels: int, seen: Estimate) -> Estimate:

@@ -30,6 +30,7 @@ from promptlab.compare.telling import progress_bar, tell_afterwards, tell_before
 from promptlab.errors import PromptlabError, SetupError
 from promptlab.learners import Learner, arms_named, arms_of_another_model, default_arms
 from promptlab.options import name_of
+from promptlab.prompt import Prompt
 from promptlab.splits import clusters, split
 from promptlab.task import Task
 from promptlab.types import Backend, Example, Request, Usage
@@ -208,7 +209,7 @@ def run_study(
     outside, general = elsewhere(given, warnings, files)
     base = base_model(given, folder)
     learners, left_out = study_arms(given, base, lambda name: base_model(replace(given, model=name), folder))
-    warnings += left_out + too_long(task, base)
+    warnings += left_out + too_long(base, task.prompt, train=task.train, test=task.test)
     findings = lint(task.train, task.test, ood=outside, general=general.test if general else ())
     tell_beforehand(task, smallest_difference(task), warnings, findings, quiet)
     about_run = {
@@ -289,15 +290,14 @@ def untimed(folder: Path) -> Iterator[dict[str, Any]]:
         yield {name: value for name, value in row.items() if name not in ("seconds", "latency")}
 
 
-def too_long(task: Task, base: Backend) -> list[str]:
+def too_long(base: Backend, prompt: Prompt, **sides: Sequence[Example]) -> list[str]:
     """A warning where texts alone have more tokens than a local model reads, which counts them itself."""
     context, count = getattr(base, "context_tokens", None), getattr(base, "count_tokens", None)
     if not base.batched or context is None or count is None:
         return []
-    sides = {"train": task.train, "test": task.test}
 
     def over_it(example: Example) -> bool:
-        chat = task.prompt.render(example.input)
+        chat = prompt.render(example.input)
         # a character takes four tokens at most, so that most texts need not be counted
         return 4 * sum(len(message.content) for message in chat) > context // 2 and bool(count(chat) >= context)
 
@@ -305,7 +305,7 @@ def too_long(task: Task, base: Backend) -> list[str]:
     told = [f"{n:,} of {len(sides[side]):,} {side} texts" for side, n in over.items() if n]
     return [
         f"{' and '.join(told)} are longer than the {context:,} tokens that the model reads: asked about, they fail and "
-        "count as wrong; fine-tuned arms read the end of each."
+        "count as wrong; what is fine-tuned reads the end of each."
     ] * bool(told)
 
 

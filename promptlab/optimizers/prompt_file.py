@@ -35,15 +35,22 @@ def load_prompt(path: str | Path, output: Any = None) -> Prompt:
     except OSError as error:
         raise SetupError(f"{path} cannot be read ({error.strerror}). Give the prompt.json of a run.") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise SetupError(f"{path} is no prompt as `promptlab optimize` writes one: {error!r}.") from error
+        why = f"there is no {error} in it" if isinstance(error, KeyError) else error
+        raise SetupError(
+            f"{path} is no prompt as `promptlab optimize` writes one ({why}). Give a run's prompt.json."
+        ) from error
 
 
 def prompt_from(told: Mapping[str, Any], output: Any = None) -> Prompt:
     """What `prompt_json` told."""
+    if not isinstance(told, Mapping):
+        raise TypeError("it is no JSON object")
     said = told["output"]
     if isinstance(said, list):
         output = Literal[tuple(said)]
     elif output is None:
+        if said not in PLAIN:
+            raise ValueError(f"its answers are of the type {said}, which is not known here")
         output = PLAIN[said]
     reads = json.loads if output in (int, float, bool) else str
     shots = tuple(Example(shot["input"], reads(shot["target"])) for shot in told["shots"])

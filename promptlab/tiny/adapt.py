@@ -56,9 +56,8 @@ def of_mixture(tokenizer: Tokenizer, size: int) -> list[Batch]:
 def adapt(
     run: Path,
     init: Path,
-    files: Sequence[Path],
+    texts: Sequence[str],
     *,
-    column: str | None = None,
     steps: int = 200,
     seed: int = 0,
     lr: float = 5e-4,
@@ -68,22 +67,21 @@ def adapt(
     threads: int = 2,
     bf16: bool | None = None,
 ) -> tuple[Transformer, Adapted]:
-    """Go on with the pretraining of the checkpoint `init` on the text of files; the model is saved in the folder `run`.
+    """Go on with the pretraining of the checkpoint `init` on texts; the model is saved in the folder `run`.
 
-    `files` are read as `text.documents` says, `column` is of CSV files. A share `held_out` of the text is not trained
-    on and tells what was gained. With `apart`, no token sees another document than its own. A stopped run goes on where
-    it was saved; with another start, seed, rate, precision or text it is a SetupError. `bf16` is chosen by
-    `promptlab.tiny.precision` where it is not given. Raises DataError where there is no text, or too little to hold
-    some out.
+    A share `held_out` of the text is not trained on and tells what was gained. With `apart`, no token sees another
+    document than its own. A stopped run goes on where it was saved; with another start, seed, rate, precision or text
+    it is a SetupError. `bf16` is chosen by `promptlab.tiny.precision` where it is not given. Raises DataError where
+    there is no text, or too little to hold some out.
     """
     torch.set_num_threads(threads)
+    texts = documents(texts)
+    model, tokenizer, _ = load(init)
+    read, held = read_apart(tokenizer, texts, held_out, seed)
     run.mkdir(parents=True, exist_ok=True)
-    texts = documents(files, column)
     bf16 = precision(run / "adapt.json", bf16)
     given = {"init": str(init), "seed": seed, "lr": lr, "bf16": bf16, "held_out": held_out, "apart": apart}
     same_run(run / "adapt.json", {**given, "text": digest(texts)})
-    model, tokenizer, _ = load(init)
-    read, held = read_apart(tokenizer, texts, held_out, seed)
     size = min(model.config.context, read.tokens)
     looked = of_text(held or read, min(size, (held or read).tokens)), of_mixture(tokenizer, model.config.context)
     before = [perplexity(model, batches) for batches in looked]

@@ -23,7 +23,7 @@ from promptlab.tiny.data.stream import Reading, rows_ahead
 from promptlab.tiny.model import Config, Transformer, parameter_count
 from promptlab.tiny.precision import precision
 from promptlab.tiny.pretrain import learn_tokenizer, same_run
-from promptlab.tiny.text import Stream, digest, documents, read_apart
+from promptlab.tiny.text import digest, documents, read_apart
 from promptlab.tiny.tokenizer import MASK, SPECIAL, Tokenizer
 from promptlab.tiny.train import Recipe, train
 
@@ -102,7 +102,6 @@ def start(
             tokenizer = learn_tokenizer(seed, config.vocab_size)
         model = Transformer(replace(config, vocab_size=len(tokenizer), causal=False))
         model.initialise(torch.Generator().manual_seed(seed))
-    tokenizer.save(kept)
     return model, tokenizer
 
 
@@ -110,8 +109,7 @@ def pretrain_masked(
     run: Path,
     *,
     init: Path | None = None,
-    files: Sequence[Path] = (),
-    column: str | None = None,
+    texts: Sequence[str] = (),
     config: Config | None = None,
     steps: int = 3200,
     long_from: int | None = None,
@@ -126,23 +124,25 @@ def pretrain_masked(
 ) -> Transformer:
     """Pretrain a masked model, or go on with the run in the folder `run`; it is saved there as a checkpoint too.
 
-    It reads the user's `files` (see `text.documents`) or, without any, the synthetic mixture of the bundled model. With
+    It reads the user's `texts` or, without any, the synthetic mixture of the bundled model. With
     `init` it starts from that checkpoint, which may be causal. Rows have 256 tokens, and from step `long_from` on (by
     default the last tenth, as Devlin et al., A.2) as many as the context; the rate warms up in the first tenth, at most
-    100 steps. Of the files' text a share `held_out` is not read, and tells at the end how well gaps are filled. A run
+    100 steps. Of the texts a share `held_out` is not read, and tells at the end how well gaps are filled. A run
     that is gone on with may be given other `steps`, `long_from` and `decay`; another seed, rate, precision, start,
     shape or text is a SetupError. `bf16` is chosen by `promptlab.tiny.precision` where it is not given.
     """
     torch.set_num_threads(threads)
-    run.mkdir(parents=True, exist_ok=True)
-    texts = documents(files, column) if files else []
+    texts = documents(texts) if texts else []
     config = config or Config()
+    model, tokenizer = start(run, init, config, texts, seed)
+    read, held = read_apart(tokenizer, texts, held_out, seed) if texts else (None, None)
+    run.mkdir(parents=True, exist_ok=True)
     bf16 = precision(run / "mlm.json", bf16)
     given = {"seed": seed, "lr": lr, "bf16": bf16, "tokens_per_step": tokens_per_step}
     begun = {"init": str(init)} if init else {"config": asdict(config)}
     read_from = {"text": digest(texts), "held_out": held_out} if texts else {}
     same_run(run / "mlm.json", {**given, **begun, **read_from})
-    model, tokenizer = start(run, init, config, texts, seed)
+    tokenizer.save(run / "tokenizer.json")
     if not quiet:
         print(f"{parameter_count(model):,} parameters, {steps * tokens_per_step / 1e6:.1f} M tokens", flush=True)
     context = model.config.context
@@ -155,10 +155,8 @@ def pretrain_masked(
             print(f"{step + 1} loss {sum(losses[-100:]) / len(losses[-100:]):.3f}", flush=True)
 
     with ExitStack() as stack:
-        held: Stream | None = None
         tokens_at: Callable[[int], Tensor]  # of a step, (rows, tokens)
-        if texts:
-            read, held = read_apart(tokenizer, texts, held_out, seed)
+        if read is not None:
 
             def tokens_at(step: int) -> Tensor:
                 size = min(reading.size(step), read.tokens)

@@ -5,12 +5,9 @@ By default a token sees the end of the document before it, as in the lecture. Wh
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -22,49 +19,13 @@ from promptlab.errors import DataError
 from promptlab.tiny.tokenizer import BOS, EOS, Tokenizer
 from promptlab.tiny.train import Batch, next_token_loss
 
-END = "<|endoftext|>"  # cuts a text file into documents, as it does in files made for GPT-2
 
-
-def documents(files: Sequence[Path], column: str | None = None) -> list[str]:
-    """The documents of text, markdown and CSV files, in UTF-8, those that are empty or repeated left out.
-
-    A text or markdown file is one document, or as many as lines of <|endoftext|> cut it into; of a CSV file each cell
-    of `column` is one. Raises DataError for a file that cannot be read so, or if there is no text at all.
-    """
-    texts = [text.strip() for file in files for text in documents_of(Path(file), column)]
-    found = list(dict.fromkeys(text for text in texts if text))  # what is held out must not be read elsewhere
-    if not found:
-        raise DataError(f"There is no text in {', '.join(map(str, files))}." if files else "Give files to read.")
+def documents(texts: Sequence[str]) -> list[str]:
+    """Texts without those that are empty or repeated. Raises DataError if none is left."""
+    found = list(dict.fromkeys(stripped for text in texts if (stripped := text.strip())))
+    if not found:  # repeats go, since what is held out must not be read elsewhere
+        raise DataError("There is no text to train on.")
     return found
-
-
-def documents_of(file: Path, column: str | None) -> list[str]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not UTF-8 (byte {error.start + 1}): save it as UTF-8 text.") from error
-    kind = file.suffix.lower()
-    if kind in (".txt", ".md", ".markdown", ".text"):
-        return text.split(END)
-    if kind != ".csv":
-        raise DataError(f"{file} is a {kind or 'file without an ending'}; text is read from .txt, .md and .csv.")
-    limit = csv.field_size_limit(2**31 - 1)  # a cell may be a whole document; the limit belongs to the process
-    try:
-        table = list(csv.DictReader(io.StringIO(text, newline="")))
-    except csv.Error as error:
-        raise DataError(f"{file} is no CSV: {error}.") from error
-    finally:
-        csv.field_size_limit(limit)
-    columns = [name for name in table[0] if name] if table else []
-    if column not in columns:
-        lacks = "is a CSV: say which column holds the text" if column is None else f"has no column {column!r}"
-        raise DataError(f"{file} {lacks}; its columns are {', '.join(columns) or 'none'}.")
-    if long := [number for number, row in enumerate(table, 1) if any(row.get(None, ()))]:
-        many = f"{len(long):,} row(s) have more cells than the first line names (first: row {long[0]})"
-        raise DataError(f"{file}: {many}. Put quotes around cells that hold a comma.")
-    return [row[column] or "" for row in table]
 
 
 def digest(texts: Sequence[str]) -> str:

@@ -110,7 +110,7 @@ def _cells(file: TextFile, delimiter: str, quoting: Any, header: bool) -> Parsed
     warnings += [f"{len(at):,} row(s) {what} (first: line {at[0]})." for at, what in told if at]
     if header and _looks_like_data(head, columns, rows):
         warnings.append(NO_HEADER)
-    return Parsed(columns, rows, lines, warnings)
+    return Parsed(columns, rows, lines, warnings, long)
 
 
 def _names(head: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:

@@ -51,6 +51,8 @@ def lint(
         for check in (_empty, _missing, _duplicates, _conflicts, _one_class, _long, _leak):
             findings += check(side)
     findings += _few(sides[0])
+    findings += _measured(sides[0])
+    findings += _several(sides[0])
     findings += _imbalance(sides[0])
     findings += _spellings({label for side in sides for label in side.labels})
     if len(sides) == 2:
@@ -156,6 +158,47 @@ def _few(side: _Side) -> Iterator[Finding]:
             message = f"{side.name}: {len(few):,} class(es) with {many}: {_named(few)}."
             rows = (row for row, label in enumerate(side.labels) if label in few)
             yield Finding(kind, len(few), message, _at(side, rows))
+
+
+_MEASURED = re.compile(r"[-+]?\d[\d\s.,:/T-]*[%Z]?")  # numbers, dates and times in digits
+_MANY = 20  # values, which codes of classes and the steps of a scale seldom have more of
+
+
+def _measured(side: _Side) -> Iterator[Finding]:
+    """Ages, amounts or dates: all but a tenth of many different labels."""
+    labels = set(side.labels)
+    found = {label for label in labels if _MEASURED.fullmatch(label)}
+    if len(labels) > _MANY and len(found) >= 0.9 * len(labels):
+        message = (
+            f"{side.name}: {len(found):,} of {len(labels):,} labels are numbers or dates, each a class of its own: "
+            f"{_named(found)}. Make ranges of what was measured, and write names in place of codes."
+        )
+        rows = (row for row, label in enumerate(side.labels) if label in found)
+        yield Finding("numbers as labels?", len(found), message, _at(side, rows))
+
+
+def _several(side: _Side) -> Iterator[Finding]:
+    """Cells of several labels: most of the rare ones are made of others, as "cost safety" of "cost" and "safety"."""
+    counts = Counter(side.labels)
+    alone = {label.strip(_AROUND) for label in counts}
+    rare = {label for label, count in counts.items() if count < 5}
+    made = {label for label in rare if any(_made_of(label, between, alone) for between in _BETWEEN)}
+    if len(made) >= 3 and len(made) > len(rare) / 2:
+        message = (
+            f"{side.name}: {len(made):,} of {len(rare):,} labels with fewer than 5 examples are several others in one "
+            f"cell: {_named(made)}. An answer is one label: make a yes/no column of each, and study one at a time."
+        )
+        rows = (row for row, label in enumerate(side.labels) if label in made)
+        yield Finding("several labels?", len(made), message, _at(side, rows))
+
+
+_BETWEEN = ("\n", ";", ",", "|", "/", "+", "&", " ")
+_AROUND = " []\"'"  # of a list that was written as text
+
+
+def _made_of(label: str, between: str, alone: set[str]) -> bool:
+    parts = [part.strip(_AROUND) for part in label.split(between)]
+    return len(parts) > 1 and alone.issuperset(parts)
 
 
 def _imbalance(side: _Side) -> Iterator[Finding]:

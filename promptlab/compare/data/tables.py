@@ -7,7 +7,8 @@ import re
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
@@ -25,7 +26,10 @@ HALF_A_PAIR = re.compile("[\ud800-\udfff]")  # of surrogates: JSON can escape on
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What a file holds, and what had to be said about it. `lines[i]` is where row i starts; JSON has none."""
+    """What a file holds, and what had to be said about it. `lines[i]` is where row i starts; JSON has none.
+
+    `too_wide` are the lines of rows that were left out since they have more cells than the first one.
+    """
 
     path: Path
     format: str
@@ -35,6 +39,7 @@ class Table:
     rows: list[Row]
     lines: Sequence[int] = ()
     warnings: tuple[str, ...] = ()
+    too_wide: Sequence[int] = ()
 
     def where(self, row: int) -> str:
         """The place of row `row` (from 0) in the file, for a message."""
@@ -58,27 +63,43 @@ def read_table(path: str | Path, format: str | None = None, *, header: bool = Tr
     Raises DataError: no such file, not text, nothing in it, or not what its format says (with the line number).
     """
     path = Path(path)
-    try:
+    with readable(path):
         file, sha256, warnings = examine(path)
         if format is None:
             extension = plain_name(path).suffix.lower().removeprefix(".")
             format = extension if extension in READERS else plain_format(file)
         if format not in READERS:
             raise DataError(f'No format "{format}". Formats: {", ".join(READERS)}.')
-        columns, rows, lines, more = READERS[format](file, header)
+        columns, rows, lines, more, too_wide = READERS[format](file, header)
+    if not rows:
+        raise DataError(f"{path.name} has no rows of data.")
+    return Table(path, format, file.encoding, sha256, columns, rows, lines, (*warnings, *more), too_wide)
+
+
+def read_text(path: Path) -> tuple[str, Sequence[str]]:
+    """All that a text file says, its lines ended by \\n, and what had to be said about it."""
+    with readable(path):
+        file, _, warnings = examine(path)
+        with file.open(newline=None) as text:
+            return text.read(), warnings
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Whatever keeps a file from being read is a DataError that says so."""
+    try:
+        yield
     except FileNotFoundError:
-        raise DataError(f"No file {path}. Give the path of a file with one labelled text a row.") from None
+        raise DataError(f"No file {path}. Give the path of one that is there.") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a directory. Give one file in it.") from None
     except (OSError, EOFError, zlib.error) as error:  # the last two of a .gz that is cut off or damaged
         raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     except UnicodeError as error:
-        raise DataError(f"{path.name} begins as {file.encoding} but does not go on so. Save it as UTF-8.") from error
+        begun = getattr(error, "encoding", "other text")
+        raise DataError(f"{path.name} begins as {begun} but does not go on so. Save it as UTF-8.") from error
     except csv.Error as error:
         raise DataError(f"{path.name} is not a table of cells: {error}.") from error
-    if not rows:
-        raise DataError(f"{path.name} has no rows of data.")
-    return Table(path, format, file.encoding, sha256, columns, rows, lines, (*warnings, *more))
 
 
 def examples_from(
@@ -94,8 +115,8 @@ def examples_from(
     """The table's rows as examples, text and label stripped of outer whitespace, labels kept as the strings they are.
 
     `text` may name several columns ("question+context", or a sequence): their texts are joined by a newline, empty
-    ones left out; so may `subgroup` ("sex+clinic"), joined by a comma. Row r (from 1) gets the id "NAME:r", NAME being
-    the file's name without a known extension.
+    ones left out; so may `subgroup` ("sex+clinic"), joined by a comma, and a row that lacks one of these is in none.
+    Row r (from 1) gets the id "NAME:r", NAME being the file's name without a known extension.
     `for_test` allows what only a training set may not be: a single row, a single class, labels nearly all different.
 
     Raises DataError: a column that is not there, or rows from which nothing can be learned.
@@ -123,16 +144,18 @@ def examples_from(
         else:
             if groups is not None and of is None:
                 no_group.append(at)
-            about = ", ".join(stripped for column in whom if (stripped := (row[column] or "").strip())) or None
+            said_of = [(row[column] or "").strip() for column in whom]
+            about = ", ".join(said_of) if whom and all(said_of) else None
             if whom and about is None:
                 no_subgroup.append(at)
             examples.append(Example(said, target, f"{name}:{at + 1}", of, about))
     _check_learnable(table, label, examples, for_test)
+    any_of = '" or "'.join(whom)
     told = (
         (no_text, "with no text left out"),
         (no_label, "with no label left out"),
         (no_group, f'with nothing in "{group}", each taken as a group of its own'),
-        (no_subgroup, f'with nothing in "{"+".join(whom)}", which count in no subgroup'),
+        (no_subgroup, f'with nothing in "{any_of}", which count in no subgroup'),
         (mended, "with half a surrogate pair, read as U+FFFD"),
     )
     warnings = (f"{len(at):,} row(s) {what} (first: {table.where(at[0])})." for at, what in told if at)

@@ -20,12 +20,16 @@ Row = dict[str, str | None]
 
 
 class Parsed(NamedTuple):
-    """What a reader makes of a file. `lines[i]` is where row i starts, none where lines mean nothing (JSON)."""
+    """What a reader makes of a file. `lines[i]` is where row i starts, none where lines mean nothing (JSON).
+
+    `too_wide` are the lines of rows that were left out since they have more cells than the first one.
+    """
 
     columns: tuple[str, ...]
     rows: list[Row]
     lines: Sequence[int]
     warnings: list[str]
+    too_wide: Sequence[int] = ()
 
 
 class TextFile(NamedTuple):
@@ -35,7 +39,7 @@ class TextFile(NamedTuple):
     encoding: str
     errors: str
 
-    def open(self, newline: str = "") -> TextIO:
+    def open(self, newline: str | None = "") -> TextIO:
         return io.TextIOWrapper(unpacked(self.path), self.encoding, self.errors, newline)
 
     def lines(self) -> Iterator[tuple[int, str]]:
