@@ -420,6 +420,21 @@ def test_an_answer_may_be_a_number_of_numpy(tmp_path, made, value, target):
     assert [(row["answer"], row["correct"]) for row in rows_of(tmp_path / "run")] == [(target, True)] * 6
 
 
+@pytest.mark.parametrize("given", [float("nan"), 2, -0.5, "right", None])
+def test_a_score_that_is_no_number_from_0_to_1_ends_the_study_and_a_mended_one_goes_on(tmp_path, task, given):
+    def score(answer, target):
+        return score.mended(answer, target)
+
+    def study(mended, **options):
+        score.mended = mended
+        compare({"yes": says_yes}, replace(task, score=score), (0,), 1, out=tmp_path / "run", **options)
+
+    with pytest.raises(SetupError, match=r"^test:0, answered 'yes': A score is a number from 0 to 1.*resume=True"):
+        study(lambda answer, target: given)
+    study(lambda answer, target: (float(answer == target), "as it should be"), resume=True)
+    assert [row["correct"] for row in rows_of(tmp_path / "run")] == [True, False] * 6
+
+
 def test_half_a_surrogate_pair_is_a_text_like_any_other(tmp_path):
     examples = [Example(f"text {i} \ud83d", ("yes", "no")[i % 2], f"e{i}") for i in range(8)]
     task = Task.classification("t", examples[:4], examples[4:])

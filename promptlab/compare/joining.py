@@ -13,7 +13,8 @@ from promptlab.compare.answering import plain
 from promptlab.compare.calibration import brier, probabilities
 from promptlab.compare.cellfile import as_line, whole, whole_lines
 from promptlab.compare.plan import Cell, Plan
-from promptlab.task import Task
+from promptlab.errors import SetupError
+from promptlab.task import Task, scored
 from promptlab.types import Example
 
 OUTSIDE, BEFORE, AFTER = "outside.jsonl", "general-before.jsonl", "general-after.jsonl"
@@ -69,11 +70,20 @@ def judged(task: Task, cell: Cell, example: Example, cluster: int, answer: dict[
     sure = sureness(task, example, answer.pop("scores", None))
     said = answer["generated"]
     if said is not None:
-        said = {**said, "correct": task.score(said["answer"], example.target) == 1}
-    correct = task.score(answer["answer"], example.target) == 1
+        said = {**said, "correct": is_right(task, said["answer"], example)}
+    correct = is_right(task, answer["answer"], example)
     whom = {} if example.subgroup is None else {"subgroup": example.subgroup}
     gold = {"group": example.group, **whom, "cluster": cluster, "target": plain(example.target), "correct": correct}
     return {**cell._asdict(), **answer, **gold, **sure, "generated": said}
+
+
+def is_right(task: Task, value: Any, example: Example) -> bool:
+    """Whether the score is 1. Raises SetupError for one that is no number from 0 to 1."""
+    try:
+        return scored(task.score, value, example.target)[0] == 1
+    except SetupError as wrong:
+        mend = "Every answer is kept: mend the score, and go on with resume=True."
+        raise SetupError(f"{example.id}, answered {value!r}: {wrong} {mend}") from None
 
 
 def sureness(task: Task, example: Example, scores: dict[str, float] | None) -> dict[str, float]:
