@@ -93,6 +93,12 @@ class Cached(Wrapper):
             todo = {key: asked[key] for key in others if key not in replies}
         return [replies[key] for key in keys]
 
+    def keep_as(self, request: Request, reply: Reply | ModelError, how: Mapping[str, Any]) -> None:
+        """Keep an answer for what was asked where another request was sent for that. `how` is a part of who answers."""
+        if is_kept(reply):
+            told = dumped(request_json(request))
+            self.record.keep(Key(self.record.model({**self._identity, **how}), digest(told)), told, reply)
+
     def _note(self, kept: Mapping[Key, Reply | ModelError], asked: Mapping[Key, Asked]) -> None:
         """What the cache answered, beside what was sent."""
         ledger = getattr(self.backend, "ledger", None)
