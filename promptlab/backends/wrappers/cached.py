@@ -66,10 +66,6 @@ class Cached(Wrapper):
         state = {"backend": self.backend, "record": self.record}
         return {**state, "_identity": self._identity, "offline": self.offline}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._start()
-
     async def around(self, requests: Sequence[Request], inner: Inner) -> Replies:
         told = [dumped(request_json(request)) for request in requests]
         keys = [Key(self._who, digest(each)) for each in told]
