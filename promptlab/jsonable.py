@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from promptlab import errors
-from promptlab.errors import ModelError
+from promptlab.errors import ModelError, SetupError
 from promptlab.types import Message, Reply, Request, Token, ToolCall, ToolSpec, Usage
 
 Json = dict[str, Any]
@@ -23,6 +23,21 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 def dumped(value: Any) -> bytes:
     """JSON in one way only, in ASCII. The order of keys is kept: it is part of what a model reads."""
     return _encode(value).encode()
+
+
+def check_json(request: Request) -> None:
+    """Raises SetupError for a schema, a tool's parameters or a call's arguments that JSON cannot carry."""
+    told: list[tuple[str, Any]] = [("The schema", request.schema)]
+    told += [(f"The schema of the tool {tool.name}", tool.parameters) for tool in request.tools]
+    calls = [call for message in request.messages for call in message.calls]
+    told += [(f"What {call.name} is called with", call.arguments) for call in calls]
+    for what, value in told:
+        try:
+            _encode(dict(value) if isinstance(value, Mapping) else value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise SetupError(
+                f"{what} cannot be told as JSON: {error}. Make it of text, numbers, lists and dicts."
+            ) from None
 
 
 def request_json(request: Request) -> Json:

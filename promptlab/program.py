@@ -13,6 +13,7 @@ from inspect import CORO_CREATED, getcoroutinelocals, getcoroutinestate, iscorou
 from typing import Any, Generic, NamedTuple, TypeAlias, TypedDict, TypeVar, Unpack, get_args, overload
 
 from promptlab.errors import ForeignAwaitable, ModelError, SetupError
+from promptlab.jsonable import check_json
 from promptlab.tool import Tool, as_spec, as_tool
 from promptlab.types import Message, Reply, Request, Role, ToolCall, ToolSpec
 
@@ -318,7 +319,9 @@ def _request(prompt: Prompted, options: Any, **more: Any) -> Request:
             if not isinstance(more["tools"], Iterable):
                 raise SetupError(f"tools is a list of tools, got {_kind(more['tools'])}. Put it in a list.")
             more["tools"] = tuple(as_spec(tool) for tool in more["tools"])
-    return Request(_messages(prompt), **more)
+    made = Request(_messages(prompt), **more)
+    check_json(made)
+    return made
 
 
 def _plain(value: Any) -> Any:

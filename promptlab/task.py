@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from promptlab.errors import DataError
+from promptlab.errors import DataError, SetupError
 from promptlab.prompt import Prompt
 from promptlab.types import Example
 
@@ -16,19 +16,28 @@ def exact(answer: Any, target: Any) -> float:
     return float(answer is not None and answer == target)
 
 
+def scored(score: Callable[[Any, Any], Any], value: Any, target: Any) -> tuple[float, str]:
+    """What a score gives an answer, and what it says beside that. Raises SetupError for no number from 0 to 1."""
+    given = score(value, target)
+    number, feedback = given if isinstance(given, tuple) and len(given) == 2 else (given, "")
+    if not (hasattr(number, "__float__") and 0 <= float(number) <= 1):
+        raise SetupError(f"A score is a number from 0 to 1, or a pair of one and a text; got {given!r}.")
+    return float(number), str(feedback)
+
+
 @dataclass(frozen=True)
 class Task:
     """Programs are handed the inputs of a task; its targets go to `score` alone.
 
     `train` is the pool that label budgets are drawn from, `test` is answered once, and `score(answer, target)` lies in
-    [0, 1]; a comparison counts 1 as right and all else as wrong.
+    [0, 1], or is a pair of that and a text for optimisers; a comparison counts 1 as right and all else as wrong.
     """
 
     name: str
     prompt: Prompt
     train: tuple[Example, ...]
     test: tuple[Example, ...]
-    score: Callable[[Any, Any], float] = exact
+    score: Callable[[Any, Any], Any] = exact
 
     def __post_init__(self) -> None:
         if not self.test:

@@ -9,6 +9,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Annotated, Any, NamedTuple
 
@@ -57,11 +58,13 @@ def tool(function: Callable[..., Any], *, timeout_s: float | None = None, parall
     """A tool from a typed function with a docstring; sync or async.
 
     The docstring's first paragraph describes the tool; `name: text` lines under "Args:" and `:param name: text`
-    describe arguments, as does `Annotated[int, Field(description=…)]`. Raises SetupError for a function without
-    docstring or annotations.
+    describe arguments, as does `Annotated[int, Field(description=…)]`. A partial function is told as what it fills in,
+    without what is filled in; an object that can be called by its `__call__`, else by its class. Raises SetupError for
+    a function without docstring or annotations.
     """
-    name = getattr(function, "__name__", type(function).__name__)
-    text = inspect.getdoc(function) if hasattr(function, "__name__") else None
+    behind = _behind(function)
+    name = getattr(behind, "__name__", type(behind).__name__)
+    text = _docstring(behind)
     if not text:
         raise SetupError(f"The tool {name} has no docstring. Write what it does: that is what the model is told.")
     signature = _signature(name, function, _argument_texts(text))
@@ -125,11 +128,14 @@ def _signature(name: str, function: Callable[..., Any], texts: Mapping[str, str]
     from pydantic import Field
 
     try:
-        hints = typing.get_type_hints(function, include_extras=True)
+        hints = typing.get_type_hints(_called(_behind(function)), include_extras=True)
     except NameError as error:
         raise SetupError(f"The tool {name} has an annotation that cannot be found: {error}.") from None
+    filled = function.keywords if isinstance(function, partial) else {}
     parameters = []
     for parameter in inspect.signature(function).parameters.values():
+        if parameter.name in filled:
+            continue
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise SetupError(f"The tool {name} has the argument {parameter}; a tool's arguments are plain and named.")
         if parameter.name not in hints:
@@ -139,6 +145,21 @@ def _signature(name: str, function: Callable[..., Any], texts: Mapping[str, str]
             hint = Annotated[hint, Field(description=texts[parameter.name])]
         parameters.append(parameter.replace(annotation=hint))
     return inspect.Signature(parameters)
+
+
+def _behind(function: Any) -> Any:
+    """What a partial function fills in."""
+    return _behind(function.func) if isinstance(function, partial) else function
+
+
+def _called(function: Any) -> Any:
+    """The function that is run: of an object of one's own, its `__call__`."""
+    return function if hasattr(function, "__name__") else getattr(function, "__call__", None)  # noqa: B004
+
+
+def _docstring(function: Any) -> str | None:
+    called = _called(function)
+    return None if called is None else inspect.getdoc(called if called.__doc__ else function)
 
 
 def _described(hint: Any) -> bool:

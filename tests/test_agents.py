@@ -227,6 +227,16 @@ def rows_of(tmp_path):
     return [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().split("\n") if line]
 
 
+def test_triage_does_not_write_over_what_was_decided_before(typed, tmp_path):
+    arguments = [*a_note(tmp_path, "rash then hives"), "--examples", "--yes"]
+    typed("triage_agent", arguments, [scoring("routine")])
+    code, _, told, script = typed("triage_agent", arguments, [scoring("urgent")])
+    assert (code, script.requests) == (2, [])
+    assert "out.jsonl is there already" in told
+    assert "give another --out" in told
+    assert [row["level"] for row in rows_of(tmp_path)] == ["routine"]
+
+
 def test_triage_goes_by_the_likeliest_level_after_the_examples(typed, tmp_path):
     arguments = [*a_note(tmp_path, "rash then hives"), "--examples", "--yes"]
     code, said, _, script = typed("triage_agent", arguments, [scoring("routine")])

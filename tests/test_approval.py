@@ -126,3 +126,13 @@ def test_a_table_of_what_is_no_decision_is_refused_before_anything_is_asked(sent
     with pytest.raises(SetupError, match=r"A decision is one of|approval is a table"):
         run(react("q", tools, approval=approval), script)
     assert (script.requests, sent) == ([], [])
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_table_that_names_no_tool_is_refused_before_anything_is_asked(sent, tools, native):
+    script = Script([BOTH, DONE])
+    with pytest.raises(SetupError, match=r"approval names 'sned', but the tools are: look, send\. “\*” is for all"):
+        run(react("q", tools, native=native, approval={"*": "approve", "sned": "reject"}), script)
+    with pytest.raises(SetupError, match="approval names 'send', but the tools are: none"):
+        run(react("q", native=native, approval={"send": "reject"}), script)
+    assert (script.requests, sent) == ([], [])

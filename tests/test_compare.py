@@ -12,12 +12,14 @@ import sys
 import threading
 from collections import Counter
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pydantic import BaseModel, Field, RootModel
 from studies import (
     ARMS,
     Asked,
@@ -34,6 +36,7 @@ from studies import (
 )
 
 from promptlab import Answer, Example, ModelError, Reply, Task, Usage, compare, finetuned, in_context, run, score
+from promptlab.compare.logs import read_log
 from promptlab.compare.runner import locked
 from promptlab.errors import PromptlabError, SetupError
 from promptlab.learners import Solver
@@ -418,6 +421,69 @@ def test_an_answer_may_be_a_number_of_numpy(tmp_path, made, value, target):
         {"classifier": lambda task, examples, seed: always_returning(made(value))}, task, (0,), 1, out=tmp_path / "run"
     )
     assert [(row["answer"], row["correct"]) for row in rows_of(tmp_path / "run")] == [(target, True)] * 6
+
+
+class Dose(BaseModel):
+    drug: str
+    mg: float = Field(0, alias="milligrams")
+
+
+DOSE = Dose(drug="é", milligrams=np.float64(2.5))
+
+
+@pytest.mark.parametrize("hosted", [False, True])
+@pytest.mark.parametrize(
+    ("value", "output", "told"),
+    [
+        (["fever", 2, None], str, '["fever", 2, null]'),
+        ({"drug": ["é", np.int64(2)]}, str, '{"drug": ["é", 2]}'),
+        (DOSE, Dose, '{"drug": "é", "milligrams": 2.5}'),
+        (RootModel[list[Dose]]([DOSE]), RootModel[list[Dose]], '[{"drug": "é", "milligrams": 2.5}]'),
+    ],
+)
+def test_the_score_is_given_an_answer_as_it_was_and_its_row_tells_it_as_json(tmp_path, value, output, told, hosted):
+    seen = []
+
+    def score(answer, target):
+        seen.append(answer)
+        return float(answer == value)
+
+    solver = always_returning(Answer(value, generated=Answer(value, "freely")))
+    solver = replace(solver, backend=Script(batched=not hosted))
+    test = tuple(Example(f"text {i}", "right", f"t{i}") for i in range(6))
+    task = Task("t", Prompt(output=output), (), test, score)
+    compare({"a": lambda task, examples, seed: solver}, task, (0,), 1, out=tmp_path / "run")
+    assert seen == [value] * 12
+    assert {type(answer) for answer in seen} == {type(value)}
+    for row in rows_of(tmp_path / "run"):
+        assert (row["answer"], row["correct"], row["error"]) == (told, True, None)
+        assert row["generated"] == {"text": "freely", "answer": told, "correct": True}
+    log = read_log(str(tmp_path / "run"))
+    assert {sample.answer for sample in log.samples} == {told}
+
+
+@pytest.mark.parametrize("value", [("a",), {1: "a"}, [float("nan")], Fraction(1, 2), DOSE, np.zeros(2), [{"a"}]])
+def test_an_answer_that_would_reach_the_score_as_something_else_is_a_row_with_its_reason(tmp_path, task, value):
+    compare({"a": lambda *_: always(value), "yes": says_yes}, task, (0,), 1, out=tmp_path / "run")
+    for row in rows_of(tmp_path / "run"):
+        if row["arm"] == "a":
+            assert (row["answer"], row["correct"]) == (None, False)
+            assert row["error"].startswith("an answer is text, a number, a list or dict of these, or what the task's")
+
+
+@pytest.mark.parametrize("given", [float("nan"), 2, -0.5, "right", None])
+def test_a_score_that_is_no_number_from_0_to_1_ends_the_study_and_a_mended_one_goes_on(tmp_path, task, given):
+    def score(answer, target):
+        return score.mended(answer, target)
+
+    def study(mended, **options):
+        score.mended = mended
+        compare({"yes": says_yes}, replace(task, score=score), (0,), 1, out=tmp_path / "run", **options)
+
+    with pytest.raises(SetupError, match=r"^test:0, answered 'yes': A score is a number from 0 to 1.*resume=True"):
+        study(lambda answer, target: given)
+    study(lambda answer, target: (float(answer == target), "as it should be"), resume=True)
+    assert [row["correct"] for row in rows_of(tmp_path / "run")] == [True, False] * 6
 
 
 def test_half_a_surrogate_pair_is_a_text_like_any_other(tmp_path):

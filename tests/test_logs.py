@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -263,6 +264,30 @@ def test_an_answer_that_inspect_did_not_score_says_why(tmp_path):
 def test_a_log_of_inspect_that_cannot_be_matched_is_named(tmp_path, samples, said):
     with pytest.raises(DataError, match=said):
         read_log(str(inspect_file(tmp_path / "log.json", samples)))
+
+
+@pytest.mark.parametrize(
+    ("samples", "about"),
+    [
+        (["x"], {}),
+        ([None], {}),
+        (5, {}),
+        ([{"id": "x", "scores": ["C"]}], {}),
+        ([{"id": "x", "scores": {"match": 1}}], {}),
+        ([{"id": "x", "epoch": "first"}], {}),
+        ([inspect_sample("x")], {"results": {"scores": [{"name": "match"}]}}),
+        ([inspect_sample("x")], {"results": ["x"]}),
+        ([inspect_sample("x")], {"eval": ["task"]}),
+    ],
+)
+def test_a_damaged_log_of_inspect_is_one_line(tmp_path, capsys, samples, about):
+    sound = inspect_file(tmp_path / "b.json", [inspect_sample("x")])
+    broken = tmp_path / "a.json"
+    broken.write_text(json.dumps({**json.loads(sound.read_text()), "samples": samples, **about}))
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(broken), str(sound)])
+    assert ended.value.code == 2
+    assert re.fullmatch(r".*a\.json is damaged, or not as inspect writes a log \(.*\)\.\n", capsys.readouterr().err)
 
 
 def test_an_eval_that_did_not_end_or_is_no_zip_file_is_named(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -112,6 +113,23 @@ def test_our_tools_in_the_same_process():
     with mcp_tools(server_of([calculator, later])) as tools:
         assert [tool.spec.name for tool in tools] == ["calculator", "later"]
         assert tools[1](word="x") == "X"
+
+
+def test_a_call_that_does_not_end_by_itself_is_cancelled(monkeypatch):
+    monkeypatch.setattr("promptlab.tools.mcp.LATE_S", 0.1)
+    cancelled = threading.Event()
+
+    async def never(self, *_, **__):
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            cancelled.set()
+
+    monkeypatch.setattr("mcp.Client.call_tool", never)
+    with mcp_tools(server_of([calculator]), call_s=0) as [tool]:
+        with pytest.raises(TimeoutError):
+            tool(expression="1")
+        assert cancelled.wait(10)
 
 
 def test_our_tools_by_http():

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from promptlab import Example, Reply, Task, ask, compare, in_context, model, run
+from promptlab import Example, Reply, Task, ask, compare, in_context, model, replay, run
 from promptlab.backends.tiny import Tiny
 from promptlab.cli import main
 from promptlab.errors import ReplayMiss, SetupError, Unsupported
@@ -27,6 +27,21 @@ def test_a_backend_of_ones_own_is_named_by_module_and_class(tmp_path):
     run(ask("hello"), found)
     assert (type(found).__name__, len(calls.read_text().split())) == ("Asked", 1)
     assert model("promptlab.backends.script:Script").local
+
+
+@pytest.mark.parametrize(("how", "said"), [("warn", "2 mg or 3"), ("emulate", "2 mg")])
+@pytest.mark.filterwarnings("ignore:.*left out")
+def test_a_run_without_what_the_model_cannot_do_is_replayed_from_its_file(tmp_path, how, said):
+    file, options = tmp_path / "answers.db", {"stop": (" or",)}
+    with FakeServer(lambda request: "2 mg or 3") as server:
+        for _ in range(2):  # the second time from the file
+            backend = model(f"openai:m@{server.url}", api="responses", cache=file, on_unsupported=how)
+            assert run(ask("how much?", **options), backend).text == said
+        assert len(server.received) == 1
+    assert replay(ask("how much?", **options), file).text == said
+    assert replay(ask("how much?"), file).text == "2 mg or 3"
+    with pytest.raises(ReplayMiss):
+        replay(ask("how much?", top_p=0.5), file)
 
 
 OURS = '''

@@ -88,6 +88,15 @@ def test_a_score_may_be_of_any_type_of_number_and_nothing_else():
             found(lambda value, target, wrong=wrong: wrong)
     with pytest.raises(SetupError, match="examples are Example"):
         run(ape(Prompt("Give a word."), ["ice red sun"] * 60), Script(obedient))
+    with pytest.raises(SetupError, match=r"examples are Example\(input, target\) in a list, got 60"):
+        run(ape(Prompt("Give a word."), 60), Script(obedient))
+
+
+def test_examples_may_come_from_a_generator():
+    def found(examples):
+        return run(ape(Prompt("Give a word."), examples, calls=600), Script(obedient)).found
+
+    assert found(each for each in lists(120)).events == found(lists(120)).events
 
 
 def test_an_unknown_test_is_refused_before_anything_is_asked():

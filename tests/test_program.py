@@ -337,3 +337,18 @@ def test_a_dropped_or_unawaited_ask_is_a_type_error(tmp_path):
     lines = [line.split(":", 2)[1] for line in found.stdout.splitlines() if "snippet.py" in line and " error:" in line]
     assert sorted(set(lines)) == ["3", "5", "7"], found.stdout + found.stderr
     assert "[unused-coroutine]" in found.stdout
+
+
+UNTOLD = [
+    ("The schema cannot be told as JSON", "q", {"schema": {"type": "object", "default": {1, 2}}}),
+    ("The schema of the tool f cannot", "q", {"tools": [ToolSpec("f", "Does.", {"x": object()})]}),
+    ("What f is called with cannot", [Message("assistant", "", (ToolCall("1", "f", {"x": {1}}),))], {}),
+]
+
+
+@pytest.mark.parametrize(("said", "prompt", "options"), UNTOLD)
+def test_what_json_cannot_carry_is_refused_before_anything_is_asked(said, prompt, options):
+    model = Script(["yes"])
+    with pytest.raises(SetupError, match=f"^{said}.* is not JSON serializable. Make it of text"):
+        run(ask(prompt, **options), model)
+    assert model.requests == []

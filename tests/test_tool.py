@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Annotated, Literal
 
 import pytest
@@ -171,6 +172,41 @@ def test_a_docstring_is_required():
 
     with pytest.raises(SetupError, match="bare has no docstring"):
         tool(bare)
+
+
+class Counting:
+    """Counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def __call__(self, by: int) -> int:
+        self.count += by
+        return self.count
+
+
+class Doubling:
+    def __call__(self, x: int) -> int:
+        """Twice as much."""
+        return 2 * x
+
+
+def test_a_partial_function_and_an_object_that_can_be_called_are_tools():
+    beds = partial(partial(look_up, object()), place="Lorn")
+    assert tool(beds).spec == ToolSpec("look_up", "Looks up.", tool(beds).spec.parameters)
+    assert list(tool(beds).spec.parameters["properties"]) == ["what"]
+    assert told(beds, ToolCall("1", "look_up", {"what": "beds"})) == ["beds of Lorn"]
+    assert told(beds, ToolCall("1", "look_up", {"what": "beds", "place": "Vask"}))[0].startswith("Error: wrong")
+    assert [tool(each()).spec.description for each in (Counting, Doubling)] == ["Counts.", "Twice as much."]
+    assert told(Counting(), ToolCall("1", "Counting", {"by": 3})) == ["3"]
+    assert told(Doubling(), ToolCall("1", "Doubling", {"x": 3})) == ["6"]
+    with pytest.raises(SetupError, match="The tool <lambda> has no docstring"):
+        tool(partial(lambda x: x, 1))
+
+
+def look_up(where: object, place: str, what: str) -> str:
+    """Looks up."""
+    return f"{what} of {place}"
 
 
 def test_annotations_are_required():

@@ -141,7 +141,7 @@ def approved(judged: Judged, levels: dict[str, Guideline], yes: bool) -> tuple[s
 def triage(
     notes: Annotated[Path, typer.Argument(help="A CSV with a column “note”.")],
     guidelines: Annotated[Path, typer.Option(help="The folder: a Markdown file a level, and examples.csv.")],
-    out: Annotated[Path | None, typer.Option(help="Write the outcomes there, a JSON object a line.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the outcomes to this new file, a JSON object a line.")] = None,
     model: Annotated[str, typer.Option(help="tiny, openai:NAME, …: as for `promptlab ask`.")] = "tiny",
     examples: Annotated[
         bool | None,
@@ -151,6 +151,8 @@ def triage(
     seed: Annotated[int, typer.Option(help="Of the choice of examples.")] = 0,
 ) -> None:
     """Triage notes by guidelines, with a person's approval."""
+    if out is not None and out.is_file():
+        raise DataError(f"{out} is there already, with what was decided before: give another --out, or move it away.")
     levels = guidelines_in(guidelines)
     texts = [row["note"] for row in rows_of(notes)]
     backend = promptlab.model(model)

@@ -78,7 +78,8 @@ class Script:
 def replay(program: Program[T], recorded: Recorded | Path, *, model: str = "") -> T:
     """A program's result with recorded replies, as Script reads them, or those in a file or run folder (a Path).
 
-    The exchanges of `traced` are an exact recording, and so is what Cached kept; where two models answered the same,
+    The exchanges of `traced` are an exact recording, and so is what Cached kept, also of a model whose lacks were
+    emulated or left out (but for failures that are not kept); where two models answered the same,
     `model` says whose answers count, by a part of how it is called. Raises ReplayMiss for a prompt not among them.
     """
     try:

@@ -18,6 +18,7 @@ from numbers import Number
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from promptlab.compare.carrying import carried, is_number_of_numpy
 from promptlab.compare.cellfile import CellFile, opened
 from promptlab.compare.footprint import Peak, model_told
 from promptlab.compare.plan import Cell, Part, Plan
@@ -45,12 +46,12 @@ def fill(plan: Plan, cell: Cell, folder: Path, on_answers: Callable[[int], None]
         learnt = learn(plan, cell)
         started = time.perf_counter()
         for part in plan.parts(cell):
-            solver = solver_of(part, learnt, plan, cell)
+            solver, output = solver_of(part, learnt, plan, cell), plan.task_of(part).prompt.output
             batched = solver.backend.batched
             together = CHUNK if batched else max(len(part.items), 1)
             for start in range(0, len(part.items), together):
                 items = part.items[start : start + together]
-                (answer_chunk if batched else answer_each)(solver, items, file, on_answers)
+                (answer_chunk if batched else answer_each)(solver, output, items, file, on_answers)
         file.finish(
             {
                 "learn_seconds": round(learnt.seconds, 4),
@@ -125,7 +126,9 @@ class Asked(NamedTuple):
     seconds: float
 
 
-def answer_chunk(solver: Solver, items: Sequence[Example], file: CellFile, on_answers: Callable[[int], None]) -> None:
+def answer_chunk(
+    solver: Solver, output: Any, items: Sequence[Example], file: CellFile, on_answers: Callable[[int], None]
+) -> None:
     """Answer a chunk with an engine in this process and write down the answers that are not yet.
 
     The whole chunk is answered again, so that its batch is the one that an uninterrupted run makes.
@@ -141,17 +144,19 @@ def answer_chunk(solver: Solver, items: Sequence[Example], file: CellFile, on_an
             raise
         outcomes = [Asked(reason(error), (), 0.0) for _ in items]
     each = (time.perf_counter() - started) / len(items)
-    rows = [as_row(item, o._replace(seconds=each)) for item, o in zip(items, outcomes, strict=True)]
+    rows = [as_row(item, output, o._replace(seconds=each)) for item, o in zip(items, outcomes, strict=True)]
     file.write([row for row in rows if row["item"]["item"] not in file.answered])
     file.sync()
     on_answers(len(left))
 
 
-def answer_each(solver: Solver, items: Sequence[Example], file: CellFile, on_answers: Callable[[int], None]) -> None:
+def answer_each(
+    solver: Solver, output: Any, items: Sequence[Example], file: CellFile, on_answers: Callable[[int], None]
+) -> None:
     """Ask a hosted model what is left, all at once: it may cost money, so every answer is written as it comes."""
 
     async def written(item: Example) -> None:
-        file.write([as_row(item, await asked(solver, item.input))])
+        file.write([as_row(item, output, await asked(solver, item.input))])
         if len(file.answered) % CHUNK == 0:
             file.sync()
         on_answers(1)
@@ -198,7 +203,7 @@ def as_concluded(value: Any) -> Answer:
     raise SetupError(f"A solver's program returns an Answer, got a {type(value).__name__}: {hint}.")
 
 
-def as_row(item: Example, asked: Asked) -> Row:
+def as_row(item: Example, output: Any, asked: Asked) -> Row:
     """An item's line: what was answered, or why nothing was, and what it took.
 
     Tokens are those of the exchanges behind the answer. Where labels were scored these are the scorings, as many as the
@@ -215,7 +220,7 @@ def as_row(item: Example, asked: Asked) -> Row:
         "seconds": round(asked.seconds, 6),
         **of_calls(behind, usage),
     }
-    return {"item": {"item": item.id, **as_answer(asked.result), "prompt": prompt, **cost}}
+    return {"item": {"item": item.id, **as_answer(asked.result, output), "prompt": prompt, **cost}}
 
 
 def of_calls(behind: Sequence[Exchange], usage: Usage) -> Row:
@@ -268,31 +273,25 @@ def longest_way(timed: Sequence[tuple[tuple[int, ...], float]]) -> float:
     return total
 
 
-def as_answer(result: Answer | str) -> Row:
+def as_answer(result: Answer | str, output: Any) -> Row:
     if isinstance(result, str):
         nothing = {"answer": None, "generated": None, "shots": 0, "left_out": 0}
         return {**nothing, "why": result, "error": result}
     said = result.generated
+    try:
+        value = carried(result.value, output)
+        freely = None if said is None else {"text": said.text or "", "answer": carried(said.value, output)}
+    except ValueError as unlike:
+        return as_answer(str(unlike), output)
     return {
-        "answer": plain(result.value),
+        "answer": value,
         "why": result.why,
         "error": None,
-        "generated": None if said is None else {"text": said.text or "", "answer": plain(said.value)},
+        "generated": freely,
         "shots": result.shots,
         "left_out": result.left_out,
         **({} if result.scores is None else {"scores": {k: round(v, 5) for k, v in result.scores.items()}}),
     }
-
-
-def is_number_of_numpy(value: Any) -> bool:
-    """Whether it is one, a truth value too: what classifiers give."""
-    return getattr(value, "shape", None) == ()
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it, a number of NumPy's as well; what JSON does not have, as text."""
-    value = value.item() if is_number_of_numpy(value) else value
-    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 @contextmanager

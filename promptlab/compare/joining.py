@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from promptlab.compare.answering import plain
 from promptlab.compare.calibration import brier, probabilities
+from promptlab.compare.carrying import in_rows, plain, revived
 from promptlab.compare.cellfile import as_line, whole, whole_lines
 from promptlab.compare.plan import Cell, Plan
-from promptlab.task import Task
+from promptlab.errors import SetupError
+from promptlab.task import Task, scored
 from promptlab.types import Example
 
 OUTSIDE, BEFORE, AFTER = "outside.jsonl", "general-before.jsonl", "general-after.jsonl"
@@ -39,7 +40,7 @@ def join_targets(plan: Plan, folder: Path) -> None:
             answers = {line["item"]["item"]: line["item"] for line in lines if "item" in line}
             for part in plan.parts(cell):
                 read: set[tuple[int, ...]] = set()
-                task = plan.general if part.name in ("before", "after") and plan.general else plan.task
+                task = plan.task_of(part)
                 for example, cluster in zip(part.items, plan.clusters_of(part), strict=True):
                     answer = answers[example.id]
                     for key in answer["prompt"]:
@@ -69,11 +70,22 @@ def judged(task: Task, cell: Cell, example: Example, cluster: int, answer: dict[
     sure = sureness(task, example, answer.pop("scores", None))
     said = answer["generated"]
     if said is not None:
-        said = {**said, "correct": task.score(said["answer"], example.target) == 1}
-    correct = task.score(answer["answer"], example.target) == 1
+        said = {**said, "answer": in_rows(said["answer"]), "correct": is_right(task, said["answer"], example)}
+    correct = is_right(task, answer["answer"], example)
+    answer["answer"] = in_rows(answer["answer"])
     whom = {} if example.subgroup is None else {"subgroup": example.subgroup}
     gold = {"group": example.group, **whom, "cluster": cluster, "target": plain(example.target), "correct": correct}
     return {**cell._asdict(), **answer, **gold, **sure, "generated": said}
+
+
+def is_right(task: Task, told: Any, example: Example) -> bool:
+    """Whether the score of what was carried is 1. Raises SetupError for one that is no number from 0 to 1."""
+    value = revived(told, task.prompt.output)
+    try:
+        return scored(task.score, value, example.target)[0] == 1
+    except SetupError as wrong:
+        mend = "Every answer is kept: mend the score, and go on with resume=True."
+        raise SetupError(f"{example.id}, answered {value!r}: {wrong} {mend}") from None
 
 
 def sureness(task: Task, example: Example, scores: dict[str, float] | None) -> dict[str, float]:

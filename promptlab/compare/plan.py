@@ -140,6 +140,9 @@ class Plan:
                 found.append(Part(when, tuple(items)))
         return found
 
+    def task_of(self, part: Part) -> Task:
+        return self.general if part.name in ("before", "after") and self.general is not None else self.task
+
     def clusters_of(self, part: Part) -> list[int]:
         return self.test_clusters if part.name == "test" else clusters(part.items)
 

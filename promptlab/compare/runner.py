@@ -62,8 +62,8 @@ def compare(
     The rows are the same, but for their timings (`seconds`, `latency`), whatever `jobs` is (0: one a core, as far as
     there is memory), and on a Ray cluster: at the address `ray`, or one of so many jobs started here where that is
     "local". A request that fails, a learner or a program that raises: these are rows with a reason and no answer.
-    Raises SetupError where the study cannot be run, where `out` holds another run or cannot be written, and where a
-    resumed run is not the same study.
+    Raises SetupError where the study cannot be run, where `out` holds another run or cannot be written, where a resumed
+    run is not the same study, and for a score that is no number from 0 to 1.
     """
     if jobs < 0:
         raise SetupError(f"jobs is 1 or more, or 0 for one a core, as far as there is memory; got {jobs}.")

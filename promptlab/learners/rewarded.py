@@ -12,7 +12,7 @@ from promptlab.learners.in_context import reply_tokens
 from promptlab.learners.solver import Family, Solver
 from promptlab.learners.tuned_and_prompted import halves
 from promptlab.options import name_of
-from promptlab.task import Task
+from promptlab.task import Task, scored
 from promptlab.types import Backend, Example, Message
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def reinforced(reference: Backend, task: Task, examples: Sequence[Example], seed
     target = {said(asked): example.target for asked, example in zip(prompts, examples, strict=True)}
 
     def reward(chat: Sequence[Message], reply: str) -> float:
-        return task.score(prompt.parse(reply).value, target[said(chat)])
+        return scored(task.score, prompt.parse(reply).value, target[said(chat)])[0]
 
     ppo = PPO(max_tokens=reply_tokens(prompt) or PPO().max_tokens)
     recipe = recipe_for(ppo, iterations)

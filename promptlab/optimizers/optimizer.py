@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from functools import wraps
 from inspect import Parameter, signature
 from typing import Any, TypeAlias
@@ -42,7 +42,7 @@ def optimizer(method: Method, **defaults: Any) -> Optimizer:
     own = [each for each in signature(method).parameters.values() if each.name != "search"]
 
     @wraps(method)
-    async def optimise(prompt: Any, examples: Sequence[Any], score: Any = exact, **options: Any) -> Any:
+    async def optimise(prompt: Any, examples: Iterable[Any], score: Any = exact, **options: Any) -> Any:
         terms = defaults | {name: options.pop(name) for name in TERMS if name in options}
         search = Search(method.__name__, prompt, examples, score, **terms)
         try:

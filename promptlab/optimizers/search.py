@@ -39,7 +39,7 @@ class Search:
         self,
         method: str,
         prompt: Prompts,
-        examples: Sequence[Example],
+        examples: Iterable[Example],
         score: Score = exact,
         *,
         solve: Solve = zero_shot,
@@ -59,6 +59,9 @@ class Search:
         if not 0 < alpha < 1 or repeats < 1:
             raise SetupError(f"alpha lies between 0 and 1 and repeats is 1 or more; got {alpha!r} and {repeats!r}.")
         first = self.seed.slot()
+        if not isinstance(examples, Iterable):
+            raise SetupError(f"examples are Example(input, target) in a list, got {examples!r}.")
+        examples = tuple(examples)
         if strange := [each for each in examples if not isinstance(each, Example)]:
             raise SetupError(f"examples are Example(input, target), got {strange[0]!r} among them.")
         check_shares(shares)

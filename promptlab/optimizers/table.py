@@ -6,11 +6,11 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from promptlab.errors import BudgetExceeded, ModelError, SetupError
+from promptlab.errors import BudgetExceeded, ModelError
 from promptlab.optimizers.candidate import Candidate, as_text
 from promptlab.optimizers.sections import Item
 from promptlab.program import Exchange, attempt, gather, metered, traced
-from promptlab.task import exact
+from promptlab.task import exact, scored
 from promptlab.types import Answer, Usage
 
 Solve = Callable[[Any, Any], Awaitable[Any]]  # (question, prompt or prompts) -> Answer, or its plain value
@@ -120,20 +120,13 @@ class Table:
         if isinstance(answer, ModelError):
             return Outcome(0.0, why=str(answer), failed=True, calls=len(exchanges), usage=usage)
         said = answer.trace if isinstance(answer.trace, str) else answer.text or ""
-        score, feedback = self._scored(answer.value, item)
+        score, feedback = scored(self.score, answer.value, item.example.target)
         steps = steps_of(candidate, exchanges) if keep_steps else ()
         return Outcome(score, answer.value, said, feedback, answer.why, False, len(exchanges), usage, steps)
 
     async def _answer(self, candidate: Candidate, item: Item) -> Answer:
         answer = await self.solve(item.example.input, candidate.prompts)
         return answer if isinstance(answer, Answer) else Answer(answer, as_text(answer))
-
-    def _scored(self, value: Any, item: Item) -> tuple[float, str]:
-        given = self.score(value, item.example.target)
-        score, feedback = given if isinstance(given, tuple) else (given, "")
-        if not (hasattr(score, "__float__") and 0 <= float(score) <= 1):
-            raise SetupError(f"A score is a number from 0 to 1, or a pair of one and a text; got {given!r}.")
-        return float(score), str(feedback)
 
 
 def steps_of(candidate: Candidate, exchanges: Iterable[Exchange]) -> tuple[Step, ...]:

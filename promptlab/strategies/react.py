@@ -58,11 +58,12 @@ async def react(
     question, it is gone on with: calls that nobody has answered yet are carried out first, and one that was under way
     when a run was killed once more. As JSON it is `[message_json(turn) for turn in trace]` (`promptlab.jsonable`).
     Differs from the paper: no demonstrations unless `prompt` has some, the thought and the action come in one request,
-    and the steps are not numbered. Raises SetupError for a tool named finish in the text form; other failures of the
-    model than a spent budget are raised, and so is that before the first reply.
+    and the steps are not numbered. Raises SetupError for an `approval` that names no tool, and in the text form for a
+    tool named finish; other failures of the model than a spent budget are raised, and so is that before the first
+    reply.
     """
     made = [as_tool(tool) for tool in tools]
-    check_approval(approval)
+    check_approval(approval, made)
     talk = begun(question, made, prompt, native, rules, options)
     form = calling.calling if native else writing.writing
     try:

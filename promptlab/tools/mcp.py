@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mcp import Client
     from mcp.server import Server
 
+LATE_S = 5.0  # that a call's end by its own time limit may take
 WRONG = "Error: "  # begins what `observing` tells of a call that failed
 MISSING = "MCP is spoken by the package mcp: pip install 'promptlab[mcp]'"
 
@@ -104,7 +105,11 @@ async def _session(server: Any, started: Future[Connection], over: Future[None])
 def _as_tool(theirs: Any, connection: Connection, call_s: float) -> Tool:
     def function(**arguments: Any) -> str:
         asked = connection.client.call_tool(theirs.name, arguments, read_timeout_seconds=call_s)
-        result = asyncio.run_coroutine_threadsafe(asked, connection.loop).result(call_s + 5)
+        answer = asyncio.run_coroutine_threadsafe(asked, connection.loop)
+        try:
+            result = answer.result(call_s + LATE_S)
+        finally:
+            answer.cancel()  # nobody waits for it any more, if it is not there
         text = "\n".join(_told(part) for part in result.content)
         if result.is_error:
             raise WrongCall(text or f"{theirs.name} failed and did not say why")

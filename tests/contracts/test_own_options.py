@@ -150,6 +150,23 @@ def test_thoughts_are_never_marked():
     assert reply.text == "x"
 
 
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_openai_is_told_by_a_key_which_questions_begin_alike(api: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    rules, others = (Message("system", f"{word} " * 1000) for word in ("rules", "others"))
+    short = Message("system", "Be brief.")
+    with FakeServer(lambda request: "yes") as server:
+        monkeypatch.setattr("promptlab.backends.openai.OpenAI.home", f"{server.url}/v1")
+        for name in ("openai:m", f"openai:m@{server.url.replace('127.0.0.1', 'localhost')}"):  # at home, and elsewhere
+            for chat in ([rules], [rules], [others], [short], []):
+                run(ask([*chat, Message("user", f"question {len(server.received)}")]), model(name, api=api, key=KEY))
+            run(ask(rules.content), model(name, api=api, key=KEY))  # nothing that is asked begins as another does
+        keys = [received.body.get("prompt_cache_key") for received in server.received]
+    assert keys[0] == keys[1] != keys[2]
+    assert all(isinstance(key, str) and 0 < len(key) <= 64 for key in keys[:3])
+    assert keys[3:] == [None] * 9
+
+
 def test_what_was_read_from_the_cache_and_written_there_is_counted():
     told = Usage(input_tokens=50, cached_tokens=30, cache_write_tokens=15, output_tokens=2)
     with FakeServer([Reply("x", usage=told)] * 2) as server:

@@ -66,10 +66,6 @@ class Cached(Wrapper):
         state = {"backend": self.backend, "record": self.record}
         return {**state, "_identity": self._identity, "offline": self.offline}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._start()
-
     async def around(self, requests: Sequence[Request], inner: Inner) -> Replies:
         told = [dumped(request_json(request)) for request in requests]
         keys = [Key(self._who, digest(each)) for each in told]
@@ -92,6 +88,12 @@ class Cached(Wrapper):
                     failed.add(key)
             todo = {key: asked[key] for key in others if key not in replies}
         return [replies[key] for key in keys]
+
+    def keep_as(self, request: Request, reply: Reply | ModelError, how: Mapping[str, Any]) -> None:
+        """Keep an answer for what was asked where another request was sent for that. `how` is a part of who answers."""
+        if is_kept(reply):
+            told = dumped(request_json(request))
+            self.record.keep(Key(self.record.model({**self._identity, **how}), digest(told)), told, reply)
 
     def _note(self, kept: Mapping[Key, Reply | ModelError], asked: Mapping[Key, Asked]) -> None:
         """What the cache answered, beside what was sent."""

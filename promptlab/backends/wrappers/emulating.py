@@ -31,7 +31,8 @@ class Emulating(Wrapper):
     """Cuts replies at stop strings and says a schema in words where the backend cannot; all else is Unsupported.
 
     With `leaves_out` nothing is emulated: what the backend cannot do is left out of the request, and a warning says so.
-    Texts to score can be neither.
+    Texts to score can be neither. Where answers are kept (Cached), they are for the request as it was asked too: so a
+    replay asks, which has no model to say what that cannot do.
     """
 
     def __init__(self, backend: Any, leaves_out: bool = False) -> None:
@@ -41,11 +42,21 @@ class Emulating(Wrapper):
 
     @property
     def identity(self) -> dict[str, Any]:
-        return {**self.backend.identity, "emulating": "warn" if self.leaves_out else "emulate"}
+        return {**self.backend.identity, **self._how}
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {"emulating": "warn" if self.leaves_out else "emulate"}
 
     async def around(self, requests: Sequence[Request], inner: Inner) -> Replies:
-        replies = await inner.send([self._sendable(request) for request in requests])
-        return [self._finished(request, reply) for request, reply in zip(requests, replies, strict=True)]
+        sent = [self._sendable(request) for request in requests]
+        replies = await inner.send(sent)
+        finished = [self._finished(request, reply) for request, reply in zip(requests, replies, strict=True)]
+        if keep := getattr(self.backend, "keep_as", None):
+            for request, other, reply in zip(requests, sent, finished, strict=True):
+                if request != other:
+                    keep(request, reply, self._how)
+        return finished
 
     def _sendable(self, request: Request) -> Request:
         """The request without what the backend cannot do."""

@@ -76,10 +76,6 @@ class LeaderFirst(CallByCall):
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_fates")}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._start()
-
     async def around(self, requests: Sequence[Request], inner: Inner) -> Replies:
         """One call: of one request, or of equal ones that are asked together."""
         begins = [] if self.backend.batched or not requests else prefixes(requests[0], self.least_tokens)

@@ -52,10 +52,6 @@ class Spanned(Wrapper):
     def __getstate__(self) -> dict[str, Any]:
         return {"backend": self.backend, "content": self.content}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._start()
-
     async def around(self, requests: Sequence[Request], inner: Inner) -> Replies:
         spans = [self._span(request) for request in requests]
         if not any(span.is_recording() for span in spans):

@@ -35,10 +35,6 @@ class Traced(Wrapper):
     def __getstate__(self) -> dict[str, Any]:
         return {"backend": self.backend, "ledger": self.ledger}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._start()
-
     async def around(self, requests: Sequence[Request], inner: Inner) -> Replies:
         told = [dumped(request_json(request)) for request in requests]
         calls = self.ledger.begin(self._who, told, "sent", [request.program for request in requests])

@@ -61,6 +61,13 @@ class Wrapper(ABC):
             return self._agenerate
         return getattr(self.backend, name)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start()
+
+    def _start(self) -> None:  # noqa: B027  for those that have any
+        """Make what is not taken to another process."""
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.backend!r})"
 

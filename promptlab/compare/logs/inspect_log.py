@@ -7,6 +7,7 @@ import json
 import math
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +33,33 @@ def read(path: Path, keys: Keys) -> Source:
     errors go by, or by a `group` in their metadata. Raises DataError where samples have no id, or the log was written
     without samples (`inspect eval --no-log-samples`).
     """
-    head, samples = _opened(path)
-    about = head.get("eval") or {}
-    reported, cluster = {}, "group"
-    for score in (head.get("results") or {}).get("scores") or ():
-        name, scorer = score["name"], score.get("scorer", score["name"])
-        for mean in ("accuracy", "mean"):
-            if mean in score["metrics"] and (value := as_number(score["metrics"][mean]["value"])) is not None:
-                metric = name if name == scorer else f"{scorer}.{name}"
-                reported["", metric] = value
-        for made in score["metrics"].values():
-            cluster = (made.get("params") or {}).get("cluster") or cluster
-    task, model, created = (str(about.get(name) or "") for name in ("task", "model", "created"))
+    with _intact(path):
+        head, samples = _opened(path)
+        about = head.get("eval") or {}
+        reported, cluster = {}, "group"
+        for score in (head.get("results") or {}).get("scores") or ():
+            name, scorer = score["name"], score.get("scorer", score["name"])
+            for mean in ("accuracy", "mean"):
+                if mean in score["metrics"] and (value := as_number(score["metrics"][mean]["value"])) is not None:
+                    metric = name if name == scorer else f"{scorer}.{name}"
+                    reported["", metric] = value
+            for made in score["metrics"].values():
+                cluster = (made.get("params") or {}).get("cluster") or cluster
+        task, model, created = (str(about.get(name) or "") for name in ("task", "model", "created"))
     return Source(path, "inspect", _samples(path, samples, keys, cluster), task, model, created, reported)
+
+
+@contextmanager
+def _intact(path: Path) -> Iterator[None]:
+    """Whatever in a log is not as inspect writes it is a DataError."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path} is damaged, or not as inspect writes a log ({type(error).__name__}: {error})."
+        ) from None
 
 
 def _opened(path: Path) -> tuple[Json, Iterable[Json]]:
@@ -72,31 +87,34 @@ def _entries(path: Path, names: Iterable[str]) -> Iterator[Json]:
 
 def _samples(path: Path, samples: Iterable[Json], keys: Keys, cluster: str) -> Iterator[Sample]:
     number, nameless = 0, []
-    for number, sample in enumerate(samples, 1):
-        about = sample.get("metadata") or {}
-        name = _field(about, keys.id, path, number) if keys.id else sample.get("id")
-        if name is None or name == "":
-            nameless.append(number)
-            continue
-        group = _field(about, keys.group, path, number) if keys.group else about.get(cluster)
-        scores = sample.get("scores") or {}
-        usage = (sample.get("model_usage") or {}).values()
-        error = (sample.get("error") or {}).get("message")
-        yield Sample(
-            item=str(name),
-            series="",
-            scores=dict(_scores(scores)),
-            repeat=int(sample.get("epoch") or 1) - 1,
-            target=_target(sample.get("target")),
-            answer=next((str(score["answer"]) for score in scores.values() if score.get("answer") is not None), None),
-            group=None if group is None else str(group),
-            text=_text(sample),
-            why=error if error is not None or scores else "it was not scored",
-            input_tokens=sum(one.get("input_tokens", 0) for one in usage) if usage else None,
-            output_tokens=sum(one.get("output_tokens", 0) for one in usage) if usage else None,
-            seconds=sample.get("working_time", sample.get("total_time")),
-            place=f"sample {number}",
-        )
+    with _intact(path):
+        for number, sample in enumerate(samples, 1):
+            about = sample.get("metadata") or {}
+            name = _field(about, keys.id, path, number) if keys.id else sample.get("id")
+            if name is None or name == "":
+                nameless.append(number)
+                continue
+            group = _field(about, keys.group, path, number) if keys.group else about.get(cluster)
+            scores = sample.get("scores") or {}
+            usage = (sample.get("model_usage") or {}).values()
+            error = (sample.get("error") or {}).get("message")
+            yield Sample(
+                item=str(name),
+                series="",
+                scores=dict(_scores(scores)),
+                repeat=int(sample.get("epoch") or 1) - 1,
+                target=_target(sample.get("target")),
+                answer=next(
+                    (str(score["answer"]) for score in scores.values() if score.get("answer") is not None), None
+                ),
+                group=None if group is None else str(group),
+                text=_text(sample),
+                why=error if error is not None or scores else "it was not scored",
+                input_tokens=sum(one.get("input_tokens", 0) for one in usage) if usage else None,
+                output_tokens=sum(one.get("output_tokens", 0) for one in usage) if usage else None,
+                seconds=sample.get("working_time", sample.get("total_time")),
+                place=f"sample {number}",
+            )
     if not number:
         raise DataError(f"{path} holds no samples: it was written with --no-log-samples, or nothing was answered.")
     if nameless:

@@ -22,7 +22,7 @@ from promptlab.errors import BudgetExceeded, ModelError
 from promptlab.program import Program, attempt, gather
 from promptlab.prompt import Prompt
 from promptlab.splits import clusters
-from promptlab.task import Task
+from promptlab.task import Task, scored
 from promptlab.types import Answer, Example
 
 TEST = -2  # the first number of its branches: apart from those of the search, which are -1
@@ -106,4 +106,4 @@ def answered(task: Task, item: Example, answer: Answer | ModelError) -> Row:
         return {"answer": None, "score": 0.0, "failed": True, "why": why, "unpaid": isinstance(answer, BudgetExceeded)}
     value = answer.value
     told = None if value is None else str(value)
-    return {"answer": told, "score": float(task.score(value, item.target)), "failed": False, "why": answer.why}
+    return {"answer": told, "score": scored(task.score, value, item.target)[0], "failed": False, "why": answer.why}

@@ -37,13 +37,19 @@ Approver: TypeAlias = Callable[[ToolCall], Decision | Do | Awaitable[Decision | 
 Approval: TypeAlias = Mapping[str, Decision | Do | Approver]  # by the tool's name; "*" is for all others
 
 
-def check_approval(approval: Approval) -> None:
-    """Raises SetupError for a table that holds what is no decision, before anything is asked."""
+def check_approval(approval: Approval, tools: Sequence[Tool]) -> None:
+    """Raises SetupError for a table that holds what is no decision or names no tool, before anything is asked."""
     if not isinstance(approval, Mapping):
         raise SetupError(f"approval is a table of decisions by tool, such as {{'lookup': 'reject'}}; got {approval!r}.")
     for rule in approval.values():
         if not callable(rule):
             _as_decision(rule)
+    names = [tool.spec.name for tool in tools]
+    if strange := [key for key in approval if key not in ("*", *names)]:
+        raise SetupError(
+            f"approval names {', '.join(map(repr, strange))}, but the tools are: {', '.join(names) or 'none'}. "
+            "“*” is for all that are not named."
+        )
 
 
 async def decisions(calls: Sequence[ToolCall], approval: Approval) -> list[Decision]:
