@@ -168,6 +168,23 @@ def test_a_control_is_shown_beside_the_arms_and_never_recommended(task, tmp_path
     assert "Controls, never chosen" in (tmp_path / "report.html").read_text()
 
 
+def test_a_control_that_does_best_is_not_said_to_lead_here_or_outside(task, tmp_path):
+    def knows(task, examples, seed):
+        async def program(question):
+            label = "no" if "saw" in question or {"bolt", "nut", "screw", "nail"} & {*question.split()} else "yes"
+            return Answer(label, label)
+
+        return Solver(program, Silent())
+
+    far = [Example("kiwi from elsewhere", "yes"), Example("saw from elsewhere", "no")]
+    arms = {"yes": says_yes, "knows": ShuffledLabels(knows)}
+    results = compare(arms, task, (8,), 2, outside=far, out=tmp_path)
+    assert {one["arm"]: one["accuracy"]["value"] for one in results["outside"]} == {"yes": 0.5, "knows": 1}
+    told = " ".join(results["decision"]["not_established"])
+    assert "yes leads here with 0.50" in told
+    assert "on the 2 items from outside, where it leads too" in told
+
+
 def test_a_study_of_controls_alone_is_refused(task, tmp_path):
     with pytest.raises(SetupError, match="controls or of another model only"):
         compare({"c": ShuffledLabels(in_context(Script(obeys)))}, task, (8,), 1, out=tmp_path / "run")

@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,12 +17,14 @@ from searches import WORDS, write_lists
 from promptlab import Answer, Example, Prompt, run
 from promptlab.backends.routed import Routed
 from promptlab.cli import main
-from promptlab.compare.optimizing.fragility import fragility
+from promptlab.compare.optimizing import reporter
+from promptlab.compare.optimizing.fragility import Cell, fragility, interval
 from promptlab.compare.optimizing.variants import mistyped, variants
+from promptlab.compare.statistics import accuracy, pooled, resample
 from promptlab.errors import SetupError
 from promptlab.optimizers import save_prompt
 from promptlab.strategies import zero_shot
-from promptlab.task import exact
+from promptlab.task import Task, exact
 from promptlab.testing import Script
 
 SHOTS = (Example("red pond", "no"), Example("red sun", "yes"), Example("blue sun", "no"), Example("sun red", "yes"))
@@ -118,6 +121,25 @@ def test_all_axes_fit_into_the_calls_and_the_extremes_are_asked_on_other_items()
     assert len(asked) >= found.axes[0].n + found.fresh.n_items
     plain = asked[: found.axes[0].n]
     assert len(set(plain)) == found.axes[0].n
+
+
+def test_of_very_many_items_no_more_are_resampled_than_need_be():
+    """One by one, 100,000 would take 1.6 GB."""
+    many = [Example(f"text {i}", "yes", str(i)) for i in range(10_050)]
+    right = np.arange(10_050)[None] % 4 > 0
+    drawn = resample(10_000)
+    handfuls, _ = pooled(np.arange(10_050), 10_050)
+    expected = replace(accuracy(right, handfuls, drawn), n_clusters=10_050)
+    assert interval([Cell(None, float(ok), False) for ok in right[0]], many) == expected
+
+    async def solve(question, prompt):
+        ok = right[0, int(question.split()[1])] or prompt == PROMPT
+        return Answer("yes" if ok else "no")
+
+    task, before = Task("t", PROMPT, (), many), Prompt("Say.")
+    found = reporter.tested(task, many, lambda program: run(program, Script([])), before, PROMPT, solve)
+    assert found.seed == expected
+    assert found.difference.n_clusters == found.wins * 4 - 2 == 10_050
 
 
 def test_too_few_items_are_refused_with_how_many_it_takes():

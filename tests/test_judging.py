@@ -16,7 +16,7 @@ from test_logs import inspect_file, inspect_sample
 
 from promptlab import ModelError
 from promptlab.cli import main
-from promptlab.compare.agreement import cohens_kappa
+from promptlab.compare.agreement import agreement
 from promptlab.compare.logs import Log, Sample
 from promptlab.compare.logs.comparing import compare_logs
 from promptlab.compare.logs.judging import METRIC, judged, read_people
@@ -129,7 +129,7 @@ def test_agreement_with_people_is_cohens_kappa():
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=2, max_size=40))
 def test_kappa_is_sklearns_and_its_interval_holds_it(pairs):
     a, b = np.array(pairs).T
-    found = cohens_kappa(a, b, 3, np.arange(len(a)), draws=200)
+    found = agreement(a, b, 3, np.arange(len(a)), draws=200)
     if len({*a.tolist(), *b.tolist()}) == 1:
         assert found is None
         return
@@ -140,17 +140,17 @@ def test_kappa_is_sklearns_and_its_interval_holds_it(pairs):
 
 def test_perfect_agreement_on_a_few_items_is_not_certainty():
     codes = np.array([0, 1] * 5)
-    found = cohens_kappa(codes, codes, 2, np.arange(10))
+    found = agreement(codes, codes, 2, np.arange(10))
     assert (found.value, found.high) == (1.0, 1.0)
     assert 0.2 < found.low < 0.7
 
 
 def test_kappa_without_items_is_none_and_clusters_widen_it():
-    assert cohens_kappa(np.array([], int), np.array([], int), 3, np.array([], int)) is None
+    assert agreement(np.array([], int), np.array([], int), 3, np.array([], int)) is None
     rng = np.random.default_rng(0)
     a = np.repeat(rng.integers(0, 2, 40), 5)
     b = np.repeat(rng.integers(0, 2, 40), 5)
-    alone, together = (cohens_kappa(a, b, 2, clusters) for clusters in (np.arange(200), np.arange(200) // 5))
+    alone, together = (agreement(a, b, 2, clusters) for clusters in (np.arange(200), np.arange(200) // 5))
     assert together.high - together.low > 1.5 * (alone.high - alone.low)
 
 

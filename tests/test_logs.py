@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import html
 import io
 import json
 import re
@@ -17,6 +18,7 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from synthetic import write_run
 
 from promptlab.cli import main
@@ -513,6 +515,18 @@ def test_the_table_and_the_csv_hold_the_discordant_items(run):
     assert [row["item"] for row in rows] == list(found.matched.ids)
     apart = [row["item"] for row in rows if row["score_a"] != row["score_b"]]
     assert sorted(apart) == sorted(one.item for one in found.discordant)
+
+
+NAMES = ("<img src=x onerror=alert(1)>", "a | b", "`<b>`", "a\\<i>", "[a](javascript:b)", "&lt;p&gt;", "a\n\nb")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_renderer_of_markdown_shows_a_name_as_it_is(name):
+    one, other = ({str(i): float(i % n) for i in range(12)} for n in (2, 3))
+    text = as_markdown(compare_logs(log(one, name), log(other, "b"), draws=50))
+    page = MarkdownIt("commonmark").enable("table").render(text)
+    assert f"<td>{html.escape(' '.join(name.split()), quote=False)}</td>" in page
+    assert not re.search(r"<(img|a|b|i|code)\b", page)
 
 
 # ---- the command line

@@ -13,6 +13,7 @@ from studies import write_csv
 
 from promptlab import Example, Prompt
 from promptlab.cli import main
+from promptlab.compare.cellfile import as_line
 from promptlab.compare.optimizing.arguments import placed
 from promptlab.compare.optimizing.difference import difference, words
 from promptlab.optimizers import load_prompt, save_prompt
@@ -134,6 +135,21 @@ def test_a_second_look_at_the_test_is_recorded(promptlab):
     assert [opening["what"] for opening in openings] == ["first", "again, after the run was finished"]
     assert any("opened 2 times" in alarm for alarm in again["alarms"])
     assert "opened 2 times" in Path("run/report.html").read_text(encoding="utf-8")
+
+
+def test_answers_that_could_not_be_written_again_are_still_there(promptlab, monkeypatch):
+    promptlab(LISTS, *TOLD, "--out", "run", "--quiet")
+    before = Path("run/rows.jsonl").read_bytes()
+    third = json.loads(before.splitlines()[2])["item"]
+
+    def full_at_the_third(value):
+        if "final" in value and value["item"] == third:
+            raise OSError("No space left on device")
+        return as_line(value)
+
+    monkeypatch.setattr("promptlab.compare.optimizing.run.as_line", full_at_the_third)
+    assert promptlab("optimize --resume run --quiet")[0] != 0
+    assert Path("run/rows.jsonl").read_bytes() == before
 
 
 def test_labels_are_classes_unless_answers_are_free(promptlab):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptlab.compare.calibration import brier, calibration, ece, probabilities
-from promptlab.compare.confusion import cohens_kappa, confusion, f1s, matthews, recalls
+from promptlab.compare.confusion import cohens_kappa, confusion, f1s, kappas, matthews, recalls
 from promptlab.compare.trials import pass_at, pass_hat
 from promptlab.errors import DataError
 
@@ -37,6 +37,7 @@ def test_kappa_correlation_recall_and_f1_are_scikit_learns(pairs):
 
 def test_two_labellings_of_one_class_agree_by_chance_alone_so_kappa_says_nothing():
     assert cohens_kappa(confusion([1, 1], [1, 1], 2)) is None
+    assert np.isnan(kappas(np.stack([confusion([1, 1], [1, 1], 2), np.zeros((2, 2))]))).all()
     assert matthews(confusion([1, 1], [1, 1], 2)) == 0
 
 

@@ -148,6 +148,17 @@ def test_what_settles_a_difference_is_more_of_what_it_varies_with():
     assert by_seeds[0] == int(np.ceil(5 * 0.05**2 / (wanted - 0.01**2)))
 
 
+@pytest.mark.parametrize("true", [0.0, 0.004, 0.01, 0.06])
+def test_so_many_items_settle_a_difference_in_four_of_five_studies(true):
+    differ, margin, rng = 0.05 + true, 0.02, np.random.default_rng(0)  # the share of items that only one arm gets right
+    _, n = enough(difference(true, 0.0, (differ - true**2) / 100), margin, 0.95)
+    a_only, b_only = rng.multinomial(n, [(differ + true) / 2, (differ - true) / 2, 1 - differ], size=2_000).T[:2]
+    value = (a_only - b_only) / n
+    half = 1.959964 * np.sqrt(((a_only + b_only) / n - value**2) / n)
+    settled = (value > half) | (np.abs(value) + half < margin)
+    assert settled.mean() == pytest.approx(0.8, abs=0.03)
+
+
 def test_a_pair_that_is_shown_to_be_as_good_needs_no_measurement_beside_one_that_is_open(tmp_path):
     arms = {"ask": ("prompting", "", (0.8,)), "ask'": ("baseline", "", (0.8,)), "tune": ("fine-tuning", "", (0.8,))}
     results = measure(write_run(tmp_path, arms=arms, budgets=(16,), n_items=60), DRAWS)

@@ -48,8 +48,8 @@ class Tiny:
 
     `device` is "cpu", a GPU such as "cuda" or "cuda:1", or "auto" for one if there is any; SetupError where it is not
     at hand. There PyTorch computes, thousands of replies at a time, all of it in bfloat16 where that is the `dtype`,
-    as it is by "auto"; int8 is of the CPU alone. Where it is not given `cache_mb` is 2,000
-    there, or a tenth of its memory if that is less.
+    as it is by "auto"; int8 is of the CPU alone. Where it is not given `cache_mb` is 2,000 there, or a tenth of its
+    memory if that is less.
 
     A masked checkpoint (`promptlab train mlm`) fills gaps instead: it takes texts with one [MASK], and no prompts.
     """

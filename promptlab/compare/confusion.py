@@ -27,14 +27,29 @@ def confusion(a: Sequence[int], b: Sequence[int], n_classes: int) -> Floats:
     return counts.reshape(n_classes, n_classes).astype(np.float64)
 
 
-def cohens_kappa(table: Floats) -> float | None:
-    """Agreement beyond that of two labellings with these margins by chance (Cohen 1960, Educ. Psychol. Meas. 20:37).
+def kappas(tables: Floats) -> Floats:
+    """Cohen's κ (1960, Educ. Psychol. Meas. 20:37) of each table, (..., K, K): (p_o − p_e) / (1 − p_e), the agreement
+    beyond that of two labellings with these margins by chance.
 
-    None where both give one and the same class throughout: chance alone would agree then.
+    Not a number where there is nothing, or both give one and the same class throughout: chance alone would agree then.
     """
-    n = table.sum()
-    by_chance = float(table.sum(axis=0) @ table.sum(axis=1) / n**2)
-    return None if by_chance == 1 else (float(np.trace(table) / n) - by_chance) / (1 - by_chance)
+    observed, by_chance = agreements(tables)
+    beyond = np.where(by_chance < 1 - 1e-12, 1 - by_chance, np.nan)
+    found: Floats = (observed - by_chance) / beyond
+    return found
+
+
+def agreements(tables: Floats) -> tuple[Floats, Floats]:
+    """The shares of each table's items on which both labellings agree, and would by chance: p_o and p_e."""
+    n = tables.sum(axis=(-2, -1), keepdims=True)
+    shares = tables / np.where(n > 0, n, np.nan)
+    return np.trace(shares, axis1=-2, axis2=-1), (shares.sum(axis=-1) * shares.sum(axis=-2)).sum(axis=-1)
+
+
+def cohens_kappa(table: Floats) -> float | None:
+    """That of one table; None where it is not defined. With its interval: `agreement.agreement`."""
+    found = float(kappas(table))
+    return None if np.isnan(found) else found
 
 
 def matthews(table: Floats) -> float:

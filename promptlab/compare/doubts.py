@@ -26,7 +26,8 @@ def doubts(results: Results) -> Iterator[str]:
     yield from _data(results)
     yield from _absent(results)
     yield from _opened(results)
-    yield from told_outside(results.outside, {Option(p.arm, p.labels): p.accuracy for p in results.points})
+    here = {Option(p.arm, p.labels): p.accuracy for p in results.points if p.family in FAMILIES}
+    yield from told_outside(results.outside, here)
     yield from told_forgotten(results.forgotten)
     others = any(arm.family == ANOTHER_MODEL for arm in results.arms)
     tried = "One task was tried, and one model in both families" if others else "One task and one model were tried"

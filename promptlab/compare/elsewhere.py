@@ -63,12 +63,15 @@ def forgotten(run_dir: Path, draws: int, confidence: float) -> tuple[Forgotten, 
 
 
 def told_outside(found: tuple[Outside, ...], here: Mapping[Option, Interval]) -> Iterator[str]:
-    """Whether what leads here leads there too, or that nothing is known of it."""
+    """Whether what leads here leads there too, or that nothing is known of it. `here` are all that may be chosen."""
     if not found:
         yield "No test from outside this data set was run, so nothing is known about other sources, places or years."
         return
-    most = max(one.labels for one in found)
-    there = {Option(one.arm, one.labels): one.accuracy for one in found if one.labels == most}
+    there = {option: one.accuracy for one in found if (option := Option(one.arm, one.labels)) in here}
+    most = max((option.labels for option in there), default=0)
+    there = {option: accuracy for option, accuracy in there.items() if option.labels == most}
+    if not there:  # only controls or other models
+        return
     first = max(there, key=lambda option: here[option].value)
     lead = max(there, key=lambda option: there[option].value)
     led = "where it leads too" if first == lead else f"where {lead.arm} leads with {shown(there[lead])}"

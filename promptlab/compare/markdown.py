@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 LONGEST = 60
+MEANT = re.compile(r"[\\|`]|<(?=[\w/!?])|&(?=#?\w+;)|(?<=\])\(")  # "p < 0.05" and "[0.7, 0.8]" are neither
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -18,8 +20,17 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _cell(value: str) -> str:
     value = one_line(value)
-    value = value if len(value) <= LONGEST else f"{value[: LONGEST - 1]}…"
-    return value.replace("\\", "\\\\").replace("|", "\\|")
+    return escaped(value if len(value) <= LONGEST else f"{value[: LONGEST - 1]}…")
+
+
+def line(text: str) -> str:
+    """A text that may hold names and notes of others, as one line of Markdown."""
+    return escaped(one_line(text))
+
+
+def escaped(text: str) -> str:
+    """With a backslash before what a renderer would take for HTML, a link, code, or the end of a cell."""
+    return MEANT.sub(r"\\\g<0>", text)
 
 
 def one_line(text: str) -> str:

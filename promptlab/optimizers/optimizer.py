@@ -34,10 +34,10 @@ def optimizer(method: Method, **defaults: Any) -> Optimizer:
     proposer's among them; proposals are asked with `to="proposer"`, for `promptlab.backends.routed.Routed` to send to
     another model. `alpha` is how often a prompt that is no better may replace the one there is, by the `test` "exact"
     (one look at all fresh items; graded scores are bet on then, too) or "betting" (a look every ten, ending early).
-    `shares` are those of the examples that
-    proposers read, that races are run on, and that the last comparison is made on. `repeats` asks each item so often,
-    where answers are sampled. `temperature` is the proposer's, `limits` what an instruction may be; `observe` is told
-    of every event as it happens. Raises SetupError for examples or calls that are too few for an honest comparison.
+    `shares` are those of the examples that proposers read, that races are run on, and that the last comparison is made
+    on. `repeats` asks each item so often, where answers are sampled. `temperature` is the proposer's, `limits` what an
+    instruction may be; `observe` is told of every event as it happens. Raises SetupError for examples or calls that
+    are too few for an honest comparison.
     """
     own = [each for each in signature(method).parameters.values() if each.name != "search"]
 

@@ -29,9 +29,8 @@ async def least_to_most(question: str, prompt: Prompt = Prompt(), *, most: int =
     their replies, the question itself last.
 
     Prompt: the question, and that simpler questions are wanted; then `prompt`, its demonstrations, and each
-        sub-question
-        as a turn of one chat, the first below the question's wording; last the question itself, whose reply is to end
-        in "The answer is …".
+        sub-question as a turn of one chat, the first below the question's wording; last the question itself, whose
+        reply is to end in "The answer is …".
     Stop: the model's own end, or `max_tokens` in each call.
     Parse: lines that end in a question mark are the sub-questions; of the last reply what follows the last "the answer
         is" or stands in a box; without one it is no answer.

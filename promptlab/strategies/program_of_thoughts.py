@@ -33,12 +33,11 @@ async def program_of_thoughts(
     of 0 is one. `trace` holds the program and what it printed.
 
     Prompt: the instruction and the demonstrations, whose targets should be programs; the question, and that a Python
-        program is wanted which stores the answer in `ans`. Where
-        the output has labels and the program's result is none of them, a second one asks which is closest.
+        program is wanted which stores the answer in `ans`. Where the output has labels and the program's result is none
+        of them, a second one asks which is closest.
     Stop: the model's own end, `max_tokens` or `stop`; of the program what the tool says.
     Parse: the reply's fenced code, else all of it; its printed `ans` as the prompt's type. A program that prints none
-        is
-        no answer, and the end of what it printed is why.
+        is no answer, and the end of what it printed is why.
     Ties: none, as there is one program.
     Cost: 1 call and 1 run of the tool; with labels up to 2 calls.
     Pinned by: tests/test_reasoning.py

@@ -28,8 +28,7 @@ async def universal_self_consistency(
     `votes` counts equal values as `self_consistency` does. Raises the first ModelError if all paths failed.
 
     Prompt: the path's; then the question, the numbered responses, and that the most consistent one by majority
-        consensus
-        is to be named first, as "Response X".
+        consensus is to be named first, as "Response X".
     Stop: each path's own; the model's own end for the choice, which is made at temperature 0.
     Parse: the first "Response X" of the choice; the value is that response's own.
     Ties: the model's affair; of an unread choice, as `self_consistency`.

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from promptlab.compare.agreement import cohens_kappa
+from promptlab.compare.agreement import agreement
 from promptlab.compare.data.tables import column_named, read_table
 from promptlab.compare.logs.matching import clusters_of, paired_repeats, table_of
 from promptlab.compare.logs.shape import Log, Sample
@@ -132,7 +132,7 @@ def _agreement(
     of_judge = [{1: "A", -1: "B", 0: "tie"}[won[pair.item, 0]] for pair in both]
     codes = [np.array([CHOICES.index(said) for said in each]) for each in (of_judge, [people[p.item] for p in both])]
     clusters, _ = clusters_of([pair.a for pair in both], [pair.b for pair in both])
-    return cohens_kappa(codes[0], codes[1], len(CHOICES), clusters), len(both)
+    return agreement(codes[0], codes[1], len(CHOICES), clusters), len(both)
 
 
 def read_people(path: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from promptlab.compare.logs.comparing import Comparison, p_value
 from promptlab.compare.logs.judging import Judging
-from promptlab.compare.markdown import one_line, path_end, table
+from promptlab.compare.markdown import line, path_end, table
 from promptlab.compare.statistics import Interval
 from promptlab.compare.wording import number, share, shown
 
@@ -17,9 +17,9 @@ MOST_LISTED = 10  # of either kind; a CSV has all
 
 def as_markdown(found: Comparison, most_listed: int = MOST_LISTED) -> str:
     """The verdict first, then what it rests on. Plain enough to be read in a terminal too."""
-    parts = [f"**{one_line(found.verdict)}**", *_sides(found), *_counts(found)]
+    parts = [f"**{line(found.verdict)}**", *_sides(found), *_counts(found)]
     if found.notes:
-        parts.append("\n".join(f"- {one_line(note)}" for note in found.notes))
+        parts.append("\n".join(f"- {line(note)}" for note in found.notes))
     if found.classes:
         rows = [
             (one.target, f"{one.n:,}", *map(number, (one.a, one.b)), number(one.a - one.b, sign=True))

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from promptlab.compare.optimizing.reporter import sure_of
 from promptlab.compare.optimizing.variants import Variant, variants
-from promptlab.compare.statistics import Interval, accuracy, paired_difference, resample
+from promptlab.compare.statistics import Interval
 from promptlab.errors import ModelError, SetupError
 from promptlab.optimizers.proposing import instruction_in, meta
 from promptlab.program import Program, ask, attempt, gather
@@ -202,8 +203,7 @@ def right(cells: Sequence[Cell]) -> Any:
 
 
 def interval(cells: Sequence[Cell], items: Sequence[Example]) -> Interval:
-    of = np.array(clusters(items), dtype=np.int64)
-    return accuracy(right(cells), of, resample(int(of.max()) + 1))
+    return sure_of(items).accuracy(right(cells))
 
 
 def axis_of(
@@ -218,8 +218,7 @@ def axis_of(
 ) -> Axis:
     mine = [variant for variant in tried if variant.axis == axis]
     means = [mean(first[key(variant)]) for variant in mine]
-    of = np.array(clusters(items), dtype=np.int64)
-    draws = resample(int(of.max()) + 1)
+    sure = sure_of(items)
     both = [(first[key(v)], first[key(base)]) for v in mine] + [(fresh[key(worst)], fresh[key(base)])]
     flips = [a.value != b.value for one, other in both for a, b in zip(one, other, strict=True)]
     return Axis(
@@ -232,7 +231,7 @@ def axis_of(
         max(means),
         worst.name,
         best.name,
-        interval(fresh[key(worst)], items),
-        paired_difference(right(fresh[key(worst)]), right(fresh[key(base)]), of, draws),
+        sure.accuracy(right(fresh[key(worst)])),
+        sure.difference(right(fresh[key(worst)]), right(fresh[key(base)])),
         fmean(flips),
     )

@@ -9,15 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from promptlab.compare.statistics import (
-    Interval,
-    accuracy,
-    mcnemar,
-    paired_difference,
-    resample,
-    smallest_detectable_difference,
-    votes,
-)
+from promptlab.compare.cells import Items
+from promptlab.compare.comparisons import Sure, sure_on
+from promptlab.compare.statistics import Interval, mcnemar, smallest_detectable_difference
 from promptlab.errors import BudgetExceeded, ModelError
 from promptlab.program import Program, attempt, gather
 from promptlab.prompt import Prompt
@@ -73,18 +67,17 @@ def tested(
     answers = run(asked([seed, final] if changed else [seed], items, solve))
     first, last = answers[0], answers[-1]
     rows = [row(task, item, *both) for item, *both in zip(items, first, last, strict=True)]
-    of = np.array(clusters(items), dtype=np.int64)
-    n_clusters = int(of.max()) + 1
-    draws = resample(n_clusters)
+    sure = sure_of(items)
     a, b = (np.array([[r[who]["score"] == 1 for r in rows]]) for who in ("final", "seed"))
-    wins, losses, _ = votes(a, b, of, n_clusters)
+    more = sure.more_right(a, b)  # of each cluster
+    wins, losses = int((more > 0).sum()), int((more < 0).sum())
     return Tested(
         len(items),
-        n_clusters,
-        smallest_detectable_difference(n_clusters),
-        accuracy(b, of, draws),
-        accuracy(a, of, draws),
-        paired_difference(a, b, of, draws) if changed else None,
+        len(more),
+        smallest_detectable_difference(len(more)),
+        sure.accuracy(b),
+        sure.accuracy(a),
+        sure.difference(a, b) if changed else None,
         mcnemar(wins, losses),
         wins,
         losses,
@@ -92,6 +85,12 @@ def tested(
         {who: sum(r[who]["answer"] is None and not r[who]["failed"] for r in rows) for who in ("seed", "final")},
         tuple(rows),
     )
+
+
+def sure_of(items: Sequence[Example]) -> Sure:
+    """Intervals over these items, as everywhere: of very many clusters only so many are resampled."""
+    of = np.array(clusters(items), dtype=np.int64)
+    return sure_on(Items((), np.full(len(of), -1), of, int(of.max()) + 1, (), None), 2_000, 0.95)
 
 
 def row(task: Task, item: Example, first: Answer | ModelError, last: Answer | ModelError) -> Row:

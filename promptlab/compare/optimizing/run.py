@@ -100,7 +100,7 @@ def optimize(
         shuffled = controlled(plan, models) if given.control else None  # when what matters is paid for
         checked = checked_for_fragility(plan, models, found, prompt) if given.fragility else None
         results = results_of(plan, found, outcome, models, shuffled, checked, read_run(folder))
-        with open_jsonl(folder / "rows.jsonl", "w") as out:
+        with whole(folder / "rows.jsonl") as out:
             out.writelines(map(as_line, outcome.rows))
         with whole(folder / "results.json") as out:
             out.write(json.dumps(results, indent=1, ensure_ascii=False) + "\n")

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from promptlab.compare.cells import Json
-from promptlab.compare.markdown import one_line, table
+from promptlab.compare.markdown import line, table
 from promptlab.compare.report.cost_tables import PAYBACK_HEADS, cost_tables, pairs, payback_rows
 from promptlab.compare.spending import UNITS
 from promptlab.compare.statistics import Interval
@@ -36,12 +36,12 @@ SPENT = ("calls", "reused", "cached", "trainings", "trained_tokens", "n_timed", 
 def as_markdown(results: Json) -> str:
     """The decision, the arms at each number of labels, differences, subgroups, costs, and what was not established."""
     decision = results["decision"]
-    parts = [f"**{one_line(decision['headline'])}**", one_line(decision["sentence"])]
+    parts = [f"**{line(decision['headline'])}**", line(decision["sentence"])]
     if decision["next"]:
-        parts.append(f"Cheapest next measurement: {one_line(decision['next']['said'])}")
+        parts.append(f"Cheapest next measurement: {line(decision['next']['said'])}")
     parts += [*_arms(results), *_classes(results), *_differences(results), *_subgroups(results), *_costs(results)]
-    parts.append("The rule:\n\n" + "\n".join(f"{i}. {one_line(line)}" for i, line in enumerate(decision["rule"], 1)))
-    parts.append("Not established:\n\n" + "\n".join(f"- {one_line(doubt)}" for doubt in decision["not_established"]))
+    parts.append("The rule:\n\n" + "\n".join(f"{i}. {line(rule)}" for i, rule in enumerate(decision["rule"], 1)))
+    parts.append("Not established:\n\n" + "\n".join(f"- {line(doubt)}" for doubt in decision["not_established"]))
     return "\n\n".join(parts) + "\n"
 
 

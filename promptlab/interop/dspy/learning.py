@@ -112,10 +112,10 @@ def optimize_with_dspy(
     `make(metric, lm)` makes the optimiser, where `lm` is the proposer (`model` itself if there is none):
     `lambda metric, lm: dspy.MIPROv2(metric, prompt_model=lm)`. The program is a predictor of `prompt`, or the one
     given, with inputs and answer in `fields`; `adapter` is what words it, `PromptAdapter(prompt)` in promptlab's own
-    words. `validation` becomes the optimiser's valset, `compiling` are further
-    arguments of its `compile`. A program, as optimisers of ours are, it cannot be: DSPy asks in threads of its own. So
-    this runs to its end, and `model` holds the budget and the cache: model("…", budget=…). Where the budget ends first
-    every later answer fails, which costs nothing, and DSPy goes through with what it has.
+    words. `validation` becomes the optimiser's valset, `compiling` are further arguments of its `compile`. A program,
+    as optimisers of ours are, it cannot be: DSPy asks in threads of its own. So this runs to its end, and `model` holds
+    the budget and the cache: model("…", budget=…). Where the budget ends first every later answer fails, which costs
+    nothing, and DSPy goes through with what it has.
 
     Nothing is proved by what it returns: what DSPy accepts by is the mean on the examples it was searched with. Raises
     SetupError where the score itself failed so often that nothing can be concluded.
