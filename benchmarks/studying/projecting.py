@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from promptlab.backends import model
-from promptlab.compare.answering import learn, one_thread
+from promptlab.compare.answering import learn, threads
 from promptlab.compare.plan import planned
 from promptlab.compare.study import Arguments, elsewhere, study_arms, task_of, with_labels
 from promptlab.program import attempt
@@ -54,7 +54,7 @@ def projected(given: Arguments, budgets: set[int] | None = None) -> Iterator[Pro
     items = len(plan.task.test) + len(plan.outside)
     asked = plan.task.test[:ASKED]
     for cell in (cell for cell in cells if cell.seed == given.seed and (budgets is None or cell.labels in budgets)):
-        with one_thread():
+        with threads(1):
             began = time.process_time()
             learnt = learn(plan, cell)
             between = time.process_time()
