@@ -250,6 +250,29 @@ def test_equal_arms_are_told_apart_in_about_five_of_a_hundred_studies_however_fe
     assert apart <= 30  # 10 %; percentiles alone gave 33 % at 2 groups and 15 % at 4
 
 
+def in_logits(rng, seeds, items, spread):
+    """Whether each seed is right on each item: a seed is better or worse by about `spread`, an item easier or not."""
+    return rng.logistic(size=(seeds, items)) < 1 + rng.normal(size=(seeds, 1)) * spread + 1.5 * rng.normal(size=items)
+
+
+@pytest.mark.parametrize(("seeds", "items", "spread", "most"), [(3, 400, 0.5, 0.1), (5, 1_000, 0.4, 0.07)])
+def test_equal_arms_are_told_apart_in_few_of_a_hundred_studies_however_few_the_seeds(seeds, items, spread, most):
+    drawn, rng, apart, studies = resample(items, 400), np.random.default_rng(3), 0, 300
+    for _ in range(studies):
+        a, b = in_logits(rng, seeds, items, spread), in_logits(rng, seeds, items, spread)
+        apart += paired_difference(a, b, alone(items), drawn).excludes_zero
+    assert apart / studies <= most  # by the degrees of freedom of the items alone 0.13 and 0.093
+
+
+def test_a_macro_f1_of_three_seeds_is_as_sure_as_their_accuracy_where_both_are_alike():
+    drawn, targets, rng = resample(400), np.arange(400) % 2, np.random.default_rng(5)
+    right = rng.random((3, 400)) < np.array([[0.9], [0.7], [0.8]])
+    of_f1 = macro_f1(np.where(right, targets, 1 - targets), targets, 2, alone(400), drawn)
+    of_all = accuracy(right, alone(400), drawn)
+    assert of_f1.high - of_f1.low == pytest.approx(of_all.high - of_all.low, rel=0.1)
+    assert of_all.high - of_all.low > 0.3  # the standard error of three such seeds is 0.06, t with two degrees 4.3
+
+
 # ---- many comparisons, scores, and "no worse than"
 
 

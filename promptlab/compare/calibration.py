@@ -105,8 +105,10 @@ def ece_interval(
     draws = np.where(weights > 0, np.abs(gaps).sum(axis=1) / np.maximum(weights, 1e-300), np.nan)
     value = ece(sure[counted], right[counted], bins)
     bias = max(float(np.nanmean(draws)) - value, 0.0) if weights.any() else 0.0
+    off = np.where(counted, right - np.where(counted, sure, 0.0), 0.0)
+    parts = np.where(counted, np.sign(np.bincount(place.ravel(), off.ravel(), bins))[place] * off - value, 0.0)
     upper, lower = (
-        counted_interval(value, draws - shift, counted, clusters, resamples, confidence, lowest=0.0)
+        counted_interval(value, draws - shift, counted, parts, clusters, resamples, confidence, lowest=0.0)
         for shift in (bias, 2 * bias)
     )
     return replace(upper, low=0.0 if bias > value / 4 else min(lower.low, value))

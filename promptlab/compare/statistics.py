@@ -126,8 +126,25 @@ def accuracy(correct: Matrix, clusters: Ints, resamples: Resamples, confidence: 
     Where every resample gives one value (all right, all wrong), a bootstrap would claim certainty; there the interval
     is Wilson's over the clusters.
     """
-    draws = mean_draws(correct, clusters, resamples)
-    return _interval(float(correct.mean()), draws, correct.shape, resamples, confidence, lowest=0.0)
+    value, draws = float(correct.mean()), mean_draws(correct, clusters, resamples)
+    df = freedom(correct - value, clusters)
+    return _interval(value, draws, correct.shape, resamples, confidence, lowest=0.0, df=df)
+
+
+def freedom(parts: NDArray[Any], clusters: Ints) -> float:
+    """The degrees of freedom of the variance of an estimate, from what each (seed, item) adds to it, up to a factor.
+
+    Near those of the clusters where the seeds add little to it, near those of the seeds where they add most
+    (Satterthwaite 1946, Biometrics Bull. 2:110): between equal arms of 3 seeds and 1,000 items that differ by seed as
+    much as by item, intervals that rest on the clusters' alone leave out zero in 20 of 100 studies, not 5.
+    """
+    there, of = np.unique(clusters, return_inverse=True)
+    S, C = len(parts), max(len(there), 2)
+    seeds, items = variances(parts, of, len(there))
+    if not seeds:
+        return C - 1.0
+    df = (seeds + items) ** 2 / (seeds**2 / (S - 1) + items**2 / (C - 1))
+    return round(max(df, 1.0), 6)  # whatever the order of the items that were added up
 
 
 def variances(values: NDArray[Any], clusters: Ints, n_clusters: int) -> tuple[float, float]:
@@ -166,23 +183,29 @@ def counted_mean(
     Resamples hold more or fewer of them, so this is a ratio; only the clusters that have any carry information.
     """
     draws = counted_draws(values, counted, clusters, resamples)
-    return counted_interval(float(values[counted].mean()), draws, counted, clusters, resamples, confidence, lowest=0.0)
+    value = float(values[counted].mean())
+    parts = np.where(counted, values - value, 0.0)
+    return counted_interval(value, draws, counted, parts, clusters, resamples, confidence, lowest=0.0)
 
 
 def counted_interval(
     value: float,
     draws: Floats,
     counted: Matrix,
+    parts: NDArray[Any],
     clusters: Ints,
     resamples: Resamples,
     confidence: float,
     lowest: float,
 ) -> Interval:
-    """An interval that rests on the entries that count; resamples without any of them (nan) say nothing."""
+    """An interval that rests on the entries that count; resamples without any of them (nan) say nothing.
+
+    `parts` is what each of them adds, as in `freedom`, and 0 where none counts.
+    """
     there = counted.any(axis=0)
     n = len(np.unique(clusters[there]))
-    shape = (len(counted), int(there.sum()))
-    return _interval(value, draws[~np.isnan(draws)], shape, resamples, confidence, lowest, n)
+    shape, df = (len(counted), int(there.sum())), freedom(parts[:, there], clusters[there])
+    return _interval(value, draws[~np.isnan(draws)], shape, resamples, confidence, lowest, df, n)
 
 
 def macro_f1(
@@ -195,15 +218,17 @@ def macro_f1(
     """
     V = resamples.clusters
     support = _class_counts(targets, targets >= 0, n_classes, clusters, V.shape[1])
-    values, draws = [], []
+    values, draws, parts = [], [], []
     for row in answers:
         right = _class_counts(row, (row == targets) & (row >= 0), n_classes, clusters, V.shape[1])
         claims = support + _class_counts(row, row >= 0, n_classes, clusters, V.shape[1])
         values.append(_mean_f1(right.sum(axis=0), claims.sum(axis=0)))
         draws.append(_mean_f1(V @ right, V @ claims))
+        parts.append(_parts_of_f1(row, targets, right.sum(axis=0), claims.sum(axis=0)))
     W = resamples.seeds(len(answers))
     mixed = (W * np.array(draws).T).sum(axis=1) / W.sum(axis=1)
-    return _interval(float(np.mean(values)), mixed, answers.shape, resamples, confidence, lowest=0.0)
+    df = freedom(np.array(parts) + np.array(values)[:, None] - np.mean(values), clusters)
+    return _interval(float(np.mean(values)), mixed, answers.shape, resamples, confidence, lowest=0.0, df=df)
 
 
 def _class_counts(codes: Ints, counted: Matrix, n_classes: int, clusters: Ints, n_clusters: int) -> Floats:
@@ -219,6 +244,16 @@ def _mean_f1(right: Floats, claims: Floats) -> Floats:
     return mean
 
 
+def _parts_of_f1(answers: Ints, targets: Ints, right: Floats, claims: Floats) -> Floats:
+    """What each item adds to the mean F1, times the number of items: its derivative by the item's weight."""
+    f1 = 2 * right / np.maximum(claims, 1)
+    of = np.where(claims > 0, 1.0 / np.maximum(claims, 1), 0.0)
+    asked, said = np.maximum(targets, 0), np.maximum(answers, 0)
+    missed = np.where(targets >= 0, (f1 * of)[asked] - 2.0 * (answers == targets) * of[asked], 0.0)
+    parts: Floats = -missed - np.where(answers >= 0, (f1 * of)[said], 0.0)
+    return parts * len(answers) / max(int((claims > 0).sum()), 1)
+
+
 def paired_difference(a: Matrix, b: Matrix, clusters: Ints, resamples: Resamples, confidence: float = 0.95) -> Interval:
     """a - b in accuracy, both on the same seeds, items and resamples (Miller 2024, arXiv 2411.00640).
 
@@ -230,7 +265,8 @@ def paired_difference(a: Matrix, b: Matrix, clusters: Ints, resamples: Resamples
         return Interval(0.0, 0.0, 0.0, a.shape[1], resamples.clusters.shape[1], a.shape[0], SAME)
     difference = a.astype(np.float64) - b
     value, draws = float(difference.mean()), mean_draws(difference, clusters, resamples)
-    found = _interval(value, draws, a.shape, resamples, confidence, lowest=-1.0)
+    df = freedom(difference - value, clusters)
+    found = _interval(value, draws, a.shape, resamples, confidence, lowest=-1.0, df=df)
     if found.method != WILSON:
         return found
     n = resamples.clusters.shape[1]
@@ -245,13 +281,14 @@ def _interval(
     resamples: Resamples,
     confidence: float,
     lowest: float,
+    df: float,
     n_clusters: int = 0,
 ) -> Interval:
-    """The percentile interval of the draws, within [lowest, 1], made wider where there are few clusters.
+    """The percentile interval of the draws, within [lowest, 1], made wider where there are few clusters or seeds.
 
     Percentiles of a bootstrap are as narrow as if the variance were known: for equal arms on 4 clusters they leave out
-    zero in 15 of 100 studies, not 5. Both sides are stretched by t(C - 1) / z, as in the expanded percentile interval
-    of Hesterberg 2015 (Am. Stat. 69:371): 1.62-fold at 4 clusters, 1.07 at 20, 1.01 at 100.
+    zero in 15 of 100 studies, not 5. Both sides are stretched by t(df) / z, as in the expanded percentile interval of
+    Hesterberg 2015 (Am. Stat. 69:371), with the degrees of `freedom`: of one seed 1.62-fold at 4 clusters, 1.07 at 20.
     """
     n_clusters = n_clusters or resamples.clusters.shape[1]
     tail = (1 - confidence) / 2
@@ -260,7 +297,7 @@ def _interval(
     if high - low < 1e-12:  # not == : the same ratio of different sums may differ in its last bit
         (low, high), method = wilson(min(max(value, 0.0), 1.0), n_clusters, confidence), WILSON
     else:
-        stretch = student(max(n_clusters - 1, 1), 1 - tail) / NormalDist().inv_cdf(1 - tail)
+        stretch = student(df, 1 - tail) / NormalDist().inv_cdf(1 - tail)
         low, high = max(lowest, value - stretch * (value - low)), min(1.0, value + stretch * (high - value))
     return Interval(value, min(low, value), max(high, value), shape[1], n_clusters, shape[0], method)
 

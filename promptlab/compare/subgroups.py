@@ -69,8 +69,9 @@ def _gap(cell: Cell, one: np.ndarray, other: np.ndarray, sure: Sure) -> Interval
     sides = [np.broadcast_to(inside, cell.correct.shape) for inside in (one, other)]
     draws = [counted_draws(cell.correct, side, clusters, again) for side in sides]
     value = float(cell.correct[:, one].mean() - cell.correct[:, other].mean())
-    either = sides[0] | sides[1]
-    found = counted_interval(value, draws[0] - draws[1], either, clusters, again, sure.confidence, lowest=-1.0)
+    p, q = (np.where(side, cell.correct - cell.correct[side].mean(), 0.0) / side.sum() for side in sides)
+    either, parts = sides[0] | sides[1], p - q
+    found = counted_interval(value, draws[0] - draws[1], either, parts, clusters, again, sure.confidence, lowest=-1.0)
     if found.method == WILSON:  # each side all right or all wrong
         (p, n), (q, m) = (
             (float(cell.correct[:, inside].mean()), len(np.unique(clusters[inside]))) for inside in (one, other)

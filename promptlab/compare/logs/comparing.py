@@ -210,13 +210,15 @@ def detectable(matched: Matched, power: float = POWER, alpha: float = 0.05) -> f
     """The difference that these pairs show with `power` (Miller 2024, arXiv 2411.00640, eq. 10).
 
     From the spread of the differences that was seen, between clusters and between repeats, instead of an assumed
-    correlation; where none was seen between clusters, as if one in all had differed.
+    correlation, as their interval has it; where none was seen between clusters, as if one in all had differed. At most
+    all that a score can differ by.
     """
-    seeds, items = statistics.variances(matched.a - matched.b, matched.clusters, matched.n_clusters)
+    gaps = matched.a - matched.b
+    seeds, items = statistics.variances(gaps, matched.clusters, matched.n_clusters)
+    df = statistics.freedom(gaps - gaps.mean(), matched.clusters)
     one = (matched.highest - matched.lowest) * float(np.bincount(matched.clusters).max()) / len(matched.clusters)
-    normal = NormalDist()
-    z = normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)
-    return z * math.sqrt(seeds + (items or one**2))
+    z = statistics.student(df, 1 - alpha / 2) + NormalDist().inv_cdf(power)
+    return min(z * math.sqrt(seeds + (items or one**2)), matched.highest - matched.lowest)
 
 
 def _if_missing(
