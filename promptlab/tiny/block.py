@@ -1,7 +1,7 @@
 """A block of the model by code of our own (`block.c`), forward and backward, where there is a compiler, in float32.
 
-It is what trains: PyTorch's operations take a third longer and more (benchmarks/training_speed.py). The numbers are the same
-to rounding, and neither the number of threads nor the other rows of a batch change a bit of them.
+It is what trains: PyTorch's operations take a third longer and more (benchmarks/training_speed.py). The numbers are the
+same to rounding, and neither the number of threads nor the other rows of a batch change a bit of them.
 """
 
 from __future__ import annotations
