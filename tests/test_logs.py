@@ -21,12 +21,15 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from synthetic import write_run
 
+from promptlab import Answer, Example, Prompt, Task, compare
 from promptlab.cli import main
 from promptlab.compare.logs import Keys, every_series, inspect_log, lm_eval, read_log
 from promptlab.compare.logs.comparing import compare_logs
 from promptlab.compare.logs.saying import as_csv, as_markdown
 from promptlab.compare.logs.shape import Log, Sample
 from promptlab.errors import DataError, SetupError
+from promptlab.learners import Solver
+from promptlab.learners.solver import Silent
 
 GOLDENS = Path(__file__).parents[2] / "shared" / "data" / "recorded" / "goldens"
 HASH = "0" * 64
@@ -557,6 +560,23 @@ def test_two_logs_are_compared_and_written_for_other_tools(promptlab, run, tmp_p
         again = promptlab("compare", *(Path(export, files.format(name)) for name in "ab"), "--quiet")
         assert again[0] == 0
         assert again[1].partition("apart: ")[2] == said.partition("apart: ")[2]
+
+
+def test_two_runs_whose_targets_are_numbers_are_compared(promptlab, tmp_path):
+    def adds(mistakes: int):
+        async def program(question):
+            number = int(question.removeprefix("1 + "))
+            return Answer(number + 1 + (number < mistakes))
+
+        return lambda task, examples, seed: Solver(program, Silent())
+
+    train, test = ([Example(f"1 + {n}", n + 1, f"{n}") for n in numbers] for numbers in (range(90, 95), range(30)))
+    task = Task("sums", Prompt("Add."), train=tuple(train), test=tuple(test))
+    for name, mistakes in (("a", 3), ("b", 5)):
+        compare({"adds": adds(mistakes)}, task, (0,), 1, out=tmp_path / name)
+    code, said, _ = promptlab("compare", tmp_path / "a", tmp_path / "b", "--quiet")
+    assert code == 0
+    assert "n = 30 shared items" in said
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from promptlab.compare.cells import Json, read_json, read_lines
 from promptlab.compare.logs.shape import Keys, Sample, Source
@@ -38,8 +39,8 @@ def _samples(path: Path, wanted: str) -> Iterator[Sample]:
             series=series,
             scores=scores,
             repeat=row["seed"],
-            target=row["target"],
-            answer=row["answer"],
+            target=_as_text(row["target"]),
+            answer=_as_text(row["answer"]),
             group=row["group"],
             text=texts.get(row["prompt"][-1]) if row["prompt"] else None,
             why=row.get("error") or row.get("why"),
@@ -56,3 +57,8 @@ def _texts(path: Path) -> dict[int, str]:
         return {}
     lines: Iterator[Json] = read_lines(path)
     return {number: line["content"] for number, line in enumerate(lines) if line["role"] == "user"}
+
+
+def _as_text(value: Any) -> str | None:
+    """Of a number too, which a task's targets may be."""
+    return None if value is None else str(value)
