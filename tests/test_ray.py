@@ -17,6 +17,7 @@ from promptlab.compare.cellfile import answers_in
 from promptlab.compare.on_ray import cluster
 from promptlab.compare.spending import FLOPS, SECONDS
 from promptlab.errors import DataError, PromptlabError, SetupError
+from promptlab.tiny.memory import installed
 
 if find_spec("ray") is None:  # asked without importing it: what it reads then has to be set before
     pytest.skip("ray is not installed: pip install 'promptlab[ray]'", allow_module_level=True)
@@ -67,6 +68,18 @@ def test_two_workers_write_the_tables_of_one_process(task, random_tiny, tmp_path
     assert FLOPS in {payback["unit"] for payback in found["paybacks"]}  # what is counted is compared too
     total = len(rows_of(tmp_path / "ray" / "run"))
     assert (told[0], told[-1]) == ((0, total), (total, total))
+
+
+class Large(Asked):
+    """Of which two have room."""
+
+    memory = 0.3 * installed()
+
+
+def test_what_has_more_threads_than_a_node_has_cores_is_done_all_the_same(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    compare({"few-shot": in_context(Large(batched=True))}, task, (2,), 2, out=tmp_path / "run", ray="local", jobs=0)
+    assert len(rows_of(tmp_path / "run")) == 2 * len(task.test)
 
 
 def test_a_study_from_the_command_line(tmp_path, monkeypatch, capsys):

@@ -41,7 +41,7 @@ def fill_on_ray(
     needs("ray")
     with cluster(address, jobs) as ray:
         packed = ray.put(packed_for_ray(ray, plan))
-        task = ray.remote(num_cpus=plan.threads, max_retries=TRIES - 1)(fill_there)
+        task = ray.remote(num_cpus=1, max_retries=TRIES - 1)(fill_there)
         path, here = list(sys.path), folder.resolve()
         waiting: dict[Any, tuple[Cell, int]] = {}
         for cell in sorted(cells, key=lambda cell: -cell.labels):  # those that take longest first
