@@ -359,15 +359,15 @@ def classification(tiny: Tiny, peers: Sequence[Any], n: int, items: int) -> Iter
 
 
 def fewer_bits(folder: Path, tiny: Tiny, n: int) -> Iterator[dict[str, Any]]:
-    """What weights of fewer bits save where few replies are written, and what they cost in accuracy.
+    """What weights of fewer bits save, and what they cost in accuracy.
 
-    One prompt and 16, by the bundled model and by a random one of 26 M parameters, whose weights no cache holds.
+    One prompt, 16 and 128, by the bundled model and by a random one of 26 M parameters, whose weights no cache holds.
     """
     model = Transformer(Config(len(tiny.tokenizer), d_model=512, n_layers=8, n_heads=8, d_ff=1408))
     checkpoint.save(folder, model.initialise(torch.Generator().manual_seed(0)).eval(), tiny.tokenizer)
     for name, path, new in (("the bundled model", None, NEW), ("26 M parameters", folder, 16)):
         of = {kept: Tiny(path, dtype=kept) for kept in BITS}
-        for size in (1, 16):
+        for size in (1, 16, 128):
             wave = [asked(prose(i, 6), max_tokens=new) for i in range(size)]
             rates: dict[str, list[float]] = {kept: [] for kept in of}
             for repeat in range(n + 1):

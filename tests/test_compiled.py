@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import platform
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +18,10 @@ from waves import request, words
 
 from promptlab import Reply
 from promptlab.backends.tiny import Tiny
+from promptlab.tiny import block, compiling
 from promptlab.tiny.compiling import compiled
 from promptlab.tiny.engine import Engine
+from promptlab.tiny.engine import compiling as engine
 from promptlab.tiny.engine.compiling import library
 from promptlab.tiny.engine.drawing import Drawing
 from promptlab.tiny.engine.program import Program, program
@@ -163,6 +169,31 @@ def test_without_a_compiler_that_works_pytorch_answers(random_folder, monkeypatc
         assert isinstance(tiny.generate([request("cough", max_tokens=3)])[0], Reply)
     assert tiny.engine.weights.program is None
     assert ("PyTorch is used" in caplog.text) == (compiler != "no-such-compiler")
+
+
+CC = (os.environ.get("CC") or "cc").split()[0]
+needs_cc = pytest.mark.skipif(shutil.which(CC) is None, reason="no C compiler on this machine")
+PROCESSORS = ["x86-64", "haswell", "skylake-avx512", "icelake-server", "sapphirerapids"]
+
+
+@needs_cc
+@pytest.mark.skipif(os.environ.get("PROMPTLAB_COMPILE") == "0", reason="PROMPTLAB_COMPILE=0")
+@pytest.mark.parametrize("source", [engine.SOURCE, block.SOURCE], ids=lambda path: path.name)
+def test_where_there_is_a_compiler_it_is_compiled(source):
+    assert compiling.library(source) is not None
+
+
+@needs_cc
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="a compiler of another machine")
+@pytest.mark.parametrize("processor", PROCESSORS)
+@pytest.mark.parametrize("source", [engine.SOURCE, block.SOURCE], ids=lambda path: path.name)
+def test_it_is_sound_for_processors_that_are_not_at_hand(source, processor):
+    said = subprocess.run(
+        [CC, "-fsyntax-only", "-Wall", f"-march={processor}", str(source)], capture_output=True, text=True
+    )
+    if "unknown value" in said.stderr or "bad value" in said.stderr:
+        pytest.skip(f"{CC} does not know {processor}")
+    assert said.stderr == ""
 
 
 @needs_compiler

@@ -43,8 +43,9 @@ class Tiny:
     `batch_invariant`, which costs most where one is asked alone or many of one prompt.
 
     Its matrices may be kept in bfloat16 or int8, for a little accuracy, which `description` tells (`cost`): the
-    compiled program then reads a half or a quarter as much, and one reply takes less time, many at once hardly less,
-    and PyTorch as much as ever. "auto" is what suits this processor and the model's size; `dtype` tells which that is.
+    compiled program then reads a half or a quarter as much, and one reply takes less time, many at once hardly less
+    but by bfloat16 on a processor with tiles for it (AMX), and PyTorch as much as ever. "auto" is what suits this
+    processor and the model's size; `dtype` tells which that is.
 
     `device` is "cpu", a GPU such as "cuda" or "cuda:1", or "auto" for one if there is any; SetupError where it is not
     at hand. There PyTorch computes, thousands of replies at a time, all of it in bfloat16 where that is the `dtype`,

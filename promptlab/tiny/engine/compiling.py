@@ -55,5 +55,6 @@ def library() -> ctypes.CDLL | None:
         model, Memory, c_int64, some, c_int64, *[some] * 3, c_int64, c_int64, c_int64, *[some] * 5
     ]  # fmt: skip
     made.forward.restype = made.scores.restype = made.said.restype = made.draws.restype = None
-    made.space_for.restype = made.go_on.restype = made.panel.restype = made.width.restype = c_int64
+    for whole in (made.space_for, made.go_on, made.panel, made.width, made.by_tiles):
+        whole.restype = c_int64
     return made

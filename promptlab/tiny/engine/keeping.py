@@ -19,17 +19,19 @@ TEXTS, LENGTH = 32, 64  # that accuracy is measured on
 
 
 def suited(config: Config) -> Kept:
-    """The dtype of weights with which few replies are written fastest.
+    """The dtype of weights with which few replies are written fastest, or many where the processor has tiles for that.
 
-    A step reads all matrices. It is a function of their size and the processor's caches, not timed, so that it is the
-    same each time: float32 where the core's own cache holds them, else bfloat16, in which they are half as much to read
-    and hardly more to compute with, and int8 where not even that is held by the last cache.
+    A step reads all matrices. It is a function of their size and the processor, not timed, so that it is the same each
+    time: float32 where the core's own cache holds them, else bfloat16, in which they are half as much to read and
+    hardly more to compute with, and int8 where not even that is held by the last cache. With tiles (AMX) bfloat16 is
+    several times as fast to compute with, so it is never int8 there, though that writes a single reply the fastest.
     """
     c = config
     numbers = c.n_layers * (4 * c.d_model**2 + 3 * c.d_model * c.d_ff) + c.d_model * c.vocab_size
-    if 4 * numbers <= torch.cpu.get_capabilities().get("l2_cache_size", 1 << 20):
+    has = torch.cpu.get_capabilities()
+    if 4 * numbers <= has.get("l2_cache_size", 1 << 20):
         return "float32"
-    return "bfloat16" if 2 * numbers <= LAST_CACHE else "int8"
+    return "bfloat16" if has.get("amx_bf16") or 2 * numbers <= LAST_CACHE else "int8"
 
 
 class Cost(NamedTuple):

@@ -112,12 +112,13 @@ INLINE void multiply_narrow(int bits, int64_t n, const float *x, int64_t x_row, 
     }
 }
 
+#include "amx.h"
+
 /* y (B, N) = x (B, K) times a matrix (K, N), or that much added to y. */
 static NEVER_INLINE void multiply_by(int64_t n, const float *x, int64_t x_row, Weight m, float *y, int64_t y_row,
                                      int add) {
-    switch (m.bits) {
-    case 8: multiply_narrow(8, n, x, x_row, m, y, y_row, add); break;
-    case 16: multiply_narrow(16, n, x, x_row, m, y, y_row, add); break;
-    default: multiply(n, x, x_row, (Matrix){m.panels, m.inputs, m.outputs}, y, y_row, add);
-    }
+    if (m.bits == 8) multiply_narrow(8, n, x, x_row, m, y, y_row, add);
+    else if (m.bits == 16 && has_tiles && m.inputs % DEEP == 0) multiply_tiled(n, x, x_row, m, y, y_row, add);
+    else if (m.bits == 16) multiply_narrow(16, n, x, x_row, m, y, y_row, add);
+    else multiply(n, x, x_row, (Matrix){m.panels, m.inputs, m.outputs}, y, y_row, add);
 }

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ALIKE = 8  # rows from which on a product's rows come out the same beside any others
 VECTORS = 512  # numbers: a multiple of what a processor takes at a time, in as many threads as it may have
+LINE = 64  # bytes of the cache
 CPU = torch.device("cpu")
 Attend = Callable[[int, Tensor], Tensor]  # layer, queries, keys and values (…, 3, H, D) -> what is seen, (…, C)
 
@@ -153,7 +154,12 @@ def sigmoid(x: Tensor) -> Tensor:
 
 
 def room(*shape: int, dtype: torch.dtype, device: torch.device = CPU) -> Tensor:
-    """Zeros; a CPU's in memory that numpy takes, in huge pages where the system has them: a step reads all over it."""
+    """Zeros; a CPU's in memory that numpy takes, in huge pages where the system has them: a step reads all over it.
+
+    They begin where a line of the cache does, so that no vector is in two.
+    """
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
-    return torch.from_numpy(np.zeros(shape, dtype=f"i{dtype.itemsize}")).view(dtype)  # numpy has no bfloat16
+    size = math.prod(shape) * dtype.itemsize
+    found = torch.from_numpy(np.zeros(size + LINE, dtype="u1"))
+    return found[-found.data_ptr() % LINE :][:size].view(dtype).view(shape)
