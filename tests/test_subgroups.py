@@ -6,6 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
 from studies import write_csv
 from synthetic import write_run
 
@@ -17,7 +20,7 @@ from promptlab.compare.measures import measure
 from promptlab.compare.next_measurement import enough, next_measurement
 from promptlab.compare.report import write_report
 from promptlab.compare.report.tables import as_markdown
-from promptlab.compare.statistics import Interval, accuracy, counted_mean, resample, variances, wilson
+from promptlab.compare.statistics import Interval, accuracy, counted_mean, resample, satterthwaite, variances, wilson
 
 DRAWS = 200
 
@@ -144,19 +147,42 @@ def test_what_settles_a_difference_is_more_of_what_it_varies_with():
     assert 5 < by_seeds[0] < 20
     assert by_seeds[1] is None  # seeds alone leave it open
     assert 100 < by_items[1] < 300
-    wanted = (0.1 / (1.959964 + 0.841621)) ** 2
-    assert by_seeds[0] == int(np.ceil(5 * 0.05**2 / (wanted - 0.01**2)))
+    wanted = (0.1 / (1.959964 + 0.841621)) ** 2  # by as many degrees of freedom as can be
+    assert by_seeds[0] > int(np.ceil(5 * 0.05**2 / (wanted - 0.01**2)))
 
 
-@pytest.mark.parametrize("true", [0.0, 0.004, 0.01, 0.06])
-def test_so_many_items_settle_a_difference_in_four_of_five_studies(true):
-    differ, margin, rng = 0.05 + true, 0.02, np.random.default_rng(0)  # the share of items that only one arm gets right
-    _, n = enough(difference(true, 0.0, (differ - true**2) / 100), margin, 0.95)
-    a_only, b_only = rng.multinomial(n, [(differ + true) / 2, (differ - true) / 2, 1 - differ], size=2_000).T[:2]
-    value = (a_only - b_only) / n
-    half = 1.959964 * np.sqrt(((a_only + b_only) / n - value**2) / n)
-    settled = (value > half) | (np.abs(value) + half < margin)
-    assert settled.mean() == pytest.approx(0.8, abs=0.03)
+@settings(deadline=None)
+@given(st.floats(0, 0.2), st.floats(0, 0.1), st.floats(0.001, 0.1))
+def test_more_than_is_enough_is_enough_and_less_is_not(value, seeds, items):
+    """Also of what is there already: with what is told to be enough nothing more is."""
+    found = enough(difference(value, seeds**2, items**2), 0.02, 0.95)
+    for n, old, key in zip(found, (5, 100), ("n_seeds", "n_clusters"), strict=True):
+        if n is None:
+            continue
+        assert n >= old
+        for there, more in ((n, False), (n - 1, n > old)):
+            if there >= old:
+                by = {"n_seeds": seeds**2, "n_clusters": items**2}
+                by[key] *= old / there
+                one = difference(value, *by.values())
+                one = replace(one, interval=replace(one.interval, **{key: there}))
+                assert (enough(one, 0.02, 0.95)[key == "n_clusters"] > there) == more
+
+
+@pytest.mark.parametrize(("true", "by_seed"), [(0.05, 0.05), (0.06, 0.05), (0.08, 0.05), (0.05, 0.03)])
+def test_so_many_seeds_settle_a_difference_in_four_of_five_studies(true, by_seed):
+    """Few are enough, and tell their own spread badly."""
+    items, rng, studies = 0.01, np.random.default_rng(0), 4_000
+    n, _ = enough(difference(true, by_seed**2 / 5, items**2), 0.0, 0.95)
+    assert 5 < n < 20
+    each = rng.normal(true, by_seed, size=(studies, n)) + rng.normal(0, items, size=(studies, 1))
+
+    def settled(seeds: np.ndarray) -> float:
+        spread = seeds.var(axis=1, ddof=1) / seeds.shape[1]
+        df = [satterthwaite(each, items**2, seeds.shape[1], 100) for each in spread]
+        return (seeds.mean(axis=1) > stats.t.ppf(0.975, df) * np.sqrt(spread + items**2)).mean()
+
+    assert settled(each) > 0.79 > settled(each[:, :-1])
 
 
 def test_a_pair_that_is_shown_to_be_as_good_needs_no_measurement_beside_one_that_is_open(tmp_path):

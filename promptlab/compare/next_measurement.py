@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from promptlab.compare.comparisons import FAMILY_QUESTION, Difference
 from promptlab.compare.crossover import CROSSES
 from promptlab.compare.hypotheses import not_worse
 from promptlab.compare.overtaking import families
+from promptlab.compare.statistics import satterthwaite, student
 from promptlab.compare.wording import labels, number, shown
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 POWER = 0.8
 MOST_SEEDS = 30  # more are a study of another kind
+MANY = 10**8  # more of anything are as good as never
 SEEDS, ITEMS, LABELS = "seeds", "test items", "labels"
 
 
@@ -37,37 +39,43 @@ def enough(d: Difference, margin: float, confidence: float) -> tuple[int | None,
 
     Settled: told apart the way it looks now, or shown to lie within the margin; in 4 of 5 studies if it is what it
     looks like now. The variance of its mean is what the seeds add to it plus what the items do, each falling with
-    their number.
+    their number, and its interval's t has the degrees of freedom that so many of each leave.
     """
-    wanted = _widest(abs(d.interval.value), margin, confidence) ** 2
+    S, C = d.interval.n_seeds, d.interval.n_clusters
 
-    def of(own: float, other: float, n: int) -> int | None:
-        return math.ceil(max(n, n * own / (wanted - other))) if wanted > other else None
+    def settles(n_seeds: int, n_clusters: int) -> bool:
+        seeds, items = d.seeds_variance * S / n_seeds, d.items_variance * C / n_clusters
+        t = student(satterthwaite(seeds, items, n_seeds, max(n_clusters, 2)), 0.5 + confidence / 2)
+        return _settled(abs(d.interval.value), math.sqrt(seeds + items), t, margin) >= POWER
 
-    seeds = of(d.seeds_variance, d.items_variance, d.interval.n_seeds)
-    return seeds, of(d.items_variance, d.seeds_variance, d.interval.n_clusters)
+    return _fewest(S, lambda n: settles(n, C)), _fewest(C, lambda n: settles(S, n))
 
 
-def _widest(v: float, margin: float, confidence: float) -> float:
-    """The largest standard error at which a difference v >= 0 is settled so often.
+def _fewest(n: int, enough: Callable[[int], bool]) -> int | None:
+    """The least number from n on that is enough, as all above it are."""
+    low, high = n - 1, n
+    while not enough(high):
+        low, high = high, 2 * high
+        if high > MANY:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
-    Told apart is an estimate more than z errors above 0; within the margin one that ends z errors short of it on either
-    side. Near 0 both sides fail alike, so the z that power takes with one side would give 60 % (Julious 2004, Stat.
-    Med. 23:1921, on equivalence: half the failures are each side's).
+
+def _settled(v: float, error: float, t: float, margin: float) -> float:
+    """How often a difference v >= 0 is settled that is estimated with this standard error.
+
+    Told apart is an estimate more than t errors above 0; within the margin one that ends t errors short of it on either
+    side. Near 0 both sides fail alike, so the t that power takes with one side would give 60 % (Julious 2004, Stat.
+    Med. 23:1921, on equivalence: half the failures are each side's). The error is taken as known.
     """
-    normal = NormalDist()
-    z = normal.inv_cdf(0.5 + confidence / 2)
-
-    def settled(error: float) -> float:
-        apart, within = z * error, max(min(margin - z * error, z * error), 0.0)
-        inside = normal.cdf((within - v) / error) - normal.cdf((-within - v) / error)
-        return normal.cdf((v - apart) / error) + inside
-
-    low, high = 0.0, max(v, margin)
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if middle > 0 and settled(middle) >= POWER else (low, middle)
-    return low
+    if not error:
+        return float(v != 0 or margin > 0)
+    normal, far = NormalDist(), t * error
+    within = max(min(margin - far, far), 0.0)
+    return normal.cdf((v - far) / error) + normal.cdf((within - v) / error) - normal.cdf((-within - v) / error)
 
 
 def next_measurement(results: Results, undecided: Sequence[int]) -> Next | None:

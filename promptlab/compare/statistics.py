@@ -140,10 +140,14 @@ def freedom(parts: NDArray[Any], clusters: Ints) -> float:
     """
     there, of = np.unique(clusters, return_inverse=True)
     S, C = len(parts), max(len(there), 2)
-    seeds, items = variances(parts, of, len(there))
+    return satterthwaite(*variances(parts, of, len(there)), S, C)
+
+
+def satterthwaite(seeds: float, items: float, n_seeds: int, n_clusters: int) -> float:
+    """The degrees of freedom of the sum of two variances of a mean: what so many seeds and clusters of items add."""
     if not seeds:
-        return C - 1.0
-    df = (seeds + items) ** 2 / (seeds**2 / (S - 1) + items**2 / (C - 1))
+        return n_clusters - 1.0
+    df = (seeds + items) ** 2 / (seeds**2 / (n_seeds - 1) + items**2 / (n_clusters - 1))
     return round(max(df, 1.0), 6)  # whatever the order of the items that were added up
 
 
