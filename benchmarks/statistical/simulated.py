@@ -7,12 +7,13 @@ Curves are straight lines over the logarithm of the number of labels. Seeds, ite
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from harness import row
+from scipy.special import expit
 
 from promptlab.compare.crossover import ALWAYS, CROSSES, NEVER, UNDECIDED, Crossover, crossover, learning_curve
 from promptlab.compare.statistics import Floats, Ints, Matrix, resample, wilson
@@ -77,7 +78,7 @@ def answered(study: Study, curve: Floats, ease: Floats, rng: np.random.Generator
 
 def measure(quick: bool) -> list[Row]:
     studies, draws = (60, 300) if quick else (STUDIES, 1_000)
-    return [*coverage(studies, draws), *outcomes(studies // 5, draws)]
+    return [*coverage(studies, draws), *outcomes(studies // 5, draws), *few_seeds(studies, draws)]
 
 
 def coverage(studies: int, draws: int) -> list[Row]:
@@ -162,3 +163,26 @@ def level_arms(studies: int) -> list[Row]:
         at_most(f"equal arms told apart at 5 %: {name}", count / studies, round(most, 4), "share", studies)
         for name, count in counts.items()
     ]
+
+
+def few_seeds(studies: int, draws: int) -> Iterator[Row]:
+    """Accuracies, and differences of equal arms, where seeds differ by so much: a standard deviation of logits."""
+    from promptlab.compare.statistics import accuracy, paired_difference
+
+    for seeds, items, spread in ((1, 1_000, 0.0), (2, 1_000, 0.6), (3, 1_000, 0.2), (3, 1_000, 0.6), (5, 1_000, 0.4)):
+        clusters, far = np.arange(items), np.random.default_rng(0).normal(0, (1 + spread**2) ** 0.5, 1_000_000)
+        truth, held, apart = float(expit(0.8 + far).mean()), 0, 0
+        for i in range(studies):
+            rng = np.random.default_rng([i, 3])
+            drawn, ease = resample(items, draws, i), rng.normal(0, 1, items)
+            a, b = (rng.random((seeds, items)) < expit(0.8 + ease + rng.normal(0, spread, (seeds, 1))) for _ in "ab")
+            found = accuracy(a, clusters, drawn)
+            held += found.low <= truth <= found.high
+            apart += paired_difference(a, b, clusters, drawn).excludes_zero
+        what = f"{seeds} seeds that differ by {spread:g}, {items:,} items"
+        noise = NormalDist().inv_cdf(0.999) * (0.05 * 0.95 / studies) ** 0.5
+        name = f"simulated: 95 % intervals of accuracies that hold the true one, {what}"
+        yield row(name, held / studies, "share", n=studies, target=round(0.95 - noise, 4))
+        yield at_most(
+            f"simulated: equal arms told apart, {what}", apart / studies, round(0.05 + noise, 4), "share", studies
+        )
