@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,16 @@ if TYPE_CHECKING:
     from promptlab.compare.spending import Terms
 
 ModelName = Annotated[str, typer.Option("--model", help="tiny, tiny:FOLDER or package.module:Class/name")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
+
+
+def hushed(quiet: bool) -> bool:
+    """Hugging Face's libraries draw no progress bars then, in processes that are begun from here neither."""
+    if quiet:
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    return quiet
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=hushed, help="Print results only.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of all that is random.")]
 Format = Annotated[
     str, typer.Option(help="csv, tsv, json, jsonl, sections or label-first; read off the name if left out")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -274,3 +276,13 @@ def test_a_mask_that_takes_the_space_before_it_is_the_pipelines(tmp_path: Path):
             [each["score"] for each in pipeline(text)], abs=1e-6
         )
         assert [t.text for t in found] == [each["token_str"] for each in pipeline(text)]
+
+
+def test_a_quiet_command_says_the_reply_alone(tmp_path: Path):
+    shutil.copytree(BUNDLED, tmp_path / "weights")
+    asked = [sys.executable, "-m", "promptlab", "ask", "is a crow a bird?", "--model", f"hf:{tmp_path / 'weights'}"]
+    loud, quiet = (subprocess.run([*asked, *more], capture_output=True, text=True) for more in ([], ["--quiet"]))
+    assert (loud.returncode, quiet.returncode) == (0, 0)
+    assert "Loading weights" in loud.stderr  # where this is no longer said there is nothing to hush
+    assert quiet.stderr == ""
+    assert quiet.stdout.strip()
