@@ -215,35 +215,55 @@ def fraction(number: str) -> Fraction | None:
         return None
 
 
-def read_json(said: str, model: Any) -> Found:
-    """The outermost {...} of the text as the pydantic model, mended where it is not quite JSON.
+def read_json(said: str, model: Any, mend: bool = False) -> Found:
+    """The outermost {...} of the text as the pydantic model; to be mended where it is not quite JSON, but never where
+    it was cut off: what is missing then would be lost without a word.
 
     Of a RootModel, whose JSON may be of any kind, all of the text, else the outermost [...] or {...}.
     """
-    of_any_kind = getattr(model, "__pydantic_root_model__", False)
-    if of_any_kind:
+    if of_any_kind(model):
         with suppress(ValueError):  # pydantic's ValidationError is one
             return Found(model.model_validate_json(said), "all of it")
-    brackets = [("[", "]"), ("{", "}")] if of_any_kind else [("{", "}")]
-    written = [(cut, f"the outermost {a}…{b}") for a, b in brackets if (cut := within(said, a, b))]
+    written = outermost(said, model)
     if not written:
-        return nothing("no JSON in the reply" if of_any_kind else "no JSON object in the reply")
+        return nothing("no JSON in the reply" if of_any_kind(model) else "no JSON object in the reply")
     for cut, where in written:
         try:
             return Found(model.model_validate_json(cut), where)
         except ValueError as error:
             unfit = error
-    from json_repair import repair_json
+    if cut_off(written[-1][0]):
+        return nothing("the reply ends before its JSON is whole")
+    if mend:
+        from json_repair import repair_json
 
-    for cut, where in written:
-        with suppress(ValueError, RecursionError):
-            return Found(model.model_validate_json(repair_json(cut)), f"{where}, mended")
+        for cut, where in written:
+            with suppress(ValueError, RecursionError):
+                return Found(model.model_validate_json(repair_json(cut)), f"{where}, mended")
     faults = [(".".join(map(str, e["loc"])), e["msg"]) for e in getattr(unfit, "errors", list)()]
     told = "; ".join(f"{at}: {what}" if at else what for at, what in faults[:3]) or str(unfit)
     return nothing(f"the JSON does not fit {model.__name__}: {told}")
 
 
-def within(said: str, opening: str, closing: str) -> str:
-    """The text from the first opening bracket to the last closing one; empty where there is none."""
-    start, end = said.find(opening), said.rfind(closing)
-    return said[start : end + 1] if 0 <= start < end else ""
+def of_any_kind(model: Any) -> bool:
+    return bool(getattr(model, "__pydantic_root_model__", False))
+
+
+def outermost(said: str, model: Any) -> list[tuple[str, str]]:
+    """The text from the first opening bracket to the last closing one, or to its end, and what it is: of each kind that
+    could be JSON of the model, but not a part of the other.
+    """
+    kinds = [("[", "]"), ("{", "}")] if of_any_kind(model) else [("{", "}")]
+    found, over = [], 0
+    for start, opening, closing in sorted((said.find(kind[0]), *kind) for kind in kinds):
+        if start >= over:
+            last = said.rfind(closing)
+            over = last + 1 if last > start else len(said)
+            found.append((said[start:over], f"the outermost {opening}…{closing}"))
+    return found
+
+
+def cut_off(written: str) -> bool:
+    """Whether brackets, or a text in double quotes, are still open at the end of what should be JSON."""
+    bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", written, flags=re.DOTALL)
+    return '"' in bare or sum(bare.count(open_) - bare.count(shut) for open_, shut in ("{}", "[]")) > 0

@@ -13,7 +13,9 @@ from promptlab.extraction import (
     Found,
     Rule,
     announced,
+    cut_off,
     nothing,
+    outermost,
     read_bool,
     read_json,
     read_label,
@@ -81,12 +83,33 @@ class Prompt:
         announcement = announced(text, rule)
         if announcement is None and rule.required:
             return Answer(None, text, "the reply does not say what the answer is")
+        if self.of_json:
+            return self._parse_json(text, *(announcement or ("", "")))
         said, by = announcement or (text, "")
         found = self._read_first(said.strip(), bool(announcement), rule)
         if found.why is not None:
             return Answer(None, text, found.why)
         where = ", ".join(part for part in (by, found.where) if part)
         return Answer(found.value, text if self.labels or self.output is not str else str(found.value), found=where)
+
+    @property
+    def of_json(self) -> bool:
+        """Whether an answer is JSON of a pydantic model."""
+        return not self.labels and hasattr(self.output, "model_validate_json")
+
+    def _parse_json(self, text: str, said: str, by: str) -> Answer:
+        """The reply's JSON as it stands, before that in what it announces, and that before it is mended.
+
+        Within JSON “the answer is” is part of a text and announces nothing.
+        """
+        if cut_off(text[: text.find(said)]) or not outermost(said, self.output):
+            said, by = text, ""
+        found, where = read_json(text, self.output), ""
+        if found.why is not None:
+            found, where = read_json(said, self.output, mend=True), by
+        if found.why is not None:
+            return Answer(None, text, found.why)
+        return Answer(found.value, str(found.value), found=", ".join(filter(None, (where, found.where))))
 
     def _read_first(self, said: str, marked: bool, rule: Rule) -> Found:
         """The first sentence of what is announced, where that can be read, before all of it."""
@@ -104,7 +127,7 @@ class Prompt:
             return ""
         if self.labels:
             return "Answer with one of: " + ", ".join(self.labels) + "."
-        if hasattr(self.output, "model_json_schema"):
+        if self.of_json:
             return "Answer with JSON of this schema: " + json.dumps(self.output.model_json_schema())
         return {bool: "Answer yes or no.", int: "Answer with a whole number.", float: "Answer with a number."}.get(
             self.output, ""
@@ -125,7 +148,7 @@ class Prompt:
             return read_bool(said)
         if self.output in (int, float):
             return read_number(said, self.output, rule.of_numbers)
-        return Found(said, "all of it") if self.output is str else read_json(said, self.output)
+        return Found(said, "all of it")
 
 
 def shown(question: str | Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, RootModel
 
 from promptlab import Example, Message, Prompt
 from promptlab.errors import SetupError
@@ -260,10 +260,10 @@ def test_replies_of_other_types(output, reply, value):
         ('{"disease": "measles", "cases": 3}', Case(disease="measles", cases=3)),
         ('Here it is:\n```json\n{"disease": "measles", "cases": 3}\n```', Case(disease="measles", cases=3)),
         ('{"disease": "measles"}', "does not fit Case"),
-        ('{"disease": "measles", ', "no JSON"),
+        ('{"disease": "measles", ', "ends before its JSON is whole"),
         ('{"disease": }', "does not fit Case"),
         ("measles, 3", "no JSON"),
-        ('{"a":' * 5000 + "}", "does not fit Case"),
+        ('{"a":' * 5000 + "}", "ends before its JSON is whole"),
     ],
 )
 def test_json_is_read_as_the_model_or_says_what_is_wrong(reply, value):
@@ -273,6 +273,51 @@ def test_json_is_read_as_the_model_or_says_what_is_wrong(reply, value):
         assert value in answer.why
     else:
         assert answer.value == value
+
+
+class Note(BaseModel):
+    note: str = ""
+    level: str = "low"
+    parts: list[Note] = []
+
+
+class Table(RootModel[list[list[int]]]):
+    """Rows of numbers."""
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '{"note": "2 + 2 = 4, so the answer is 4.", "level": "urgent"}',
+        '```json\n{"note": "She asked what the answer is.", "level": "urgent", "parts": [{"note": "n"}],}\n```',
+        'Here it is: {"note": "The answer is {}.", "level": "urgent", "parts": [{"note": "n"}]}',
+        '{"note": "Answer: \\\\boxed{4}", "level": "urgent"}',
+        'Of {these} it is one. The answer is {"note": "Call Dr. Smith now", "level": "urgent"}',
+        'The answer is:\n{"note": "x",\n "level": "urgent",\n}',
+        '{"note": "draft", } or so. So the answer is {"note": "x", "level": "urgent",}',
+        'The answer is in the record. {"note": "x", "level": "urgent"}',
+        '```\n{"level": "urgent",}\n```\nThe answer is above.',
+    ],
+)
+def test_what_a_text_within_the_json_says_announces_nothing(reply):
+    assert Prompt(output=Note).parse(reply).value.level == "urgent"
+
+
+def test_json_of_several_lines_or_sentences_is_not_read_by_the_first():
+    assert Prompt(output=Table).parse("The answer is:\n[[1, 2],\n [3, 4],\n [5, 6]]").value.root == [
+        [1, 2],
+        [3, 4],
+        [5, 6],
+    ]
+
+
+@pytest.mark.parametrize(
+    "end", ['{"note": "b"', '{"note": "b", "parts": [{}', '{"note": "b}', '{"note": "b"}', '{"note": "b"}, {"not']
+)
+def test_json_that_was_cut_off_is_not_mended(end):
+    """The last part would be lost without a word."""
+    answer = Prompt(output=Note).parse('{"note": "all", "parts": [{"note": "a"}, ' + end)
+    assert (answer.value, answer.why) == (None, "the reply ends before its JSON is whole")
 
 
 OUTPUTS: list[Any] = [str, int, float, bool, Case, Literal["red", "blue"], Literal["A", "B", "-1"]]

@@ -98,6 +98,18 @@ def test_a_truncated_reply_is_not_asked_for_again():
     assert len(script.requests) == 1
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_a_reply_cut_off_in_its_json_is_one_failure_whoever_wrote_it(native: bool):
+    cut = Reply(f"[{GOOD}, " + GOOD[:-3], finish="length")
+    script = Script([cut])
+    with pytest.raises(Truncated, match="ended at its most tokens before its JSON was whole") as caught:
+        run(structured("twice 5 mg codeine", Prompt(output=Doses), native=native), script)
+    assert caught.value.reply == cut
+    assert len(script.requests) == 1
+    whole = Reply(GOOD + " and so on and", finish="length")
+    assert run(structured("5 mg codeine", PROMPT, native=native), Script([whole])).value == FOUND
+
+
 def test_only_pydantic_models_have_a_structure():
     for wrong in (Prompt(output=int), int, dict):
         with pytest.raises(
