@@ -9,17 +9,20 @@ from collections.abc import Callable, Hashable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from promptlab.extraction import AROUND, LONGEST_NUMBER, NUMBER, fraction
+from promptlab.extraction import AROUND, LONGEST_NUMBER, NUMBER, fraction, in_digits
 
 Key = Callable[[Any], Hashable]
 
-LATEX_FRACTION = re.compile(r"\\[dt]?frac\{\s*(-?\d+)\s*\}\{\s*(\d+)\s*\}")
 MONEY = re.compile(r"\\?[$€£¥]|\\?%")
 
 
 def exactly(value: Any) -> Hashable:
     """Equal values: "18" is not "18.00". A value that cannot be hashed, as most pydantic models, by how it is told."""
-    return value if isinstance(value, Hashable) else repr(value)
+    try:
+        hash(value)
+    except TypeError:  # also of a frozen model that holds a list
+        return repr(value)
+    return value  # type: ignore[no-any-return]
 
 
 def as_number(value: Any) -> Hashable:
@@ -49,7 +52,7 @@ def number_of(value: Any) -> Fraction | None:
         return Fraction(value)
     if len(value) > LONGEST_NUMBER:
         return None
-    bare = LATEX_FRACTION.sub(r"\1/\2", MONEY.sub("", value)).lstrip(AROUND.replace(".", "")).rstrip(AROUND)
+    bare = in_digits(MONEY.sub("", value)).lstrip(AROUND.replace(".", "")).rstrip(AROUND)
     bare = re.sub(r"\s*/\s*", "/", bare)
     bare = re.sub(r"^([-+−])\s+", r"\1", bare)
     return fraction(bare) if NUMBER.fullmatch(bare) else None

@@ -18,17 +18,25 @@ from unicodedata import numeric
 DIGITS = r"(?:\d+(?:,\d{2,3}){0,40},\d{3}(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 PARTS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 FRACTIONS = (
-    rf"\d{{1,15}}[ \u00a0]\d{{1,2}}/(?:[2-9]|1[026]|20|32|64|100)(?![\d/.])|(?:\d{{1,15}} ?)?[{PARTS}]"  # 3 1/2, 2½
+    rf"\d{{1,15}}[ \u00a0]\d{{1,2}}/(?:[2-9]|1[026]|20|32|64|100)(?![\d/]|\.\d)|(?:\d{{1,15}} ?)?[{PARTS}]"  # 3 1/2, 2½
 )
 # Thousands apart by spaces: by such as do not break, else where it hardly is a list (1 234 567, 250 000, not 100 200).
 SPACED = (
     r"\d{1,3}(?:[\u00a0\u2009\u202f]\d{3}){1,12}(?!\d)"
     r"|[1-9]\d{0,2}(?: \d{3}){0,12} 000(?!\d)|[1-9]\d?(?: \d{3}){2,12}(?!\d)"
 )
-NUMBER = re.compile(
+NUMBER = re.compile(  # 1/2 is one
     r"(?:(?<!\w)[-+−])?"
     rf"(?:(?<![\d.,/])(?:{FRACTIONS}|{SPACED})"
-    rf"|(?<![\d/])\d[\d,]{{0,160}}/[1-9]\d*(?![\d/.])|(?:{DIGITS})(?:[eE][-+]?\d{{1,3}}(?!\d))?)"  # 1/2 is one number
+    rf"|(?<![\d/])\d[\d,]{{0,160}}/[1-9]\d*(?![\d/]|\.\d)|(?:{DIGITS})(?:[eE][-+]?\d{{1,3}}(?!\d))?)"
+)
+# As LaTeX has it: fractions, thousands apart, and what any text may say of large and small ones.
+FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*([-+−]?[\d.,]{1,160})\s*\}\s*\{\s*([-+−]?[\d.,]{1,160})\s*\}")
+APART = re.compile(r"(?<=\d)(?:\{,\}|\\[,!:; ])(?=\d{3}(?!\d))")
+RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+POWER_OF_TEN = re.compile(
+    r"(?:(?<=\d)\s{0,9}(?:[×·*x]|\\times|\\cdot)\s{0,9}|(?<![\w.,^]))10"
+    r"(?:\s?\^\s?(?:\{\s?([-+−]?\d{1,3})\s?\}|\(?([-+−]?\d{1,3})\)?)|([⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}))(?!\w)"
 )
 LONGEST_NUMBER = 4000  # characters; Python itself refuses to read whole numbers of more than 4,300 digits
 ANSWER_IS = re.compile(r"\banswer(?:\s+is\b\s*:?|[*_]*\s*:)[*_]*\s*", re.IGNORECASE)
@@ -181,9 +189,10 @@ def read_bool(said: str) -> Found:
 def read_number(said: str, kind: type, which: Literal["first", "last"] = "last") -> Found:
     """The last number of the text, or its first; a whole one where an int is wanted.
 
-    1,200 and 1 200 000, 1/2, 3 1/2 and 2½ are numbers; currency, percent signs and units around one are no part of it.
+    1,200 and 1 200 000, 1/2, 3 1/2 and 2½, 5 × 10³ and LaTeX's \\frac{1}{2} and 1{,}200 are numbers; currency, percent
+    signs and units around one are no part of it.
     """
-    written = [match[0] for match in NUMBER.finditer(said)]
+    written = [match[0] for match in NUMBER.finditer(in_digits(said))]
     if not written:
         return nothing("no number in the reply")
     number = written[0 if which == "first" else -1]
@@ -196,6 +205,22 @@ def read_number(said: str, kind: type, which: Literal["first", "last"] = "last")
     if exactly.denominator != 1:
         return nothing(f"{number} is not a whole number")
     return Found(int(exactly), where)
+
+
+def in_digits(said: str) -> str:
+    """The same with LaTeX's numbers, and powers of ten, as others are written."""
+
+    def power(match: re.Match[str]) -> str:
+        exponent = next(filter(None, match.groups())).translate(RAISED).replace("−", "-")
+        return f"e{exponent}" if match[0][:2] != "10" else f"1e{exponent}"
+
+    def of_two(match: re.Match[str]) -> str:
+        above, below = (part.replace("−", "-") for part in match.groups())
+        negative = (above[0] == "-") != (below[0] == "-")
+        before = said[match.start() - 1 : match.start()]
+        return f"{' ' if before.isdigit() else ''}{'-' if negative else ''}{above.lstrip('+-')}/{below.lstrip('+-')}"
+
+    return POWER_OF_TEN.sub(power, FRACTION.sub(of_two, APART.sub(",", said)))
 
 
 def fraction(number: str) -> Fraction | None:

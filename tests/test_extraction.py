@@ -124,7 +124,11 @@ def test_numbers_too_large_for_a_float_are_refused_in_no_time(text):
 
 
 @pytest.mark.parametrize(
-    "unit", ["1,", "22,", "1/", "9", "answer is ", "\\boxed{", "A ", " ", "1,000,", "e9", "1 000 ", "3 1/2 ", "½"]
+    "unit",
+    [
+        *("1,", "22,", "1/", "9", "answer is ", "\\boxed{", "A ", " ", "1,000,", "e9", "1 000 ", "3 1/2 ", "½"),
+        *("10^", "1 x ", "5 × 10³", "\\frac{1}{", "1{,}", "3   "),
+    ],
 )
 def test_endless_replies_are_read_in_linear_time(unit):
     endless = unit * (200_000 // len(unit))  # quadratic time would be minutes
@@ -146,6 +150,9 @@ def test_endless_replies_are_read_in_linear_time(unit):
         ("100 200 300", 300),  # rather a list
         ("in groups of 5 120", 120),
         ("2024 11/30", 11 / 30),
+        ("It is 1/2.", 0.5),
+        ("It takes 3 1/2.", 3.5),
+        ("1/2.5", 2.5),
         ("8 12", 12),
     ],
 )
@@ -153,7 +160,47 @@ def test_parts_and_thousands_apart_are_one_number(said, value):
     assert read_number(said, float).value == value
 
 
-EIGHTEEN = [18, 18.0, "18", "18.00", "$18", "18 %", "1,800/100", "1,800 / 100", "**18**.", "\\$18", "+18", "€ 18.0"]
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        (r"It is -\frac{1}{2}.", -0.5),
+        (r"\dfrac{-3}{4}", -0.75),
+        (r"\tfrac {1,000} {8}", 125),
+        (r"2\frac{1}{2}", 2.5),
+        (r"x = 1{,}234 or so", 1234),
+        (r"1\,234\,567", 1234567),
+        ("5 × 10^3", 5000),
+        ("2.5 x 10^-4 mol", 0.00025),
+        ("1.2 × 10⁶ cells", 1.2e6),
+        (r"3 \cdot 10^{-2}", 0.03),
+        (r"1.2\times10^5", 120000),
+        ("10⁻³", 0.001),
+        ("10^5 to 10^6", 1e6),
+        ("3 x 10 tablets", 10),
+        ("v10^2", 2),
+        ("H2O at 37", 37),
+    ],
+)
+def test_numbers_as_latex_and_science_write_them_are_one_number(said, value):
+    assert read_number(said, float).value == value
+
+
+EIGHTEEN = [
+    18,
+    18.0,
+    "18",
+    "18.00",
+    "$18",
+    "18 %",
+    "1,800/100",
+    "1,800 / 100",
+    "**18**.",
+    "\\$18",
+    "+18",
+    "€ 18.0",
+    r"\frac{36}{2}",
+    "1.8 × 10^1",
+]
 
 
 @pytest.mark.parametrize("form", EIGHTEEN)
@@ -187,7 +234,7 @@ def test_a_fraction_written_out_is_that_fraction(a, b):
 
 
 @settings(deadline=None)
-@given(st.text(alphabet="0123456789,./-+eE$% (){}\\x", max_size=40))
+@given(st.text(alphabet="0123456789,./-+eE$% (){}\\x×^³frac", max_size=40))
 def test_no_text_is_an_error(text):
     for value in (read_number(text, float).value, read_number(text, int).value):
         assert value is None or as_number(value) == number_of(value)

@@ -186,6 +186,18 @@ def test_answers_that_cannot_be_hashed_vote_too():
     assert list(answer.votes.values()) == [2, 1]
 
 
+class Frozen(BaseModel, frozen=True):
+    """Of a hashable type, and not to be hashed."""
+
+    cases: list[int]
+
+
+def test_frozen_answers_that_hold_a_list_vote_too():
+    replies = ['{"cases": [1]}', '{"cases": [2]}', '{"cases":[2]}']
+    answer = replay(self_consistency("?", path=zero_shot, n=3, prompt=Prompt(output=Frozen)), replies)
+    assert answer.value == Frozen(cases=[2])
+
+
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["a", "b", "c", None]), max_size=12))
 def test_the_majority_is_the_first_of_the_most_frequent(values):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from types import MethodType
 from typing import Any, Protocol, TypeVar
 
+from promptlab.equality import exactly
 from promptlab.errors import ModelError
 from promptlab.program import Program, attempt, gather
 from promptlab.types import Answer
@@ -48,8 +49,7 @@ class Hooks:
 
     def canonical_key(self, state: Any) -> Hashable:
         """What makes a state the same as another, which then is judged and followed once."""
-        key: Hashable = state
-        return key
+        return exactly(state)
 
     def verify(self, state: Any) -> bool | None:
         """True for a solution, which ends the search; False for a state that cannot become one; None: not known.
