@@ -376,3 +376,35 @@ def test_a_directory_that_holds_no_run_is_an_error(tmp_path):
 def test_every_arm_of_the_run_has_its_points(results):
     expected = sum(share is not None for _, _, curve in ARMS.values() for share in curve)
     assert len(results.points) == expected
+
+
+def test_nothing_that_a_plain_interval_would_show_comes_with_the_level_that_is_asked_and_what_to_do(tmp_path):
+    arms = {"ask": ("prompting", "", (0.6,)), "tune": ("fine-tuning", "", (0.35,))}
+    results = replace(measure(write_run(tmp_path, arms=arms, budgets=(8,)), DRAWS), above=())
+    assert results.nearly_above(8).arm == "ask"
+    found = decide(results)
+    assert "(the highest is ask, 0.53" in found.headline
+    assert "but not at the 97.5% asked of the highest of 2)" in found.headline
+    assert found.next.what == "seeds"
+    assert found.next.said.startswith("Run with --seeds 6: it takes no new labels and is likely to show that ask, now")
+    many = replace(
+        measure(write_run(tmp_path / "many", arms=arms, budgets=(8,), seeds=tuple(range(6))), DRAWS), above=()
+    )
+    assert decide(many).next.said.startswith("Test on about 480 items: it is likely to show that ask, now")
+    low = replace(results, majority=0.9)
+    assert (decide(low).next, "the highest is" in decide(low).headline) == (None, False)
+
+
+def test_the_methods_tell_how_an_interval_is_made(tmp_path, results):
+    said = " ".join(methods(results))
+    assert "stretched by t/z, t having the degrees of freedom of what C clusters and S seeds add to it" in said
+    alone = measure(write_run(tmp_path, seeds=(0,)), DRAWS)
+    assert "t having C − 1 degrees of freedom for C clusters" in " ".join(methods(alone))
+
+
+def test_copies_in_one_side_flatter_nobody(tmp_path):
+    lint = [{"kind": "duplicates", "message": "33 of 47 rows repeat an earlier text"}]
+    lint += [{"kind": "overlap", "message": "2 test texts are in train too"}]
+    found = decide(measure(write_run(tmp_path, lint=lint), DRAWS)).not_established
+    assert "Scores may be too high: 2 test texts are in train too" in found
+    assert "Texts that are there often count as often, in intervals once: 33 of 47 rows repeat an earlier text" in found

@@ -19,10 +19,13 @@ from promptlab.backends.routed import Routed
 from promptlab.cli import main
 from promptlab.compare.optimizing import reporter
 from promptlab.compare.optimizing.fragility import Cell, fragility, interval
+from promptlab.compare.optimizing.results import sentence
 from promptlab.compare.optimizing.variants import mistyped, variants
 from promptlab.compare.statistics import accuracy, pooled, resample
 from promptlab.errors import SetupError
 from promptlab.optimizers import save_prompt
+from promptlab.optimizers.candidate import Candidate
+from promptlab.optimizers.found import Found
 from promptlab.strategies import zero_shot
 from promptlab.task import Task, exact
 from promptlab.testing import Script
@@ -140,6 +143,22 @@ def test_of_very_many_items_no_more_are_resampled_than_need_be():
     found = reporter.tested(task, many, lambda program: run(program, Script([])), before, PROMPT, solve)
     assert found.seed == expected
     assert found.difference.n_clusters == found.wins * 4 - 2 == 10_050
+
+
+def test_a_gain_seen_in_few_groups_comes_with_what_their_number_alone_can_show():
+    """Of five villages the exact test cannot fall below 0.06, whatever the interval says."""
+    notes = [Example(f"note {i}", "yes", str(i), group=f"village {i % 5}") for i in range(100)]
+
+    async def solve(question, prompt):
+        return Answer("yes" if prompt == PROMPT or int(question.split()[1]) % 3 else "no")
+
+    task, before = Task("t", PROMPT, (), notes), Prompt("Say.", output=PROMPT.output)
+    test = reporter.tested(task, notes, lambda program: run(program, Script([])), before, PROMPT, solve)
+    assert (test.p, test.n_clusters) == (0.0625, 5)
+    found = Found("ape", Candidate(before), Candidate(PROMPT), True, "", None, None, 0, 0, (), {}, ())
+    said = sentence(found, test)
+    assert said.startswith("The new prompt is better: ")
+    assert said.endswith("chosen by, in 5 groups (p = 0.062, which alone would not call it at 0.05).")
 
 
 def test_too_few_items_are_refused_with_how_many_it_takes():

@@ -118,3 +118,26 @@ def test_results_json_and_the_pages_first_screen_have_it(tmp_path):
     plain = re.sub(r"<[^>]+>", "", page)
     assert plain.index(found["decision"]["crossover"]) < plain.index("How accuracy grows")
     assert "Crossover of each pair of arms" in plain
+
+
+def test_what_one_number_of_labels_leaves_open_is_not_said_to_be_so_from_the_first_on(tmp_path):
+    """The curve borrows from its neighbours what the comparison at one number of labels does not show."""
+    arms = {"ask": ("prompting", "", (0.7, 0.7, 0.7)), "tune": ("fine-tuning", "", (0.72, 0.9, 0.9))}
+    results = measured(tmp_path, arms, budgets=(8, 32, 128), n_items=120)
+    assert decide(results).per_budget[0].verdict == "undecided"
+    sure = [replace(one, outcome=ALWAYS, n=None, p_always=0.98, p_never=0.0) for one in results.crossovers]
+    found = decide(replace(results, crossovers=tuple(sure)))
+    assert "fewest tried" not in found.sentence
+    expected = (
+        "All numbers of labels together say that fine-tuning is ahead of prompting from 8 labels on, the fewest tried "
+        "(P = 0.98); 8 labels by themselves do not tell the two apart."
+    )
+    assert found.crossover == expected
+    assert expected in found.not_established
+
+
+def test_what_is_not_established_says_so_wherever_it_stands(tmp_path):
+    results = measured(tmp_path, AHEAD)
+    likely = [replace(one, p_always=0.9, p_never=0.1) for one in results.crossovers]
+    found = decide(replace(results, crossovers=tuple(likely)))
+    assert found.crossover.startswith("Likely but not established: fine-tuning is ahead of prompting from 8 labels on")

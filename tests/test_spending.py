@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -211,6 +212,18 @@ def test_without_queries_what_is_needed_decides_among_equals_and_with_them_the_b
     headline = decide(measure(run, DRAWS, terms=Terms(queries=10_000))).headline
     assert "fine-tune (same')" in headline.lower()
     assert headline.endswith("P > 0.99 at your 10,000 queries a month.")
+
+
+def test_where_cost_decides_what_is_as_good_and_cheaper_still_is_told(tmp_path):
+    arms = {"same": ("prompting", "", (0.5, 0.8)), "same'": ("fine-tuning", "", (None, 0.8))}
+    counted(write_run(tmp_path, arms=arms, budgets=(0, 16)), {}, {})
+    results = measure(tmp_path, DRAWS, terms=Terms(queries=10, usd_per_label=2))
+    said = decide(results).per_budget[-1].because
+    assert said.endswith("it costs $32.00 against $32.00 in all")
+    as_good = (Option("same", 0), *results.choice.equivalent)
+    found = decide(replace(results, choice=replace(results.choice, equivalent=as_good))).per_budget[-1]
+    assert found.verdict == "prompting"
+    assert found.because == f"{said}; as good as the best of all and cheaper still, at $0.00: same (no labels)"
 
 
 HOSTED = {"local": False, "parameters": None}

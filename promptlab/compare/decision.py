@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from promptlab.compare.chances import Chance
@@ -13,7 +13,7 @@ from promptlab.compare.doubts import doubts
 from promptlab.compare.hypotheses import not_worse
 from promptlab.compare.measures import Results
 from promptlab.compare.next_measurement import Next, chance, next_measurement
-from promptlab.compare.overtaking import ends, families, told
+from promptlab.compare.overtaking import doubted, ends, families, told
 from promptlab.compare.points import Point
 from promptlab.compare.spending import USD
 from promptlab.compare.wording import FAMILY_NAMES, labels, number, plain, sentence_of, shown
@@ -53,8 +53,8 @@ class Decision:
     `headline` is what to do in one line, with its probability `p`, the lowest of the verdicts that name a family;
     `rule` is how it came about; `next` the cheapest measurement that is likely to settle what is open.
 
-    `crossover` says where the best fine-tuning overtakes the best prompt, with its interval or its probability; None
-    where one of them was not run. In the sentence it stands only where it is established.
+    `crossover` says where the best fine-tuning overtakes the best prompt, with its interval or its probability, and
+    what of it is not established; None where one of them was not run. In the sentence it stands only if all of it is.
     """
 
     headline: str
@@ -77,24 +77,27 @@ def decide(results: Results) -> Decision:
     said = "; ".join(f"{clause.said} ({clause.numbers})" for clause in clauses)
     basis = f"n = {results.n_items} test items, {_ran(results)}"
     found = families(results.crossovers)
-    overtakes = None if found is None else sentence_of(told(found))
-    established = f" {overtakes}" if found is not None and found.established else ""
+    undecided = [verdict for verdict in verdicts if verdict.verdict == UNDECIDED]
+    open_ = [verdict.budget for verdict in undecided if {PROMPTING, FINE_TUNING} <= {*verdict.families}]
+    doubt = None if found is None else doubted(found, open_)
+    overtakes = None if found is None else doubt or sentence_of(told(found))
+    established = f" {overtakes}" if overtakes and not doubt else ""
     sentence = f"{sentence_of(said)}{established} Accuracy with {results.confidence:.0%} intervals, {basis}."
     without = sensitivity(results, clauses)
-    open_ = (*doubts(results), without) if without else tuple(doubts(results))
+    not_established = [*doubts(results, doubt), *([without] if without else [])]
     likely = [verdict.p for verdict in verdicts if verdict.p is not None]
     p = min(likely, default=None)
-    undecided = [verdict.budget for verdict in verdicts if verdict.verdict == UNDECIDED]
+    unproven = [verdict.budget for verdict in verdicts if verdict.verdict == NOTHING]
     return Decision(
         headline=headline(results, verdicts, p),
         p=p,
         sentence=sentence,
         clauses=clauses,
         rule=tuple(rule(results)),
-        next=next_measurement(results, undecided),
+        next=next_measurement(results, [verdict.budget for verdict in undecided], unproven),
         crossover=overtakes,
         per_budget=verdicts,
-        not_established=open_,
+        not_established=tuple(not_established),
         without_failures=without,
     )
 
@@ -118,6 +121,8 @@ def headline(results: Results, verdicts: Sequence[Verdict], p: float | None) -> 
             first, last_ = run[0].budget, run[-1].budget
             arm = named[last_]
             span = _span(first, last_, first == budgets[0], last_ == budgets[-1])
+            if run[-1].verdict == NOTHING and results.nearly_above(last_) is not None:
+                arm = run[-1].because
             parts.append(f"{span} {spoken(run[-1])}{f' ({arm})' if arm else ''}")
         said = "; ".join(parts)
         said = f"{said[0].upper()}{said[1:]}"
@@ -222,6 +227,8 @@ def verdict_at(budget: int, results: Results) -> Verdict:
     if len(totals) == len(equal):
         cheapest = min(totals, key=totals.__getitem__)  # of equal ones the first
     said = _equal(cheapest, equal, best, results, budget)
+    if by_use:
+        said += _cheaper_still(chances[cheapest], results)
     return Verdict(budget, cheapest, tuple(equal), said, tuple(order), chances[cheapest].cheapest)
 
 
@@ -232,7 +239,7 @@ def _nothing(there: Sequence[Point], results: Results, budget: int) -> str:
     if results.majority is None:
         return said
     said = f"{said}, against {number(results.majority)}"
-    if top.accuracy.low <= results.majority:
+    if results.nearly_above(budget) is None:
         return said
     return f"{said}, but not at the {_strict(results):.1%} asked of the highest of {len(_rivals(results))}"
 
@@ -278,10 +285,26 @@ def _equal(cheapest: str, equal: Sequence[str], best: dict[str, Best], results: 
     return f"{said}, cheaper and within {number(results.margin)} of {best[rival].name}: {shown(gap, sign=True)}"
 
 
+def _cheaper_still(chosen: Chance, results: Results) -> str:
+    """What costs less in all the queries than the family's best that was chosen, and is as good as the best of all."""
+    queries = results.terms.in_all
+    if chosen.total is None or chosen.unit is None or queries is None:
+        return ""
+    bills = {
+        option: results.spent(option).bills for option in results.choice.equivalent if option.labels <= chosen.budget
+    }
+    totals = {option: of[chosen.unit].total(queries) for option, of in bills.items() if chosen.unit in of}
+    least = min(totals, key=totals.__getitem__, default=None)
+    if least is None or totals[least] > 0.99 * chosen.total:  # or the same, but for rounding
+        return ""
+    cost = amount(replace(chosen, total=totals[least]))
+    return f"; as good as the best of all and cheaper still, at {cost}: {least.at(chosen.budget)}"
+
+
 def amount(chance: Chance) -> str:
     """A total in its unit."""
     assert chance.total is not None
-    return f"${chance.total:,.2f}" if chance.unit == USD else f"{chance.total:.2g} {chance.unit}"
+    return f"${chance.total:,.2f}" if chance.unit == USD else f"{chance.total:.3g} {chance.unit}"
 
 
 def _clauses(verdicts: Sequence[Verdict], budgets: Sequence[int]) -> Iterator[Clause]:

@@ -7,18 +7,18 @@ from collections.abc import Iterable, Iterator
 from promptlab.compare.comparisons import ANOTHER_MODEL, BASELINE, FAMILIES, RUNNER_UP, Difference, Option
 from promptlab.compare.elsewhere import told_forgotten, told_outside
 from promptlab.compare.measures import Results
-from promptlab.compare.overtaking import doubted
 from promptlab.compare.points import Point
 from promptlab.compare.wording import FAMILY_NAMES, labels, number, shown
 
 FEW_SEEDS = 5
 
 
-def doubts(results: Results) -> Iterator[str]:
-    """One sentence each, the comparisons first, then what was never measured."""
+def doubts(results: Results, crossing: str | None = None) -> Iterator[str]:
+    """One sentence each, the comparisons first, then what was never measured; `crossing` is that of the crossover."""
     yield from _never_run(results)
     yield from _not_told_apart(results)
-    yield from doubted(results.crossovers)
+    if crossing:
+        yield crossing
     yield from _choices(results)
     yield from _prompts(results)
     yield from _answers(results)
@@ -141,8 +141,10 @@ def _sample(results: Results) -> Iterator[str]:
 def _data(results: Results) -> Iterator[str]:
     for finding in results.run.get("lint") or ():
         kind = finding["kind"]
-        if kind in ("duplicates", "overlap", "groups across", "leak"):
+        if kind in ("overlap", "groups across", "leak"):
             yield f"Scores may be too high: {finding['message']}"
+        elif kind == "duplicates":
+            yield f"Texts that are there often count as often, in intervals once: {finding['message']}"
         elif kind == "conflicts":
             yield f"Not every label can be right: {finding['message']}"
     yield from map(str, results.run.get("warnings") or ())

@@ -143,6 +143,13 @@ class Results:
         """The best of each family, and of "all", where `budget` labels are to be had."""
         return {b.family: b for b in self.best if b.budget == budget}
 
+    def nearly_above(self, budget: int) -> Point | None:
+        """The highest option where `budget` labels are to be had, if its plain interval is above the commonest class's
+        share; `above` asks for more, as the highest of several is picked."""
+        there = (p for p in self.points if p.labels in (0, budget) and p.family in FAMILIES and p.arm != MAJORITY_ARM)
+        top = max(there, key=lambda point: (point.accuracy.value, -point.failed), default=None)
+        return top if top is not None and top.accuracy.low > (self.majority or 0.0) else None
+
     def between(self, a: str, b: str, budget: int) -> Difference:
         """The best of family a minus the best of family b at a budget."""
         for d in self.differences:

@@ -71,8 +71,11 @@ def _labels_seen() -> Iterator[str]:
 
 def _intervals(results: Results) -> Iterator[str]:
     level = f"{results.confidence:.0%}"
+    df = "C − 1 degrees of freedom for C clusters"
+    if len(results.seeds) > 1:
+        df = "the degrees of freedom of what C clusters and S seeds add to it (Satterthwaite 1946)"
     start = (
-        f"Every interval is a {level} percentile interval, its sides stretched by t(C − 1)/z for C clusters "
+        f"Every interval is a {level} percentile interval, its sides stretched by t/z, t having {df} "
         f"(Hesterberg 2015), of a bootstrap with {results.draws:,} draws"
     )
     if results.n_clusters > MOST_CLUSTERS:

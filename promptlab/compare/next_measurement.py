@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from promptlab.compare.comparisons import FAMILY_QUESTION, Difference
 from promptlab.compare.crossover import CROSSES
+from promptlab.compare.doubts import FEW_SEEDS
 from promptlab.compare.hypotheses import not_worse
 from promptlab.compare.overtaking import families
 from promptlab.compare.statistics import satterthwaite, student
@@ -17,6 +18,7 @@ from promptlab.compare.wording import labels, number, shown
 
 if TYPE_CHECKING:
     from promptlab.compare.measures import Results
+    from promptlab.compare.points import Point
 
 POWER = 0.8
 MOST_SEEDS = 30  # more are a study of another kind
@@ -78,12 +80,17 @@ def _settled(v: float, error: float, t: float, margin: float) -> float:
     return normal.cdf((v - far) / error) + normal.cdf((within - v) / error) - normal.cdf((-within - v) / error)
 
 
-def next_measurement(results: Results, undecided: Sequence[int]) -> Next | None:
+def next_measurement(results: Results, undecided: Sequence[int], unproven: Sequence[int] = ()) -> Next | None:
     """The cheapest measurement that is likely to settle what is open: more seeds take no label, so they come first;
-    then the test set that need grow least. None where nothing is open."""
+    then the test set that need grow least. None where nothing is open.
+
+    `undecided` are the numbers of labels at which families are not told apart, `unproven` those at which nothing is
+    shown to be above the commonest class.
+    """
     open_ = [d for budget in undecided for d in _open_at(results, budget)]
     if not open_:
-        return _between(results)
+        nearly = [top for budget in unproven if (top := results.nearly_above(budget)) is not None]
+        return _more_of(max(nearly, key=lambda top: top.accuracy.low), results) if nearly else _between(results)
     ways = [(d, *enough(d, results.margin, results.confidence)) for d in open_]
     by_seeds = [(n, d) for d, n, _ in ways if n is not None and d.interval.n_seeds < n <= MOST_SEEDS]
     if by_seeds:
@@ -101,6 +108,14 @@ def next_measurement(results: Results, undecided: Sequence[int]) -> Next | None:
     return Next(
         ITEMS, n, f"Test on about {n:,} items in place of {results.n_items:,}{held}: it should settle {_told(d)}."
     )
+
+
+def _more_of(top: Point, results: Results) -> Next:
+    """Twice as much of what an arm's interval is as wide for: seeds where they are few, else items."""
+    bar = f"to show that {top.arm}, now {shown(top.accuracy)}, is above {number(results.majority or 0.0)}"
+    if 1 < (n := top.accuracy.n_seeds) <= FEW_SEEDS:
+        return Next(SEEDS, 2 * n, f"Run with --seeds {2 * n}: it takes no new labels and is likely {bar}.")
+    return Next(ITEMS, 2 * results.n_items, f"Test on about {2 * results.n_items:,} items: it is likely {bar}.")
 
 
 def _open_at(results: Results, budget: int) -> list[Difference]:

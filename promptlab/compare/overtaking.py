@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 from promptlab.compare.cells import Cell
@@ -75,10 +75,15 @@ def families(found: Sequence[Crossover]) -> Crossover | None:
     return next((one for one in found if (one.a, one.b) == (PROMPTING, FINE_TUNING)), None)
 
 
-def doubted(found: Sequence[Crossover]) -> Iterator[str]:
-    """What of the families' crossover is not established."""
-    one = families(found)
-    if one is not None and not one.established:
-        likely = one.outcome in (NEVER, ALWAYS)
+def doubted(found: Crossover, open_: Sequence[int]) -> str | None:
+    """What of a crossover is not established; `open_` are the numbers of labels at which, each by itself, the two are
+    not told apart. None where nothing is in doubt."""
+    if not found.established:
+        likely = found.outcome in (NEVER, ALWAYS)
         start = "Likely but not established" if likely else "Where fine-tuning overtakes prompting is not established"
-        yield f"{start}: {told(one)}."
+        return f"{start}: {told(found)}."
+    inside = [k for k in open_ if found.labels[0] <= k <= found.labels[-1]]
+    if found.outcome != ALWAYS or not inside:
+        return None
+    one = labels(inside[0])
+    return f"All numbers of labels together say that {told(found)}; {one} by themselves do not tell the two apart."

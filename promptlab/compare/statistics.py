@@ -340,16 +340,6 @@ def votes(a: Matrix, b: Matrix, clusters: Ints, n_clusters: int) -> tuple[int, i
     return int((totals > 0).sum()), int((totals < 0).sum()), int((totals == 0).sum())
 
 
-def mcnemar(wins: int, losses: int) -> float:
-    """Exact two-sided McNemar test (McNemar 1947): discordant items against a fair coin."""
-    n = wins + losses
-    term, below = 1, 0
-    for i in range(min(wins, losses) + 1):
-        below += term
-        term = term * (n - i) // (i + 1)
-    return min(1.0, 2 * below / (1 << n))
-
-
 def holm(p: Sequence[float]) -> list[float]:
     """p-values adjusted for their number, step-down (Holm 1979, Scand. J. Stat. 6:65), in the order given."""
     adjusted, worst = [0.0] * len(p), 0.0

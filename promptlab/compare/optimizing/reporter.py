@@ -11,7 +11,8 @@ import numpy as np
 
 from promptlab.compare.cells import Items
 from promptlab.compare.comparisons import Sure, sure_on
-from promptlab.compare.statistics import Interval, mcnemar, smallest_detectable_difference
+from promptlab.compare.hypotheses import sign_flips
+from promptlab.compare.statistics import Interval, smallest_detectable_difference
 from promptlab.errors import BudgetExceeded, ModelError
 from promptlab.program import Program, attempt, gather
 from promptlab.prompt import Prompt
@@ -78,7 +79,7 @@ def tested(
         sure.accuracy(b),
         sure.accuracy(a),
         sure.difference(a, b) if changed else None,
-        mcnemar(wins, losses),
+        sign_flips(more),
         wins,
         losses,
         {who: sum(r[who]["failed"] for r in rows) for who in ("seed", "final")},

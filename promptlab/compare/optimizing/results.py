@@ -89,7 +89,11 @@ def sentence(found: Found, test: Tested) -> str:
     if not found.accepted or test.difference is None:
         return f"Keep the prompt you have: {found.why}. It is right on {shown(test.seed)} of {test.n:,} test items."
     said, n = shown(test.difference, sign=True), f"{test.n:,} test items that nothing was chosen by"
+    if test.n_clusters < test.n:
+        n += f", in {test.n_clusters:,} groups"
     p = "p < 0.001" if test.p < 0.001 else f"p = {test.p:.3f}"
+    if (clear := test.difference.excludes_zero) == (test.p >= 0.05):
+        p += f", which alone would {'not call it' if clear else 'call it'} at 0.05"
     if test.difference.low > 0:
         return f"The new prompt is better: {said} in accuracy on {n} ({p})."
     if test.difference.high < 0:
