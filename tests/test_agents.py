@@ -104,6 +104,14 @@ def test_research_searches_and_checks_what_is_cited(typed):
     assert "beds: 214" in told["citations"][0]["text"]
 
 
+def test_a_piece_of_a_long_line_is_cited_as_it_is_shown(typed, tmp_path):
+    (tmp_path / "log.txt").write_text("nothing new. " * 200 + "Lorun has 214 beds.")
+    replies = acting("search[Lorun]", "finish[214 beds (log.txt:1.3).]")
+    code, said, error, _ = typed("research_agent", ["Beds?", "--folder", tmp_path, "--search"], replies)
+    assert (code, error) == (0, "")
+    assert said.endswith("nothing new. Lorun has 214 beds.\n")
+
+
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
