@@ -14,7 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypedDict, TypeVar, Unpa
 
 from promptlab.errors import ForeignAwaitable, ModelError, SetupError
 from promptlab.jsonable import check_json
-from promptlab.tool import Tool, as_spec, as_tool
+from promptlab.tool import Tool, as_specs, as_tools
 from promptlab.types import Message, Reply, Request, Role, ToolCall, ToolSpec
 
 T = TypeVar("T")
@@ -129,7 +129,7 @@ async def call(calls: Iterable[ToolCall], tools: Iterable[Tool | Callable[..., A
     made = tuple(calls)
     if strange := [each for each in made if not isinstance(each, ToolCall)]:
         raise SetupError(f"call takes the ToolCalls of a reply (reply.calls), got {_kind(strange[0])} among them.")
-    return await Calls(made, tuple(as_tool(tool) for tool in tools))
+    return await Calls(made, as_tools(tools))
 
 
 @overload
@@ -318,7 +318,7 @@ def _request(prompt: Prompted, options: Any, **more: Any) -> Request:
         if "tools" in more:
             if not isinstance(more["tools"], Iterable):
                 raise SetupError(f"tools is a list of tools, got {_kind(more['tools'])}. Put it in a list.")
-            more["tools"] = tuple(as_spec(tool) for tool in more["tools"])
+            more["tools"] = as_specs(more["tools"])
     made = Request(_messages(prompt), **more)
     check_json(made)
     return made

@@ -6,11 +6,12 @@ import inspect
 import re
 import textwrap
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from typing import Annotated, Any, NamedTuple
 
 from promptlab.errors import SetupError, WrongCall
@@ -82,9 +83,46 @@ def as_tool(given: Tool | Callable[..., Any]) -> Tool:
     return tool(given)
 
 
-def as_spec(given: Tool | ToolSpec | Callable[..., Any]) -> ToolSpec:
-    """What the model is told of a tool."""
-    return given if isinstance(given, ToolSpec) else as_tool(given).spec
+def as_tools(given: Iterable[Tool | Callable[..., Any]]) -> tuple[Tool, ...]:
+    """Tools that are called by name. Raises SetupError where two have one name."""
+    made = tuple(as_tool(each) for each in given)
+    _check_names(each.spec for each in made)
+    return made
+
+
+def as_specs(given: Iterable[Tool | ToolSpec | Callable[..., Any]]) -> tuple[ToolSpec, ...]:
+    """What the model is told of tools. Raises SetupError where two have one name."""
+    specs = tuple(each if isinstance(each, ToolSpec) else as_tool(each).spec for each in given)
+    _check_names(specs)
+    return specs
+
+
+def _check_names(specs: Iterable[ToolSpec]) -> None:
+    named = Counter(spec.name for spec in specs)
+    if twice := [name for name, times in named.items() if times > 1]:
+        raise SetupError(
+            f"Several tools are named {', '.join(twice)}, and a call would reach only the first. Name them apart: a "
+            "tool's name is its function's, or Tool(ToolSpec(name, …), …) gives one."
+        )
+
+
+def named_apart(made: Iterable[tuple[str, Tool]]) -> list[Tool]:
+    """Tools, each with what it was made of ("search:FOLDER"), that are called by name.
+
+    Of those that share one, the second is called `search_2`, and so on; all of them then tell what they were made of.
+    """
+    given = list(made)
+    named = Counter(tool.spec.name for _, tool in given)
+    taken, apart = set(named), list[Tool]()
+    for of, tool in given:
+        name, told = tool.spec.name, tool.spec.description
+        if named[name] > 1:
+            told = f"{told} ({of})"
+        if any(name == each.spec.name for each in apart):
+            name = next(other for i in count(2) if (other := f"{name}_{i}") not in taken)
+            taken.add(name)
+        apart.append(replace(tool, spec=replace(tool.spec, name=name, description=told)))
+    return apart
 
 
 def bound(call: ToolCall, tools: tuple[Tool, ...]) -> Bound:

@@ -104,6 +104,14 @@ def test_research_searches_and_checks_what_is_cited(typed):
     assert "beds: 214" in told["citations"][0]["text"]
 
 
+def test_a_piece_of_a_long_line_is_cited_as_it_is_shown(typed, tmp_path):
+    (tmp_path / "log.txt").write_text("nothing new. " * 200 + "Lorun has 214 beds.")
+    replies = acting("search[Lorun]", "finish[214 beds (log.txt:1.3).]")
+    code, said, error, _ = typed("research_agent", ["Beds?", "--folder", tmp_path, "--search"], replies)
+    assert (code, error) == (0, "")
+    assert said.endswith("nothing new. Lorun has 214 beds.\n")
+
+
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
@@ -205,6 +213,37 @@ def test_a_plot_of_cells_is_of_the_numbers_in_one_column(typed, tmp_path):
     assert [f"<!-- {each} -->" in drawn for each in ("Lorun", "Hask", "hospital beds", "Vask")] == [True] * 3 + [False]
 
 
+def test_a_table_as_excel_saves_it_is_looked_up(typed, tmp_path):
+    """In the encoding of Western Windows, with semicolons where the comma is the decimal sign."""
+    (tmp_path / "t.csv").write_bytes("Ort;beds;wells\nLöhn;214;\nVask;31;5\n".encode("cp1252"))
+    replies = acting("lookup[Löhn beds]", "lookup[Löhn wells]", "finish[214]")
+    code, said, told, script = typed("data_analyst", [tmp_path / "t.csv", "q", "--cells"], replies)
+    assert (code, said) == (0, "214\n")
+    assert told == "t.csv: Not UTF-8 (1 byte(s), first: line 2), so it was read as cp1252.\n"
+    seen = [m.content for m in script.requests[-1].messages if m.content.startswith("Observation: ")]
+    assert seen == ["Observation: 214", "Observation: "]
+
+
+def test_sheets_in_another_encoding_are_looked_up(typed, tmp_path):
+    (tmp_path / "lohn.md").write_bytes("# Löhn\nbeds: 214\n".encode("cp1252"))
+    (tmp_path / "empty.txt").write_text("\n")
+    replies = acting("lookup[Löhn beds]", "finish[214]")
+    code, said, told, _ = typed("research_agent", ["q", "--folder", tmp_path, "--facts"], replies)
+    assert (code, said) == (0, "214\n  (lohn.md:2) Löhn beds: 214\n")
+    assert "lohn.md: Not UTF-8" in told
+
+
+@pytest.mark.parametrize("where", ["nowhere/x.png", "folder.png"])
+@pytest.mark.parametrize("name", ["data_analyst", "triage_agent"])
+def test_what_could_not_be_written_is_told_before_anything_is_asked(typed, tmp_path, name, where):
+    (tmp_path / "folder.png").mkdir()
+    given = [TABLE, "q", "--cells", "--plot"] if name == "data_analyst" else [*NOTES, "--examples", "--yes", "--out"]
+    code, said, told, script = typed(name, [*given, tmp_path / where], ["never asked"])
+    assert (code, said, script.requests) == (2, "", [])
+    assert "give the name of a file in a folder that is there" in told
+    assert told.count("\n") == 1
+
+
 # ---- triage
 
 
@@ -283,6 +322,21 @@ def test_a_row_without_a_note_is_told(typed, tmp_path):
     code, _, told, _ = typed("triage_agent", arguments)
     assert code == 2
     assert "has no note in row 2" in told
+
+
+def test_notes_as_excel_saves_them_are_triaged(typed, tmp_path):
+    arguments = [*a_note(tmp_path), "--examples", "--yes"]
+    arguments[0].write_bytes("note\nrash after the café\n".encode("cp1252"))
+    code, _, told, _ = typed("triage_agent", arguments, [scoring("routine")])
+    assert (code, [row["note"] for row in rows_of(tmp_path)]) == (0, ["rash after the café"])
+    assert "so it was read as cp1252" in told
+
+
+def test_a_note_that_commas_cut_is_told(typed, tmp_path):
+    arguments = [*a_note(tmp_path, "rash", "rash, then hives", "cough"), "--examples", "--yes"]
+    code, _, told, script = typed("triage_agent", arguments, [scoring("routine")] * 3)
+    assert (code, script.requests) == (2, [])
+    assert "too many cells in line 3: put quotes around a note that holds commas" in told
 
 
 def test_what_was_decided_before_stopping_is_kept(tmp_path):

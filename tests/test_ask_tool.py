@@ -67,6 +67,12 @@ def test_an_agent_is_asked_with_a_tool_of_ones_own_and_what_it_did_is_shown(caps
     assert out == "214\n"
 
 
+def test_two_tools_of_one_name_are_told_apart(capsys):
+    twice = ["--tool", "my_tools:lookup"] * 2
+    code, out, _ = asked(capsys, "--model", "my_tools:Acting/text", "--strategy", "react", *twice, "--quiet")
+    assert (code, out) == (0, "214\n")
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -76,6 +76,44 @@ def test_a_long_paragraph_is_several_passages(tmp_path):
     assert found[0].line > 1
 
 
+def test_one_long_line_is_several_passages_too_each_with_a_citation_of_its_own(tmp_path):
+    words = " ".join(f"word{i}" for i in range(100_000))
+    (tmp_path / "long.txt").write_text(f"first\n\n{words} the end\n" + "x" * 3 * MOST_PASSAGE)
+    documents = Documents(tmp_path)
+    for query in ("word0", "word99999", "end"):
+        [found] = documents.search(query)
+        assert len(found.text) < 2 * MOST_PASSAGE
+        assert documents.at(found.citation) == found
+        assert found.citation.startswith("long.txt:3")
+    assert documents.passages > 500
+    assert documents.search("word0")[0].citation == "long.txt:3"
+    assert documents.at("long.txt:3.9999") is None
+
+
+def test_what_only_looks_like_a_heading_is_text(tmp_path):
+    """Numbers of cases in a log, tags, and comments in code; and of what is no Markdown any line."""
+    (tmp_path / "log.txt").write_text(
+        "#4211 fever in Lorun\n#4212 cough in Vask\nplain line of rain\n\n# 4213 measles\n"
+    )
+    (tmp_path / "notes.md").write_text(
+        "# Wells\n#urgent goats\n\n```sh\n# of code\n\nrun it\n```\n\nlast sand\n## C# ##\nshown"
+    )
+    found = {query: Documents(tmp_path).search(query)[0] for query in "fever rain measles goats run sand shown".split()}
+    log = "#4211 fever in Lorun #4212 cough in Vask plain line of rain"
+    assert [(each.citation, each.text) for each in found.values()] == [
+        ("log.txt:1", log), ("log.txt:1", log), ("log.txt:5", "# 4213 measles"), ("notes.md:2", "Wells: #urgent goats"),
+        ("notes.md:7", "Wells: run it ```"), ("notes.md:10", "Wells: last sand"), ("notes.md:12", "C#: shown"),
+    ]  # fmt: skip
+
+
+def test_a_heading_with_nothing_below_it_is_found(tmp_path):
+    (tmp_path / "plan.md").write_text("# Wells\n\n## Chlorine\n\nTwo drops.\n\n## Filters of sand\n")
+    documents = Documents(tmp_path)
+    assert [(p.citation, p.text) for query in ("wells", "sand", "chlorine") for p in documents.search(query)] == [
+        ("plan.md:1", "Wells"), ("plan.md:7", "Filters of sand"), ("plan.md:5", "Chlorine: Two drops."),
+    ]  # fmt: skip
+
+
 def test_the_tool_shows_citations_and_says_when_there_is_nothing(folder):
     tool = search(folder)
     assert tool(query="chlorine drops").startswith("(water.md:8) Chlorine: Add two drops")

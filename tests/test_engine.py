@@ -292,6 +292,11 @@ def test_a_cache_smaller_than_one_prompt_may_be_is_refused(random_folder):
             Tiny(random_folder, cache_mb=wrong)
 
 
+def test_half_a_surrogate_pair_is_read_and_scored_like_any_text(random_tiny):
+    half, sign = ([request(f"note {end}"), request("note", continuations=(f"a{end}",))] for end in ("\ud83d", "\ufffd"))
+    assert random_tiny.generate(half) == random_tiny.generate(sign)
+
+
 def test_prompts_of_nothing_are_answered(random_tiny):
     replies = random_tiny.generate(
         [Request((), max_tokens=2), request("", max_tokens=2), request("", continuations=("a",))]

@@ -93,6 +93,20 @@ def test_long_files_are_cut(root):
     assert "characters left out" in files(root)[1](path="long.txt")
 
 
+@pytest.mark.parametrize("begins", ["", "a", "ab"])
+def test_of_a_file_too_large_to_be_read_whole_the_end_is_its_end(root, begins):
+    """Cut at whole characters, wherever the bytes of one lie, and with the right count of what is not shown."""
+    text = begins + "€" * 500_000 + "THE END"
+    (root / "large.txt").write_text(text, encoding="utf-8")
+    head, told, tail = files(root)[1](path="large.txt").split("\n")
+    assert text.startswith(head)
+    assert text.endswith(tail)
+    assert tail.endswith("THE END")
+    shown = len((head + tail).encode())
+    assert 15_990 < shown <= 16_000
+    assert told == f"[… {len(text.encode()) - shown:,} bytes left out …]"
+
+
 def test_a_folder_that_is_not_there_is_wrong_set_up(tmp_path):
     with pytest.raises(SetupError, match="There is no folder"):
         files(tmp_path / "none")

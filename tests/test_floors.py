@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "promptlab"
 FLOORS = {
     "types": 0,
     "errors": 0,
+    "characters": 0,
     "effort": 0,
     "program": 1,
     "runners": 1,

@@ -173,6 +173,11 @@ def test_a_server_that_is_not_ready_in_time_is_ended(tmp_path):
             os.kill(int(started.read_text()), 0)
 
 
+def test_two_tools_of_one_name_are_not_served():
+    with pytest.raises(SetupError, match="Several tools are named calculator"):
+        server_of([calculator, calculator])
+
+
 def test_serving_what_is_no_tool_is_wrong_use():
     command = [sys.executable, "-m", "promptlab", "mcp", "serve", "calclator"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])

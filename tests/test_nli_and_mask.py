@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from studies import a_task
 
-from promptlab import Message, ModelError, Request, Task, ask, in_context, model, run, score
+from promptlab import Message, ModelError, Reply, Request, Task, ask, in_context, model, run, score
 from promptlab.errors import ContextOverflow, SetupError, Unsupported
 from promptlab.learners import arms_named, default_arms, zero_shot_nli
 from promptlab.strategies import entailed_label
@@ -106,6 +106,13 @@ def test_a_text_that_is_too_long_fails_in_its_place(nli_folder: str):
     assert isinstance(failed, ContextOverflow)
     assert first == last
     assert model(f"hf-nli:{nli_folder}").generate([]) == []
+
+
+def test_half_a_surrogate_pair_is_read_as_an_unreadable_character(nli_folder: str):
+    asked = [Request((Message("user", f"rash {half}"),), continuations=(f"a {half}",)) for half in ("\ud83d", "\ufffd")]
+    one, other = model(f"hf-nli:{nli_folder}").generate(asked)
+    assert isinstance(one, Reply)
+    assert one == other
 
 
 def test_special_tokens_in_a_text_are_text(nli_folder: str):

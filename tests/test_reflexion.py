@@ -31,6 +31,20 @@ def test_a_trial_that_failed_is_reflected_upon_and_the_next_one_remembers():
     assert "- I added wrong." in second
 
 
+def test_what_is_asked_beside_the_answers_is_asked_by_their_options():
+    options = {"max_tokens": 9, "temperature": 0.5, "seed": 3, "to": "small"}
+    own = {"prompt": Prompt("Be brief."), "stop": "\n", "logprobs": True}
+    tries = ["The answer is 41.", "I added wrong.", "The answer is 42."]
+    for program, replies in (
+        (reflexion(QUESTION, chain_of_thought, ORACLE, **own, **options), tries),
+        (self_refine(QUESTION, rounds=1, **own, **options), ["42", "CORRECT"]),
+    ):
+        run(program, model := Script(replies))
+        for asked in model.requests:
+            assert {name: getattr(asked, name) for name in options} == options
+        assert (model.requests[1].stop, model.requests[1].logprobs) == ((), False)
+
+
 def test_only_the_latest_reflections_are_remembered_and_the_trials_are_limited():
     replies = [text for i in range(5) for text in (f"The answer is {i}.", f"reflection {i}")]
     model = Script(replies)

@@ -23,6 +23,16 @@ def test_any_text_comes_back_as_it_was(tiny_tokenizer, text):
     assert tiny_tokenizer.decode(tiny_tokenizer.encode(text)) == text
 
 
+@pytest.mark.parametrize(("text", "read"), [("note \ud83d", "note \ufffd"), ("\ud83e\uddea caf\udce9", "🧪 caf\ufffd")])
+def test_half_a_surrogate_pair_is_read_as_an_unreadable_character(tiny_tokenizer, text, read):
+    """As JSON can escape one alone, and a file's name in another encoding is read."""
+    ids = tiny_tokenizer.encode(text)
+    assert tiny_tokenizer.decode(ids) == read
+    assert tiny_tokenizer.encode_all([text]) == [ids]
+    assert tiny_tokenizer.chat([Message("user", text)])[2:-1] == ids
+    assert len(Tokenizer.train([text], 300)) >= 266
+
+
 @settings(deadline=None)
 @given(texts)
 def test_text_never_becomes_a_special_token(tiny_tokenizer, text):

@@ -12,9 +12,10 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from promptlab import Tool, call, run, tool
+from promptlab import Tool, ask, call, run, tool
 from promptlab.backends.script import Script
 from promptlab.errors import SetupError, WrongCall
+from promptlab.strategies import react
 from promptlab.types import ToolCall, ToolSpec
 
 
@@ -254,3 +255,17 @@ def test_a_tool_with_a_schema_from_elsewhere_gets_its_arguments_as_they_come():
 def test_a_spec_alone_cannot_be_called():
     with pytest.raises(SetupError, match="typed function"):
         told(ToolSpec("echo", "", {}), ToolCall("1", "echo"))
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_two_tools_of_one_name_are_refused_before_anything_is_asked(native):
+    other = Tool(ToolSpec("forecast", "Another one.", {}), lambda: "fog")
+    script = Script(["never asked"])
+    for program in (
+        react("q", [forecast, other], native=native),
+        call([ToolCall("1", "forecast")], [forecast, other]),
+        ask("q", tools=[forecast, other.spec]),
+    ):
+        with pytest.raises(SetupError, match=r"Several tools are named forecast, and a call would reach only the fi"):
+            run(program, script)
+    assert not script.requests

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from promptlab import Reply, run
 from promptlab.errors import SetupError
+from promptlab.strategies import react
+from promptlab.testing import Script
 from promptlab.tools import TOOLS, described, tools_named
+from promptlab.types import ToolCall
 
 OF = {"search": "", "files": "", "sql": "/data.csv"}
 
@@ -44,3 +48,21 @@ def test_an_unknown_tool_is_told_with_those_there_are():
     ):
         tools_named(["x"])
     assert described("calculator") == "calculator"
+
+
+def test_tools_of_two_folders_are_both_reached_and_told_apart(tmp_path):
+    for name, text in (("a", "Fever in Lorn."), ("b", "Fever in Vask.")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "log.txt").write_text(text)
+    specs = [f"search:{tmp_path}/a", f"search:{tmp_path}/b", "calculator"]
+    tools = tools_named(specs)
+    assert [tool.spec.name for tool in tools] == ["search", "search_2", "calculator"]
+    assert [tool.spec.description.endswith(f" ({spec})") for tool, spec in zip(tools, specs, strict=True)] == [
+        True, True, False,
+    ]  # fmt: skip
+    calls = tuple(ToolCall(name, name, {"query": "fever"}) for name in ("search", "search_2"))
+    answer = run(react("Where?", tools), Script([Reply(calls=calls), "Lorn and Vask"]))
+    told = [message.content for message in answer.trace if message.role == "tool"]
+    assert told == ["(log.txt:1) Fever in Lorn.", "(log.txt:1) Fever in Vask."]
+    files = tools_named([f"files:{tmp_path}/{name}" for name in "abb"])
+    assert [tool.spec.name for tool in files[::2]] == ["list_files", "list_files_2", "list_files_3"]

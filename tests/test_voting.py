@@ -245,6 +245,20 @@ def test_meaning_is_asked_in_both_directions_in_one_wave():
     assert replay(semantic_consistency("Capital?", n=2), [*replies[:2], ModelError("no"), "yes"]).share == 0.5
 
 
+@pytest.mark.parametrize("strategy", [semantic_consistency, universal_self_consistency])
+def test_what_is_asked_beside_the_paths_is_asked_by_their_options(strategy):
+    options = {"max_tokens": 9, "seed": 3, "top_p": 0.9, "to": "judge"}
+    model = Script(["Paris", "Rome", "no", "no"])
+    run(strategy("Capital?", n=2, path=zero_shot, logprobs=True, stop="\n", prompt=Prompt("Brief."), **options), model)
+    for asked in model.requests:
+        assert {name: getattr(asked, name) for name in options} == options
+    beside = model.requests[2:]
+    assert [(each.temperature, each.logprobs, each.stop) for each in beside] == [(0.0, False, ())] * len(beside)
+    model = Script(["Paris", "Rome", "no", "no"])
+    run(strategy("Capital?", n=2, path=zero_shot, temperature=None), model)
+    assert {each.temperature for each in model.requests} == {None}
+
+
 def test_meaning_may_be_scored():
     model = Script(["Paris", "It is Paris"], scores=lambda request: [-0.1, -2.0])
     assert run(semantic_consistency("Capital?", n=2, same=by_score), model).votes == {"Paris": 2}

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 import facts as known
 import typer
+from given import check_can_be_written
 
 import promptlab
 from promptlab.cli import main as command
@@ -122,6 +123,8 @@ def analyse(
     """Answer a question about a table."""
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
         raise typer.BadParameter(f"--plot ends in .png, .svg or .pdf, got {plot}")
+    if plot is not None:
+        check_can_be_written(plot, "--plot")
     if not file.is_file():
         raise typer.BadParameter(f"there is no file {file}")
     backend = promptlab.model(model)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
+
+from given import table_in, text_in
 
 from promptlab.errors import DataError
 from promptlab.tool import Tool, tool
@@ -69,13 +71,14 @@ def of_sheets(folder: Path) -> Facts:
     """The facts of a folder of sheets: each file (.md, .txt) is about what its heading, or else its name, says."""
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}.")
-    sheets = sorted(path for path in folder.rglob("*") if path.suffix in (".md", ".txt"))
+    found = sorted(path for path in folder.rglob("*") if path.suffix in (".md", ".txt"))
+    sheets = [path for path in found if path.read_bytes().strip()]
     return Facts((fact for sheet in sheets for fact in _of_sheet(sheet, sheet.relative_to(folder).as_posix())), folder)
 
 
 def _of_sheet(sheet: Path, source: str) -> Iterator[Fact]:
     about = sheet.stem
-    for number, line in enumerate(sheet.read_text(encoding="utf-8-sig").split("\n"), 1):
+    for number, line in enumerate(text_in(sheet).split("\n"), 1):
         if line.startswith("#"):
             about = line.lstrip("#").strip()
         elif found := LINE.fullmatch(line.strip()):
@@ -83,10 +86,14 @@ def _of_sheet(sheet: Path, source: str) -> Iterator[Fact]:
 
 
 def of_table(path: Path) -> Facts:
-    """The facts of a CSV file: each cell by the name in its row's first column, and its column's."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
-        columns = next(reader, [])
-        rows = [(reader.line_num, row) for row in reader if len(row) == len(columns)]
-    cells = ((number, row[0], column, cell) for number, row in rows for column, cell in zip(columns, row, strict=True))
-    return Facts((Fact(of, c, cell, path.name, n) for n, of, c, cell in cells if c != columns[0]), path)
+    """The facts of a table: each cell by the name in its row's first column, and its column's."""
+    table = table_in(path)
+    named, *columns = table.columns
+    rows = zip(table.lines or count(1), table.rows, strict=False)
+    found = (
+        Fact(of, column, cell, path.name, line)
+        for line, row in rows
+        for column in columns
+        if (of := row[named]) is not None and (cell := row[column]) is not None
+    )
+    return Facts(found, path)

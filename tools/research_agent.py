@@ -30,7 +30,7 @@ from promptlab.tools.documents import Documents, Passage, searching
 from promptlab.types import Answer
 
 BRACKETS = re.compile(r"[(\[]([^()\[\]]+)[)\]]")
-CITATION = re.compile(r".*[^\W\d].*:\d+")  # source:line, and not a time of day
+CITATION = re.compile(r".*[^\W\d].*:\d+(?:\.\d+)?")  # source:line, and not a time of day
 INSTRUCTION = (
     "Answer the question from the documents, which you search. After every statement cite the passage that says so, "
     "as (source:line), exactly as the search shows it. If the documents do not say it, say so."

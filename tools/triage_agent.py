@@ -12,7 +12,6 @@ rejected on the terminal; --yes takes them as they are, and says so in each row.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
+from given import check_can_be_written, table_in, text_in
 from pydantic import BaseModel, Field, create_model
 
 import promptlab
@@ -65,7 +65,7 @@ def guidelines_in(folder: Path) -> dict[str, Guideline]:
     """The guidelines by level. Raises DataError for a folder without any, or one without an action."""
     found = {}
     for file in sorted(folder.glob("*.md")):
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
+        lines = text_in(file).split("\n")
         at = next((i for i, line in enumerate(lines, 1) if line.startswith("action:")), None)
         if at is None:
             raise DataError(f"{file} has no line that begins with “action:”.")
@@ -76,17 +76,16 @@ def guidelines_in(folder: Path) -> dict[str, Guideline]:
     return found
 
 
-def rows_of(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV with a column `note`. Raises DataError."""
-    if not path.is_file():
-        raise DataError(f"There is no file {path}.")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or "note" not in rows[0]:
-        raise DataError(f"{path} has no column “note”, or no rows.")
-    if short := [i for i, row in enumerate(rows, 1) if row["note"] is None]:
+def rows_of(path: Path) -> list[dict[str, str | None]]:
+    """The rows of a table with a column `note`. Raises DataError, for a row whose note is not whole too."""
+    table = table_in(path)
+    if "note" not in table.columns:
+        raise DataError(f"{path} has no column “note”.")
+    if wide := table.too_wide:
+        raise DataError(f"{path} has too many cells in line {wide[0]}: put quotes around a note that holds commas.")
+    if short := [i for i, row in enumerate(table.rows, 1) if row["note"] is None]:
         raise DataError(f"{path} has no note in row {short[0]}, which has fewer cells than there are columns.")
-    return rows
+    return table.rows
 
 
 async def by_guidelines(note: str, levels: dict[str, Guideline], documents: Documents, native: bool) -> Judged:
@@ -153,8 +152,10 @@ def triage(
     """Triage notes by guidelines, with a person's approval."""
     if out is not None and out.is_file():
         raise DataError(f"{out} is there already, with what was decided before: give another --out, or move it away.")
+    if out is not None:
+        check_can_be_written(out, "--out")
     levels = guidelines_in(guidelines)
-    texts = [row["note"] for row in rows_of(notes)]
+    texts = [str(row["note"]) for row in rows_of(notes)]
     backend = promptlab.model(model)
     programs: Iterator[Program[Judged]]
     if model.startswith("tiny") if examples is None else examples:
@@ -185,7 +186,7 @@ def triage(
 
 def examples_in(path: Path, levels: dict[str, Guideline]) -> list[Example]:
     """The notes that people judged. Raises DataError for a level without a guideline."""
-    found = [Example(row["note"], row.get("level")) for row in rows_of(path)]
+    found = [Example(str(row["note"]), row.get("level")) for row in rows_of(path)]
     if strange := {each.target for each in found} - set(levels):
         raise DataError(f"{path} has levels without a guideline: {', '.join(sorted(map(str, strange)))}.")
     return found

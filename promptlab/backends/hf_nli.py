@@ -9,6 +9,7 @@ from typing import Any
 from promptlab.backends.encoder import Encoder
 from promptlab.backends.pretrained import together
 from promptlab.backends.wire.completions import text_of
+from promptlab.characters import whole_text
 from promptlab.errors import ContextOverflow, ModelError, SetupError, Unsupported
 from promptlab.options import check
 from promptlab.types import Reply, Request, Usage
@@ -46,8 +47,8 @@ class HFNLI(Encoder):
         replies: dict[int, Reply | ModelError] = {}
         pairs: list[tuple[int, int, Any]] = []  # the request, which of its hypotheses, both texts as tokens
         for i, request in enumerate(requests):
-            premise = text_of(request.messages)
-            read = [self.tokenizer(premise, said, split_special_tokens=True) for said in request.continuations]
+            premise, hypotheses = whole_text(text_of(request.messages)), map(whole_text, request.continuations)
+            read = [self.tokenizer(premise, said, split_special_tokens=True) for said in hypotheses]
             if (longest := max(len(ids.input_ids) for ids in read)) > self.context_tokens:
                 replies[i] = ContextOverflow(
                     f"the text and a hypothesis have {longest} tokens; the context is {self.context_tokens}"

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from promptlab.backends.wire.completions import text_of
+from promptlab.characters import whole_text
 from promptlab.errors import ContextOverflow, ModelError
 from promptlab.types import Message, Reply, Request, Usage
 
@@ -66,8 +67,8 @@ def encode(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     ModelError for a chat that the template refuses.
     """
     if tokenizer.chat_template is None:
-        return list(tokenizer.encode(text_of(messages), split_special_tokens=True))
-    chat = [{"role": message.role, "content": message.content} for message in messages]
+        return list(tokenizer.encode(whole_text(text_of(messages)), split_special_tokens=True))
+    chat = [{"role": message.role, "content": whole_text(message.content)} for message in messages]
     begun = bool(chat) and chat[-1]["role"] == "assistant"
     how = {"continue_final_message": True} if begun else {"add_generation_prompt": True}
     try:
@@ -79,7 +80,7 @@ def encode(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 
 def plain(tokenizer: Any, text: str) -> list[int]:
     """A text as tokens, none of which is special."""
-    return list(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+    return list(tokenizer.encode(whole_text(text), add_special_tokens=False, split_special_tokens=True))
 
 
 def decode(tokenizer: Any, ids: Sequence[int]) -> str:

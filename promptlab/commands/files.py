@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from promptlab.compare.data.tables import HALF_A_PAIR, column_named, read_table, read_text
+from promptlab.characters import whole_text
+from promptlab.compare.data.tables import column_named, read_table, read_text
 from promptlab.compare.data.textfile import plain_name
 from promptlab.errors import DataError, SetupError
 from promptlab.prompt import Prompt
@@ -66,7 +67,7 @@ def texts_of(file: Path, column: str | None) -> list[str]:
             many = f"{len(wide):,} row(s) have more cells than the first line names (first: line {wide[0]})"
             raise DataError(f"{file}: {many}. Put quotes around cells that hold what separates them.")
         column = column_named(table, column, "text")
-        texts, warnings = [HALF_A_PAIR.sub("\ufffd", row[column] or "") for row in table.rows], table.warnings
+        texts, warnings = [whole_text(row[column] or "") for row in table.rows], table.warnings
     else:
         raise DataError(
             f"{file} is a {kind or 'file without an ending'}; text is read from {', '.join(WHOLE + TABLES)}."

@@ -7,15 +7,15 @@ from importlib import import_module
 from typing import Any
 
 from promptlab.errors import SetupError
-from promptlab.tool import Tool, as_tool
+from promptlab.tool import Tool, as_tool, named_apart
 
 
 def tools_for(names: Iterable[str]) -> list[Tool]:
     """Shipped tools ("calculator", "search:FOLDER"), and the functions or Tools that package.module:function names.
 
-    Raises SetupError for what is neither.
+    Of two with one name the second is called `search_2`. Raises SetupError for what is neither.
     """
-    return [tool for name in names for tool in _named(name)]
+    return named_apart((name, tool) for name in names for tool in _named(name))
 
 
 def _named(name: str) -> list[Tool]:

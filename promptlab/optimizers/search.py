@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from promptlab.characters import whole_text
 from promptlab.errors import BudgetExceeded, ModelError, SetupError, Unsupported
 from promptlab.optimizers.acceptance import Test, fewest, smallest_gain, verdict
 from promptlab.optimizers.candidate import Candidate, Prompts
@@ -321,11 +322,6 @@ def weight(field: int) -> float:
 
 async def ask_proposer(text: Prompted, limits: Limits, options: Mapping[str, Any]) -> Reply:
     return await ask(text, to="proposer", max_tokens=limits.reply_tokens, **options)
-
-
-def whole_text(text: str) -> str:
-    """A text in which half a surrogate pair, which no tokenizer takes, is the sign for an unreadable character."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def round_(x: float) -> float:

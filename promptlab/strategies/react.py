@@ -14,7 +14,7 @@ from promptlab.strategies.acting.actions import FINISH, repaired, told
 from promptlab.strategies.acting.approval import Approval, check_approval
 from promptlab.strategies.acting.pairing import paired
 from promptlab.strategies.acting.talk import Rules, Stopped, Talk
-from promptlab.tool import Tool, as_tool
+from promptlab.tool import Tool, as_tools
 from promptlab.types import Answer, Message
 
 Tools = Sequence[Tool | Callable[..., Any]]
@@ -58,11 +58,11 @@ async def react(
     question, it is gone on with: calls that nobody has answered yet are carried out first, and one that was under way
     when a run was killed once more. As JSON it is `[message_json(turn) for turn in trace]` (`promptlab.jsonable`).
     Differs from the paper: no demonstrations unless `prompt` has some, the thought and the action come in one request,
-    and the steps are not numbered. Raises SetupError for an `approval` that names no tool, and in the text form for a
-    tool named finish; other failures of the model than a spent budget are raised, and so is that before the first
-    reply.
+    and the steps are not numbered. Raises SetupError for two tools of one name, for an `approval` that names none, and
+    in the text form for a tool named finish; other failures of the model than a spent budget are raised, and so is that
+    before the first reply.
     """
-    made = [as_tool(tool) for tool in tools]
+    made = as_tools(tools)
     check_approval(approval, made)
     talk = begun(question, made, prompt, native, rules, options)
     form = calling.calling if native else writing.writing

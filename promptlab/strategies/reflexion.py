@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from promptlab.program import Program, ask
+from promptlab.strategies.asking import beside
 from promptlab.strategies.feedback import Feedback, Trial, concluded
 from promptlab.types import Answer
 
@@ -27,7 +28,8 @@ async def reflexion(
     """Shinn et al. 2023 (arXiv 2303.11366): trial, feedback, a reflection in words, and the next trial with it.
 
     Prompt: the question of `attempt(question, **options)`, such as `react` with its tools filled in, and below it the
-    last `memories` reflections; reflections are asked for with the question, the answer and the feedback.
+    last `memories` reflections; reflections are asked for with the question, the answer and the feedback, and by those
+    of `options` that suit them (`max_tokens`, `temperature`, `top_p`, `seed`, `to`).
     Stop: none of its own.
     Parse: that of `attempt`.
     Hyper-parameters: `trials`, `memories` (the paper's 3), the feedback's `source`.
@@ -49,5 +51,5 @@ async def reflexion(
         if wrong is None or len(done) >= trials:
             return concluded(done, feedback.source)
         said = answer.text or answer.value or f"none ({answer.why})"
-        reply = await ask(REFLECT.format(question=question, answer=said, feedback=wrong))
+        reply = await ask(REFLECT.format(question=question, answer=said, feedback=wrong), **beside(options))
         learnt.append(f"- {' '.join(reply.text.split())}")

@@ -6,6 +6,7 @@ from typing import Any
 
 from promptlab.program import ask
 from promptlab.prompt import Prompt
+from promptlab.strategies.asking import beside
 from promptlab.strategies.feedback import Feedback, Trial, by_itself, concluded
 from promptlab.types import Answer, Message
 
@@ -29,7 +30,7 @@ async def self_refine(
     error, it comes in a call of its own, the prompt does not grow with each round, and an answer that cannot be read is
     one to refine rather than dropped.
     """
-    feedback = feedback or by_itself(**options)
+    feedback = feedback or by_itself(**beside(options))
     chat = prompt.render(question)
     done: list[Trial] = []
     asked = chat

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
 from promptlab.equality import as_text
 from promptlab.extraction import read_bool
 from promptlab.program import Program, ask, attempt, gather, score
 from promptlab.prompt import shown
+from promptlab.strategies.asking import beside
 from promptlab.strategies.self_consistency import Path, answered
 from promptlab.strategies.voting import Weigh, by_confidence, by_likelihood, equally, majority
 from promptlab.strategies.zero_shot import zero_shot
@@ -34,9 +36,10 @@ async def semantic_consistency(
 
     `entropy` is then semantic entropy: of the clusters' counts, or with `weigh=by_likelihood` of their likelihoods,
     both as shares of what was sampled. `same` is a program that tells whether two answers to a question mean the same:
-    `by_asking` (the default) and `by_score` ask the model twice, once in each direction. Differs from the authors'
-    code: answers equal as text are one before any comparison. Paths that failed do not vote; if all failed, the first
-    one's ModelError is raised. A comparison that failed takes two answers for different.
+    `by_asking` (the default) and `by_score` ask the model twice, once in each direction; left out, it is asked by the
+    paths' own options, at temperature 0. Differs from the authors' code: answers equal as text are one before any
+    comparison. Paths that failed do not vote; if all failed, the first one's ModelError is raised. A comparison that
+    failed takes two answers for different.
 
     Prompt: the path's; of a comparison the question, both answers, and whether the one says everything the other says.
     Stop: each path's own, after n paths.
@@ -49,7 +52,8 @@ async def semantic_consistency(
         options.setdefault("logprobs", True)
     answers = await answered(path(question, temperature=temperature, **options) for _ in range(n))
     values = [answer.value for answer in answers if answer.value is not None]
-    cluster = await clustered(shown(question), values, same or by_asking)
+    asking = partial(by_asking, temperature=None if temperature is None else 0.0, **beside(options))
+    cluster = await clustered(shown(question), values, same or asking)
     return majority(answers, weigh, lambda value: cluster[as_text(value)], least_share)
 
 
@@ -68,10 +72,10 @@ async def clustered(question: str, values: list[Any], same: MeansTheSame) -> dic
     return cluster
 
 
-async def by_asking(question: str, one: str, other: str) -> bool:
-    """Whether the model says yes in both directions."""
+async def by_asking(question: str, one: str, other: str, **options: Any) -> bool:
+    """Whether the model, asked with these options, says yes in both directions."""
     prompts = [ENTAILS.format(question, a, b) for a, b in ((one, other), (other, one))]
-    replies = await gather(ask(prompt) for prompt in prompts)
+    replies = await gather(ask(prompt, **options) for prompt in prompts)
     return all(read_bool(reply.text).value is True for reply in replies)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from promptlab.errors import ModelError
 from promptlab.program import ask, attempt
 from promptlab.prompt import shown
+from promptlab.strategies.asking import beside
 from promptlab.strategies.chain_of_thought import chain_of_thought
 from promptlab.strategies.self_consistency import Path, answered
 from promptlab.strategies.voting import majority
@@ -40,10 +41,8 @@ async def universal_self_consistency(
     candidates = [answer for answer in answers if answer.value is not None]
     if elected.votes is None or len(elected.votes) == 1:
         return elected
-    asking = {name: value for name, value in options.items() if name not in ("prompt", "logprobs")}
-    judged = await attempt(
-        ask(ballot(question, candidates), temperature=None if temperature is None else 0.0, **asking)
-    )
+    cold = None if temperature is None else 0.0
+    judged = await attempt(ask(ballot(question, candidates), temperature=cold, **beside(options)))
     said = "" if isinstance(judged, ModelError) else judged.text
     found = CHOSEN.search(said)
     if not found or not 1 <= int(found[1]) <= len(candidates):

@@ -1,5 +1,7 @@
 """Byte-level BPE with single-token digits and a chat template: any text encodes, and decodes to itself.
 
+Half a surrogate pair, which is no character, is read as U+FFFD.
+
 A chat becomes `<bos>`, then each turn as its role's token and its text; an assistant's turn ends with `<eos>`.
 Text is never read for special tokens: a user who types "<eos>" gets those five characters.
 """
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 from tokenizers import Tokenizer as Bpe
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from promptlab.characters import whole_text
 from promptlab.constrained import grammatical
 from promptlab.types import Message
 
@@ -54,7 +57,7 @@ class Tokenizer:
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False
         )
-        bpe.train_from_iterator(texts, trainer)
+        bpe.train_from_iterator(map(whole_text, texts), trainer)
         return cls(bpe)
 
     def save(self, path: Path | str) -> None:
@@ -69,10 +72,10 @@ class Tokenizer:
         return grammatical(self.bpe.to_str(), len(self), [EOS])
 
     def encode(self, text: str) -> list[int]:
-        return list(self.bpe.encode(text, add_special_tokens=False).ids)
+        return list(self.bpe.encode(whole_text(text), add_special_tokens=False).ids)
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        return [list(e.ids) for e in self.bpe.encode_batch(list(texts), add_special_tokens=False)]
+        return [list(e.ids) for e in self.bpe.encode_batch([*map(whole_text, texts)], add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; special tokens are left out, broken UTF-8 becomes U+FFFD."""

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from promptlab.errors import SetupError
-from promptlab.tool import Tool, as_tool
+from promptlab.tool import Tool, as_tool, named_apart
 
 
 class Row(NamedTuple):
@@ -31,8 +31,11 @@ TOOLS = {
 
 
 def tools_named(specs: Iterable[str]) -> list[Tool]:
-    """Tools by name: "calculator", "search:FOLDER", "sql:FILE", … Raises SetupError for what is no row of the table."""
-    return [each for spec in specs for each in _named(spec)]
+    """Tools by name: "calculator", "search:FOLDER", "sql:FILE", …
+
+    The tool of a second folder is called `search_2`, and so on. Raises SetupError for what is no row of the table.
+    """
+    return named_apart((spec, each) for spec in specs for each in _named(spec))
 
 
 def _named(spec: str) -> list[Tool]:

@@ -20,6 +20,8 @@ MOST_CHARACTERS = 1_000
 MOST_BITS = 4_096  # of a whole number on the way; about 1,200 digits
 MOST_PLACES = 1_200  # that a number is rounded to
 MOST_DEPTH = 50
+MOST_DIGITS = 30  # of a decimal that is written exactly
+ABOUT = "≈ "  # before a value that was rounded
 
 OPERATIONS: dict[type[ast.AST], Callable[..., Number]] = {
     ast.Add: operator.add,
@@ -39,6 +41,15 @@ def within_reason(places: int) -> int:
     return places
 
 
+def root(x: Number) -> Number:
+    """The square root, exact where it is a fraction."""
+    if isinstance(x, int | Fraction) and x >= 0:
+        over, under = math.isqrt(x.numerator), math.isqrt(x.denominator)
+        if (over**2, under**2) == (x.numerator, x.denominator):
+            return Fraction(over, under)
+    return math.sqrt(x)
+
+
 FUNCTIONS: dict[str, Callable[..., Number]] = {
     "abs": abs,
     "ceil": math.ceil,
@@ -48,8 +59,8 @@ FUNCTIONS: dict[str, Callable[..., Number]] = {
     "log10": math.log10,
     "max": lambda *numbers: max(numbers),
     "min": lambda *numbers: min(numbers),
-    "round": lambda x, places=0: round(x, within_reason(places)),
-    "sqrt": lambda x: math.isqrt(x) if isinstance(x, int) and math.isqrt(max(x, 0)) ** 2 == x else math.sqrt(x),
+    "round": lambda x, places=0: Fraction(str(round(x, within_reason(places)))),  # which is exact from there on
+    "sqrt": root,
 }
 CONSTANTS = {"pi": math.pi, "e": math.e}
 
@@ -58,8 +69,8 @@ def calculator(expression: str) -> str:
     """The value of an arithmetic expression, such as 37 * 84 or (2 + 3) ** 2 / 7.
 
     Numbers, + - * / // % **, parentheses, abs, ceil, exp, floor, log, log10, max, min, round, sqrt, pi and e. Whole
-    numbers and fractions are exact on the way, decimals too, but for fractions of more than 1,200 digits; × · ÷ ^ and
-    thousands' commas (1,234) are understood.
+    numbers and fractions are exact on the way, decimals too, but for fractions of more than 1,200 digits; a value that
+    had to be rounded begins with ≈. × · ÷ ^ and thousands' commas (1,234) are understood.
 
     Args:
         expression: the expression
@@ -76,7 +87,7 @@ def value_of(expression: str) -> Number:
         if word not in FUNCTIONS and word not in CONSTANTS:
             raise WrongCall(f"a calculator knows no {word!r}; it has numbers, + - * / // % **, {_functions()}")
     try:
-        return _value(ast.parse(text, mode="eval").body, 0)
+        return _value(_with_decimals(ast.parse(text, mode="eval").body, text), 0)
     except (SyntaxError, MemoryError, RecursionError) as error:
         why = error.msg if isinstance(error, SyntaxError) else "it is too deeply nested"
         raise WrongCall(f"{expression!r} is no arithmetic expression: {why}") from None
@@ -92,9 +103,9 @@ def value_of(expression: str) -> Number:
 
 def _as_python(expression: str) -> str:
     text = expression.strip().removesuffix("=").strip()
-    for sign, theirs in (("×", "*"), ("·", "*"), ("÷", "/"), ("−", "-"), ("^", "**")):
+    for sign, theirs in (("×", "*"), ("·", "*"), ("÷", "/"), ("−", "-"), ("^", "**"), (ABOUT.strip(), "")):
         text = text.replace(sign, theirs)
-    return _without_thousands_commas(text)
+    return _without_thousands_commas(text.strip())
 
 
 def _without_thousands_commas(text: str) -> str:
@@ -107,10 +118,8 @@ def _value(node: ast.AST, depth: int) -> Number:
     if depth > MOST_DEPTH:
         raise WrongCall(f"the expression is nested more than {MOST_DEPTH} deep")
     match node:
-        case ast.Constant(value=int() as value) if not isinstance(value, bool):
+        case ast.Constant(value=int() | float() | Fraction() as value) if not isinstance(value, bool):
             return value
-        case ast.Constant(value=float()):
-            return _decimal(node)
         case ast.Name(id=name) if name in CONSTANTS:
             return CONSTANTS[name]
         case ast.UnaryOp(op=op, operand=inner) if type(op) in OPERATIONS:
@@ -124,10 +133,15 @@ def _value(node: ast.AST, depth: int) -> Number:
     )
 
 
-def _decimal(node: ast.expr) -> Number:
-    """.1 as one tenth, as people mean it."""
-    value: float = node.value  # type: ignore[attr-defined]
-    return Fraction(repr(value)) if math.isfinite(value) else value
+def _with_decimals(tree: ast.expr, text: str) -> ast.expr:
+    """The expression, each .1 in it as one tenth, as people mean it, and with all of its digits."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, float):
+            typed = ast.get_source_segment(text, node) or ""
+            exponent = typed.lower().partition("e")[2].lstrip("+-0")
+            if math.isfinite(node.value) and len(exponent) <= 3:  # else a number of as many digits would be made
+                node.value = Fraction(typed)  # type: ignore[assignment]
+    return tree
 
 
 def _combined(left: Number, op: ast.operator, right: Number) -> Number:
@@ -174,14 +188,28 @@ def _functions() -> str:
 
 
 def written(value: Number) -> str:
-    """A number as people write it: whole where it is, else with up to 12 digits."""
+    """A number as people write it: exactly where it is whole or a decimal of up to 30 digits, else rounded, behind ≈.
+
+    Raises WrongCall for what is too large, or no number.
+    """
     value = _within(value)
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, Fraction) and (exact := _as_decimal(value)):
+        return exact
     try:
         near = float(value)
     except OverflowError:  # a fraction
         near = math.inf
     if not math.isfinite(near):
         raise WrongCall("the value is too large, or no number")
-    return str(int(near)) if near.is_integer() and abs(near) < 1e15 else f"{near:.12g}"
+    digits = 15 if isinstance(value, Fraction) or near.is_integer() else 12  # arithmetic on floats spoils the last
+    return f"{ABOUT}{near:.{digits}g}"
+
+
+def _as_decimal(value: Fraction) -> str | None:
+    """A fraction as a decimal of up to so many digits, if it is one."""
+    places = next((n for n in range(1, MOST_DIGITS) if 10**n % value.denominator == 0), MOST_DIGITS)
+    digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
+    sign = "-" if value < 0 else ""
+    return f"{sign}{digits[:-places]}.{digits[-places:]}" if len(digits) <= MOST_DIGITS else None

@@ -18,18 +18,23 @@ from promptlab.tool import Tool, tool
 ENDINGS = (".txt", ".md", ".csv", ".tsv", ".jsonl", ".json")
 MOST_PASSAGE = 1_200  # characters of a passage
 MOST_FILE_BYTES = 50_000_000
+HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(\S.*?)(?:[ \t]+#+)?[ \t]*")
+FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})([^`]*)")
+CITATION = re.compile(r"(.*):([0-9]{1,9})(?:\.([0-9]{1,9}))?", re.DOTALL)
+PIECE = re.compile(rf".{{1,{MOST_PASSAGE}}}(?!\S)|.{{1,{MOST_PASSAGE}}}")  # between words, where there are any
 
 
 class Passage(NamedTuple):
-    """A piece of a document: a paragraph, a row. `line` is where it begins, from 1."""
+    """A piece of a document: a paragraph, a row. `line` is where it begins, from 1, and in a long line `piece`."""
 
     source: str
     line: int
     text: str
+    piece: int = 1
 
     @property
     def citation(self) -> str:
-        return f"{self.source}:{self.line}"
+        return f"{self.source}:{self.line}" + (f".{self.piece}" if self.piece > 1 else "")
 
 
 class Documents:
@@ -47,7 +52,8 @@ class Documents:
         self._lock = threading.Lock()
         self._db = sqlite3.connect(":memory:", check_same_thread=False)
         self._db.execute(
-            "CREATE VIRTUAL TABLE passages USING fts5(source UNINDEXED, line UNINDEXED, text, tokenize = 'porter')"
+            "CREATE VIRTUAL TABLE passages USING "
+            "fts5(source UNINDEXED, line UNINDEXED, text, piece UNINDEXED, tokenize = 'porter')"
         )
         self.passages = 0
         for file in found:
@@ -58,7 +64,7 @@ class Documents:
 
     def _add(self, found: Iterable[Passage]) -> None:
         before = self._db.total_changes
-        self._db.executemany("INSERT INTO passages VALUES (?, ?, ?)", found)
+        self._db.executemany("INSERT INTO passages VALUES (?, ?, ?, ?)", found)
         self.passages += self._db.total_changes - before
 
     def search(self, query: str, most: int = 5) -> list[Passage]:
@@ -67,18 +73,19 @@ class Documents:
         if not words:
             return []
         wanted = " OR ".join(f'"{word}"' for word in words)  # quoted: a word is no operator of FTS5's
-        sql = "SELECT source, line, text FROM passages WHERE passages MATCH ? ORDER BY bm25(passages), rowid LIMIT ?"
+        sql = "SELECT * FROM passages WHERE passages MATCH ? ORDER BY bm25(passages), rowid LIMIT ?"
         with self._lock:
             return [Passage(*row) for row in self._db.execute(sql, (wanted, most))]
 
     def at(self, citation: str) -> Passage | None:
-        """The passage that a citation (source:line) names; None if there is none, or the line is none's first."""
-        source, _, line = citation.rpartition(":")
-        if not line.isascii() or not line.isdigit():
+        """The passage that a citation (source:line, or source:line.piece) names; None if it names none's beginning."""
+        found = CITATION.fullmatch(citation)
+        if found is None:
             return None
+        source, line, piece = found[1], int(found[2]), int(found[3] or 1)
         with self._lock:
             row = self._db.execute(
-                "SELECT source, line, text FROM passages WHERE source = ? AND line = ?", (source, int(line))
+                "SELECT * FROM passages WHERE source = ? AND line = ? AND piece = ?", (source, line, piece)
             ).fetchone()
         return Passage(*row) if row else None
 
@@ -127,7 +134,7 @@ def passages(file: Path, source: str) -> Iterator[Passage]:
             items = loaded if isinstance(loaded, list) else [loaded]  # the lines of items are not known: their number
             yield from (Passage(source, i, _told(item)) for i, item in enumerate(items, 1))
         else:
-            yield from _paragraphs(text, source)
+            yield from _paragraphs(text, source, markdown=kind == ".md")
     except (json.JSONDecodeError, csv.Error) as error:
         raise DataError(f"{file} cannot be read as {kind[1:].upper()}: {error}.") from None
 
@@ -147,17 +154,43 @@ def _told(item: object) -> str:
     return str(item)
 
 
-def _paragraphs(text: str, source: str) -> Iterator[Passage]:
-    """Paragraphs, long ones in pieces, each under the heading that it stands under."""
-    heading, start, held = "", 1, [""][:0]
+def _paragraphs(text: str, source: str, markdown: bool) -> Iterator[Passage]:
+    """Paragraphs, long ones in pieces, each under its heading; a heading with none below it is a passage itself."""
+    heading, bare, held = "", list[Passage](), list[Line]()
+    for line in _lines(text, markdown):
+        if held and (line.is_heading or not line.text or sum(len(each.text) for each in held) > MOST_PASSAGE):
+            body, first = " ".join(each.text for each in held), held[0]
+            yield Passage(source, first.number, f"{heading}: {body}" if heading else body, first.piece)
+            bare, held = [], []
+        if line.is_heading:
+            yield from bare
+            heading, bare = line.text, [Passage(source, line.number, line.text)]
+        elif line.text:
+            held.append(line)
+    yield from bare
+
+
+class Line(NamedTuple):
+    """A line of a text without the spaces around it, or a piece of a long one; both count from 1."""
+
+    number: int
+    text: str
+    piece: int = 1
+    is_heading: bool = False
+
+
+def _lines(text: str, markdown: bool) -> Iterator[Line]:
+    """The lines of a text, and an empty one. Headings are Markdown's alone, and not in a fence of code."""
+    fence = ""
     for number, line in enumerate([*text.split("\n"), ""], 1):
-        is_heading = line.startswith("#")
-        if held and (is_heading or not line.strip() or sum(map(len, held)) > MOST_PASSAGE):
-            body = " ".join(held)
-            yield Passage(source, start, f"{heading}: {body}" if heading else body)
-            held = []
-        if is_heading:
-            heading = line.lstrip("#").strip()
-        elif line.strip():
-            start = start if held else number
-            held.append(line.strip())
+        mark = FENCE.fullmatch(line) if markdown else None
+        if mark and not fence:
+            fence = mark[1]
+        elif mark and mark[1].startswith(fence) and not mark[2].strip():
+            fence = ""
+        heading = HEADING.fullmatch(line) if markdown and not fence else None
+        if heading:
+            yield Line(number, heading[1], is_heading=True)
+        else:
+            for i, piece in enumerate(PIECE.findall(line.strip()) or [""], 1):
+                yield Line(number, piece.strip(), i)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from promptlab.errors import SetupError, WrongCall
 from promptlab.tool import Tool, tool
@@ -15,7 +17,8 @@ from promptlab.tools.python import shortened
 MOST_READ_BYTES = 1_000_000
 MOST_WRITTEN_BYTES = 1_000_000
 MOST_LISTED = 200
-MOST_SHOWN = 16_000  # characters
+MOST_SHOWN = 16_000  # characters; bytes of a file that is not read whole
+CONTINUING = bytes(range(0x80, 0xC0))  # which no character of UTF-8 begins with
 
 
 def files(root: Path | str, writable: bool = False) -> list[Tool]:
@@ -43,7 +46,7 @@ def files(root: Path | str, writable: bool = False) -> list[Tool]:
         return "\n".join(names[:MOST_LISTED] + more) or "The folder is empty."
 
     def read_file(path: str) -> str:
-        """Reads a text file.
+        """Reads a text file; of a long one its beginning and its end.
 
         Args:
             path: relative to the folder
@@ -51,10 +54,11 @@ def files(root: Path | str, writable: bool = False) -> list[Tool]:
         with os.fdopen(open_beneath(folder, path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             regular(file.fileno(), path)
             content = file.read(MOST_READ_BYTES + 1)
-        if b"\0" in content[:8192]:
-            raise WrongCall(f"{path} is no text file")
-        text = content[:MOST_READ_BYTES].decode("utf-8", errors="replace")
-        return shortened(text, MOST_SHOWN) or "The file is empty."
+            if b"\0" in content[:8192]:
+                raise WrongCall(f"{path} is no text file")
+            if len(content) > MOST_READ_BYTES:
+                return ends(file)
+        return shortened(content.decode("utf-8", errors="replace"), MOST_SHOWN) or "The file is empty."
 
     def write_file(path: str, text: str) -> str:
         """Writes a text file, instead of what was there before.
@@ -74,6 +78,20 @@ def files(root: Path | str, writable: bool = False) -> list[Tool]:
 
     made: list[Callable[..., str]] = [list_files, read_file]
     return [*map(tool, made), *[tool(write_file, parallel=False)] * writable]
+
+
+def ends(file: BinaryIO) -> str:
+    """The beginning and the end of a file too large to be read whole, of whole characters, and how much is between."""
+    half = MOST_SHOWN // 2
+    size = file.seek(0, os.SEEK_END)
+    file.seek(size - half)
+    tail = file.read(half)
+    whole = tail.lstrip(CONTINUING)  # without what is left of a character that the cut went through
+    file.seek(0)
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    head = decoder.decode(file.read(half))  # it keeps such a rest to itself
+    left_out = size - 2 * half + len(decoder.getstate()[0]) + len(tail) - len(whole)
+    return f"{head}\n[… {left_out:,} bytes left out …]\n{whole.decode('utf-8', errors='replace')}"
 
 
 def open_beneath(folder: Path, path: str, flags: int) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from promptlab.errors import SetupError, WrongCall
 from promptlab.runners.acting import act_async
-from promptlab.tool import Tool, as_tool, bound, observing
+from promptlab.tool import Tool, as_tools, bound, observing
 from promptlab.types import Message, ToolCall, ToolSpec
 
 if TYPE_CHECKING:
@@ -135,13 +135,16 @@ def _innermost(error: BaseException) -> str:
 
 
 def server_of(tools: Sequence[Tool | Callable[..., Any]], name: str = "promptlab") -> Server:
-    """An MCP server of these tools, as the package has it. Raises SetupError without the package."""
+    """An MCP server of these tools, as the package has it.
+
+    Raises SetupError without the package, and for two tools of one name.
+    """
     try:
         from mcp import types
         from mcp.server import Server
     except ImportError:
         raise SetupError(MISSING) from None
-    made = tuple(as_tool(each) for each in tools)
+    made = as_tools(tools)
 
     async def listed(_: Any, __: Any) -> types.ListToolsResult:
         specs = [each.spec for each in made]

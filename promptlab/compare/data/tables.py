@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 import zlib
 from array import array
 from collections import Counter
@@ -15,13 +14,12 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from promptlab.characters import whole_text
 from promptlab.compare.data.delimited import NO_HEADER
 from promptlab.compare.data.formats import PLAIN, READERS, plain_format
 from promptlab.compare.data.textfile import Row, examine, plain_name
 from promptlab.errors import DataError
 from promptlab.types import Example
-
-HALF_A_PAIR = re.compile("[\ud800-\udfff]")  # of surrogates: JSON can escape one alone, tokenizers refuse it
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +131,7 @@ def examples_from(
     for at, row in enumerate(table.rows):
         parts = (stripped for column in texts if (stripped := (row[column] or "").strip()))
         as_read = ("\n".join(parts), (row[label] or "").strip())
-        said, target = (HALF_A_PAIR.sub("\ufffd", cell) for cell in as_read)
+        said, target = map(whole_text, as_read)
         if (said, target) != as_read:
             mended.append(at)
         of = (row[groups] or "").strip() or None if groups is not None else None

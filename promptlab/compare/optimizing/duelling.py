@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from promptlab.backends.routed import Routed
+from promptlab.characters import whole_text
 from promptlab.compare.cellfile import whole
-from promptlab.compare.data.tables import HALF_A_PAIR, read_table, text_columns
+from promptlab.compare.data.tables import read_table, text_columns
 from promptlab.compare.optimizing.arguments import Arguments, Calls, placed
 from promptlab.compare.optimizing.models import described, models_of, solve_of
 from promptlab.compare.optimizing.run import ledger
@@ -38,7 +39,7 @@ def duel_it_out(
     table = read_table(file)
     columns = text_columns(table, text)
     joined = ("\n".join((row[column] or "").strip() for column in columns).strip() for row in table.rows)
-    inputs = list(dict.fromkeys(HALF_A_PAIR.sub("\ufffd", each) for each in joined if each))
+    inputs = list(dict.fromkeys(whole_text(each) for each in joined if each))
     if not inputs:
         raise DataError(f"{file.name} has no texts in {text!r}.")
     arguments = Arguments(str(file), text=text, output="text", **given)
