@@ -144,7 +144,18 @@ def test_a_head_is_of_tiny_only(typed):
 def test_checkpoints_of_hugging_faces_are_trained_by_the_same_commands(typed, command):
     pytest.importorskip("trl", reason="TRL is not installed")
     code, said, progress = typed(command, *QUICK, "--lr", "1e-3", kind="hf")
-    assert (code, said) == (0, {"sft": "hf:out\n", "dpo": "hf:out\n"}.get(command.split()[0], "out\n"))
+    folder = {"lora": "hf:out/merged", "reward": "out"}.get(command.split()[0], "hf:out")
+    assert (code, said) == (0, f"{folder}\n")
     assert "2 of 2: loss" in progress
-    adapter = command.startswith("lora")
-    assert Path("out", "adapter_model.safetensors" if adapter else "model.safetensors").exists()
+    assert Path(folder.removeprefix("hf:"), "model.safetensors").exists()
+    assert Path("out", "adapter_model.safetensors").exists() == command.startswith("lora")
+
+
+def test_an_adapter_is_not_trained_on_as_if_it_were_its_base_and_its_sum_with_the_model_is(typed, promptlab):  # noqa: F811
+    pytest.importorskip("trl", reason="TRL is not installed")
+    assert typed("lora fruit.csv", *QUICK, kind="hf")[0] == 0
+    for i, command in enumerate(("lora fruit.csv", "dpo wishes.jsonl")):
+        given = ("--steps", "1", "--out", f"more{i}", "--quiet", "--model")
+        code, _, err = promptlab(f"train {command}", *given, "hf:out")
+        assert (code, 'out is an adapter: load it by model("hf:BASE", adapter="out")' in err) == (2, True)
+        assert promptlab(f"train {command}", *given, "hf:out/merged")[0] == 0

@@ -152,8 +152,12 @@ def replies(
         asked = HF(base, dtype="float32")
         warn(too_long(asked, given.prompt, train=given.examples))
         chats = chats_of(asked, given.prompt, given.examples)
-        real.sft(base, chats, lora=lora, seed=seed, recipe=recipe, on_step=Progress(recipe, quiet)).save(out)
-        return done(out, "" if lora else "hf", quiet)
+        tuned = real.sft(base, chats, lora=lora, seed=seed, recipe=recipe, on_step=Progress(recipe, quiet))
+        tuned.save(out)
+        if lora:
+            out = out / "merged"
+            tuned.merged().save(out)
+        return done(out, "hf", quiet)
     warn(too_long(base, given.prompt, train=given.examples))
     chats = chats_of(base, given.prompt, given.examples)
     recipe = changed((adapters if lora else tiny).recipe_for(len(chats)), steps, lr)

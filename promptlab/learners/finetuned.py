@@ -84,12 +84,12 @@ def trainable(base: Any, method: str) -> bool:
         return False  # and nothing heavy was imported to find that out
     from promptlab.backends import needs
     from promptlab.backends.hf import HF
+    from promptlab.backends.pretrained import refuse_adapted
     from promptlab.backends.tiny import Tiny
 
     if isinstance(base, HF) and method in OF_HF:
         needs("trl")
-        if base.adapter:
-            raise SetupError(f"{name_of(base)}: an adapter is not trained on; merge it into a checkpoint first.")
+        refuse_adapted(name_of(base), base.model)
         return True
     return isinstance(base, Tiny)
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from promptlab.backends import needs
-from promptlab.backends.pretrained import pretrained
+from promptlab.backends.pretrained import pretrained, refuse_adapted
 from promptlab.effort import trained_on, training_begins
 from promptlab.errors import PromptlabError, SetupError
 from promptlab.tiny.lora import EMBEDDING, LINEAR, LoRA
@@ -46,10 +46,14 @@ class Trained:
 
 
 def begin(name: str | Path, kind: str = "AutoModelForCausalLM") -> Trained:
-    """The checkpoint that a training starts from, in float32. The trainer moves it to its device."""
+    """The checkpoint that a training starts from, in float32. The trainer moves it to its device.
+
+    Raises SetupError where an adapter lies beside its weights.
+    """
     for package in ("transformers", "peft", "accelerate", "datasets", "trl"):
         needs(package)
     tokenizer, model, _ = pretrained(kind, str(name), "float32", "cpu")
+    refuse_adapted(str(name), model)
     return Trained(model, tokenizer)
 
 
