@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,11 @@ import torch
 from promptlab.cli import main
 from promptlab.errors import SetupError
 from promptlab.tiny import parallel, presets
-from promptlab.tiny.checkpoint import load
+from promptlab.tiny.adapt import adapt
+from promptlab.tiny.checkpoint import load, save
 from promptlab.tiny.data.mixture import EARLY, LATER, MIXTURE, ablated
 from promptlab.tiny.data.stream import Reading, rows_ahead
+from promptlab.tiny.mlm import pretrain_masked
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.precision import precision
 from promptlab.tiny.presets import Preset
@@ -45,6 +49,38 @@ def test_a_run_can_be_continued_from_another_ones_weights(tmp_path: Path) -> Non
     assert same(tmp_path / "first", tmp_path / "second")
     with pytest.raises(SetupError, match="begun with"):
         pretrain(tmp_path / "first", steps=2, seed=1, **QUIET)
+
+
+FEVER = {"texts": ["fever and cough " * 60], "steps": 0, "threads": 1, "bf16": False}
+BEGUN = {
+    "pretrain.json": lambda run, init: pretrain(run, init=init, steps=0, **QUIET),
+    "mlm.json": lambda run, init: pretrain_masked(run, init=init, quiet=True, **FEVER),
+    "adapt.json": lambda run, init: adapt(run, init, **FEVER),
+}
+
+
+@pytest.mark.parametrize("note", BEGUN)
+def test_a_run_knows_its_start_by_the_weights_and_not_by_where_they_lie(
+    tmp_path: Path, random_folder: Path, monkeypatch: pytest.MonkeyPatch, note: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    go_on = partial(BEGUN[note], tmp_path / "run")
+    shutil.copytree(random_folder, "start")
+    go_on(Path("start"))
+    go_on(tmp_path / "start")
+    shutil.move("start", "moved")
+    go_on(Path("moved"))
+    model, tokenizer, _ = load("moved")
+    with torch.no_grad():
+        model.model.norm.weight *= 2
+    save(Path("start"), model, tokenizer)  # other weights where those of the run lay
+    with pytest.raises(SetupError, match="was begun with"):
+        go_on(Path("start"))
+    file = tmp_path / "run" / note
+    file.write_text(json.dumps({key: value for key, value in json.loads(file.read_text()).items() if key != "sha256"}))
+    go_on(Path("start"))  # a note from before knows the path only
+    with pytest.raises(SetupError, match="was begun with"):
+        go_on(Path("moved"))
 
 
 def test_a_run_can_be_continued_with_a_vocabulary_of_its_own(

@@ -15,7 +15,7 @@ import torch
 
 from promptlab.errors import SetupError
 from promptlab.tiny import parallel, presets
-from promptlab.tiny.checkpoint import load, save
+from promptlab.tiny.checkpoint import Checkpoint, load, save
 from promptlab.tiny.data.mixture import MIXTURE, ablated
 from promptlab.tiny.data.stream import Reading, Rows, documents, rows_ahead
 from promptlab.tiny.data.world import COMMON_WORDS
@@ -73,12 +73,16 @@ def batches(read: Rows) -> Sequence[Batch]:
 
 
 def same_run(path: Path, given: dict[str, Any], absent: Mapping[str, Any] = MappingProxyType({})) -> None:
-    """Write down what a run is, or see that the run begun here is the same; `absent` is what a missing key means."""
+    """Write down what a run is, or see that the run begun here is the same; `absent` is what a missing key means.
+
+    A start is told by its weights, "sha256", and not by where they lie, "init"; earlier notes have the latter only.
+    """
     if parallel.rank() == 0 and not path.exists():
         path.write_text(json.dumps(given) + "\n", encoding="utf-8")
     parallel.wait()  # what is half written is not read
     begun = {**absent, **json.loads(path.read_text(encoding="utf-8"))}
-    if begun != given:
+    unasked = "init" if "sha256" in begun else "sha256"
+    if any(begun.get(key) != given.get(key) for key in (begun.keys() | given.keys()) - {unasked}):
         raise SetupError(f"{path.parent} was begun with {begun}, not with {given}. Choose another folder.")
 
 
@@ -95,11 +99,10 @@ def planned(run: Path, asked: Plan | None, made: Callable[[], Plan]) -> Plan:
 
 
 def start(
-    run: Path, init: Path | None, config: Config, seed: int, new_vocabulary: bool = False
+    run: Path, begun: Checkpoint | None, config: Config, seed: int, new_vocabulary: bool = False
 ) -> tuple[Transformer, Tokenizer]:
     """The model and the tokenizer a run starts from; the tokenizer is kept with the run from its first step."""
     kept = run / "tokenizer.json"
-    begun = None if init is None else load(init)
     if parallel.rank() == 0:
         if begun is not None and not new_vocabulary:
             begun.tokenizer.save(kept)
@@ -154,13 +157,14 @@ def pretrain(
     bf16 = precision(run / "pretrain.json", bf16)
     ablated(MIXTURE, without, fixed_labels)  # an unknown family is told of before anything is written
     presets.refuse_too_large(preset, bf16)
+    begun = None if init is None else load(init)
     run.mkdir(parents=True, exist_ok=True)
-    origin = {"init": str(init) if init else None, "new_vocabulary": new_vocabulary}
-    said = {"seed": seed, "lr": rate, **origin, "bf16": bf16, "preset": preset}
+    origin = {"init": str(init) if init else None, "sha256": begun.sha256 if begun else None}
+    said = {"seed": seed, "lr": rate, **origin, "new_vocabulary": new_vocabulary, "bf16": bf16, "preset": preset}
     twin = {"without": sorted(without), "fixed_labels": fixed_labels}
     absent = {"preset": "organism", "without": [], "fixed_labels": False, "new_vocabulary": False}
     same_run(run / "pretrain.json", {**said, **twin}, absent)
-    model, tokenizer = start(run, init, size.config, seed, new_vocabulary)
+    model, tokenizer = start(run, begun, size.config, seed, new_vocabulary)
     asked = None if steps is None else Plan.of(steps, early, later, long_from)
     plan = planned(run, asked, lambda: Plan.of(steps_in(preset, minutes, bf16), early, later, long_from))
     reading = Reading(
