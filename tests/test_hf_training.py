@@ -100,6 +100,17 @@ def test_a_reward_model_learns_which_reply_is_better_and_rlhf_takes_it(random_fo
     rlhf(random_folder, [[Message("user", "Advice on cough?")]], trained, ppo=ppo, recipe=Recipe(2, lr=1e-3), **CPU)
 
 
+def test_what_the_trainer_logs_as_unknown_is_not_told(random_folder):
+    judge = reward_model(random_folder, some_pairs(1), recipe=Recipe(1), **CPU)
+    judge.model.score.weight.data.fill_(math.nan)
+    told: list[Any] = []
+    ppo = PPO(rollouts=4, epochs=1, minibatches=1, max_tokens=2)
+    ways = {"ppo": ppo, "recipe": Recipe(1), "on_step": lambda *step: told.append(step), **CPU}
+    rlhf(random_folder, [[Message("user", "say 1")]], judge, **ways)
+    [(step, logs)] = told
+    assert (step, "loss" in logs, "reward" in logs) == (0, True, False)
+
+
 @pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
 def test_the_reward_rises(random_folder, algorithm):
     """The shorter the reply, the better; a reward is told the prompt and the reply as the bundled model's are."""

@@ -125,7 +125,8 @@ def run(kind: str, given: dict[str, Any], on_step: OnStep | None, **parts: Any) 
             if (
                 on_step is not None and state.is_world_process_zero and logs and "loss" in logs
             ):  # the last ones are about the whole run
-                on_step(state.global_step - 1, {name: float(value) for name, value in logs.items()})
+                known = {name: float(value) for name, value in logs.items() if value is not None}
+                on_step(state.global_step - 1, known)
 
     disable_progress_bars()
     training_begins()
