@@ -191,18 +191,44 @@ def test_minutes_become_steps_that_a_resumed_run_keeps(
     told = capsys.readouterr().out
     assert re.match(r"[\d,]+ parameters, .* FLOPs .* of memory, about .* tokens/s", told)
     trained = weights(tmp_path / "run")
-    pretrain(tmp_path / "run", preset="nano", minutes=5, **QUIET)  # finished: it is not begun anew
+    pretrain(tmp_path / "run", preset="nano", minutes=0.02, bf16=False, threads=1)  # finished: it is not begun anew
+    assert capsys.readouterr().out == f"already done: {plan.steps} steps\n"
+    pretrain(tmp_path / "run", preset="nano", steps=2, bf16=False, threads=1)
+    assert capsys.readouterr().out == f"already done: {plan.steps} steps\n"
     assert Plan(**json.loads((tmp_path / "run" / "plan.json").read_text())) == plan
     assert all(torch.equal(a, b) for a, b in zip(trained, weights(tmp_path / "run"), strict=True))
     with pytest.raises(SetupError, match="not both"):
         pretrain(tmp_path / "other", preset="nano", steps=3, minutes=1, **QUIET)
 
 
+@pytest.mark.parametrize("given", [{"minutes": 1}, {"early": 2}, {"later": 3}, {"long_from": 0}], ids=str)
+def test_what_is_not_of_a_runs_plan_is_refused_unless_it_is_planned_anew(
+    tmp_path: Path, small: None, given: dict[str, int]
+) -> None:
+    pretrain(tmp_path / "run", preset="nano", early=1, **QUIET)
+    pretrain(tmp_path / "run", preset="nano", early=1, **QUIET)
+    file = tmp_path / "run" / "plan.json"
+    planned = file.read_text()
+    with pytest.raises(SetupError, match=r"plan\.json is .*'steps': 4, .* give --steps"):
+        pretrain(tmp_path / "run", preset="nano", **given, **QUIET)
+    assert file.read_text() == planned
+    anew = {"steps": 5, **given} if "minutes" not in given else {"steps": 5}
+    pretrain(tmp_path / "run", preset="nano", **anew, **QUIET)
+    assert json.loads(file.read_text()).items() >= anew.items()
+
+
+def test_a_plan_from_before_does_not_know_its_minutes(tmp_path: Path, small: None) -> None:
+    pretrain(tmp_path / "run", preset="nano", **QUIET)
+    file = tmp_path / "run" / "plan.json"
+    file.write_text(json.dumps({name: n for name, n in json.loads(file.read_text()).items() if name != "minutes"}))
+    pretrain(tmp_path / "run", preset="nano", minutes=1, **QUIET)
+
+
 def test_models_are_kept_at_doublings_and_a_stopped_run_ends_as_one_that_was_not(tmp_path: Path, small: None) -> None:
     pretrain(tmp_path / "whole", preset="nano", steps=201, decay=0.0, **QUIET)
     assert sorted(path.name for path in (tmp_path / "whole").glob("at-*")) == ["at-100", "at-200"]
     shares = {"early": 30, "later": 111, "long_from": 131}
-    assert json.loads((tmp_path / "whole" / "plan.json").read_text()) == {"steps": 201, **shares}
+    assert json.loads((tmp_path / "whole" / "plan.json").read_text()) == {"steps": 201, **shares, "minutes": None}
     pretrain(tmp_path / "parts", preset="nano", steps=150, decay=0.0, **shares, **QUIET)
     assert same(tmp_path / "parts" / "at-100", tmp_path / "whole" / "at-100")
     pretrain(tmp_path / "parts", preset="nano", steps=201, decay=0.0, **QUIET)

@@ -161,8 +161,8 @@ def train(
 def diverged(step: int, loss: float, norm: float, state: Path | None) -> str:
     """What is said where training cannot go on: the step, counted from 1, and what there is to go back to."""
     what = f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
-    kept = json.loads((state / "state.json").read_text()) if state and (state / "state.json").exists() else None
-    there = f"The last good checkpoint is step {kept['step']}, {state}" if kept else "There is no earlier checkpoint"
+    kept = steps_done(state) if state else 0
+    there = f"The last good checkpoint is step {kept}, {state}" if kept else "There is no earlier checkpoint"
     return f"Training stopped in step {step + 1}: {what}. No weights were changed by it. {there}. Lower the rate."
 
 
@@ -189,6 +189,11 @@ def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
     for old in (*folder.glob("model-*.safetensors"), *folder.glob("optimizer-*.safetensors")):
         if old.name not in files.values():
             old.unlink()
+
+
+def steps_done(folder: Path) -> int:
+    """The steps of a saved run; 0 where there is none. Raises SetupError where that cannot be read."""
+    return int(read_json(folder / "state.json")["step"]) if (folder / "state.json").exists() else 0
 
 
 def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
