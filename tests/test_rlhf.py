@@ -94,6 +94,7 @@ def test_beta_follows_its_target_within_bounds():
 def test_only_a_divergence_below_zero_beyond_chance_is_an_alarm():
     assert negative(torch.full((64,), -0.5) + 0.01 * torch.arange(64).remainder(2))
     assert not negative(torch.tensor([-3.0, 2.0, 1.0, -1.0, 0.5]))
+    assert not negative(torch.tensor([-3.0]))  # of one reply, or of a few, nothing is known of chance
 
 
 def test_the_reward_rises_and_the_divergence_with_it(random_model, tiny_tokenizer):

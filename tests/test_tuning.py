@@ -99,6 +99,12 @@ def test_a_reward_model_is_what_rlhf_takes(typed, random_folder):
     assert (code, "other has another tokenizer than the model" in err) == (2, True)
 
 
+@pytest.mark.parametrize("rollouts", ["1", "2", "3"])
+def test_an_iteration_may_write_a_few_replies_only(typed, rollouts):
+    small = ("--rollouts", rollouts, "--max-tokens", "2", "--iterations", "2", "--lr", "1e-3", "--quiet")
+    assert typed("rlhf prompts.jsonl --reward rewards:shortness --out out", *small) == (0, "", "")
+
+
 def test_pairs_that_teach_nothing_are_counted_and_left_out_when_asked(typed, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "wishes.jsonl").read_text().splitlines()]
     same, empty = {**rows[0], "rejected": rows[0]["chosen"]}, {**rows[0], "chosen": " "}

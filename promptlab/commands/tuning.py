@@ -306,7 +306,8 @@ def rlhf(
         raise SetupError(f"--algorithm is {' or '.join(known)} with {model}, got {algorithm!r}.")
     if isinstance(base, str) and kl_target is not None:
         raise SetupError("--kl-target adapts the beta of PPO: leave it out with hf.")
-    ppo = tiny.PPO(rollouts=rollouts, max_tokens=max_tokens, beta=beta, kl_target=kl_target)
+    few = min(tiny.PPO().minibatches, rollouts)
+    ppo = tiny.PPO(rollouts, minibatches=few, max_tokens=max_tokens, beta=beta, kl_target=kl_target)
     learnt = Path(reward).is_dir()
     if isinstance(base, str):
         from promptlab.learners.hf import rlhf as real

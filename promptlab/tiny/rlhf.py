@@ -126,9 +126,12 @@ def adapted(beta: float, kl: float, target: float) -> float:
 
 
 def negative(kl: Tensor) -> bool:
-    """Whether the mean of k1 (B,) is below 0 beyond chance: replies were sampled from what they are not scored by."""
+    """Whether the mean of k1 (B,) is below 0 beyond chance: replies were sampled from what they are not scored by.
+
+    Fewer than four replies do not tell what is chance.
+    """
     mean, error = float(kl.mean()), float(kl.std(correction=0)) / math.sqrt(len(kl))
-    return mean < -0.1 and mean + 4 * error < 0
+    return len(kl) >= 4 and mean < -0.1 and mean + 4 * error < 0
 
 
 # ---- the policy, and what it writes
