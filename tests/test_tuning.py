@@ -55,6 +55,15 @@ def test_what_is_trained_is_a_model_to_ask(typed, random_folder, command):
     assert differs("out", random_folder)
 
 
+@pytest.mark.parametrize("kind", ["tiny", "hf"])
+def test_what_diverged_in_the_last_step_is_not_saved(typed, kind):
+    if kind == "hf":
+        pytest.importorskip("trl", reason="TRL is not installed")
+    code, _, err = typed("sft fruit.csv --steps 1 --lr 1e39 --quiet --out out", kind=kind)
+    assert (code, "Training diverged: weights are not finite numbers" in err) == (1, True)
+    assert not Path("out", "model.safetensors").exists()
+
+
 def test_adapters_are_left_beside_their_sum_with_the_model(typed, random_folder):
     code, said, _ = typed("lora fruit.csv --rank 3", *QUICK)
     assert (code, said) == (0, "tiny:out/merged\n")

@@ -125,7 +125,8 @@ def train(
     With `state`, a folder, the run is saved there every `save_every` steps and at the end, and goes on from there if
     the folder holds a run. `on_step(step, loss)` is told each step's loss in nats.
     Of several processes (`promptlab.tiny.parallel`) each is given a batch of its own, and the step is over all of them.
-    Raises Diverged, before any weight is touched, where a loss or its gradient is not finite.
+    Raises Diverged, before any weight is touched, where a loss or its gradient is not finite; and before the run is
+    saved, or at the end, where a weight is not.
     """
     optimizer = optimizer_for(model, recipe)
     done = load_state(state, model, optimizer) if state is not None and (state / "state.json").exists() else 0
@@ -152,10 +153,17 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         if on_step is not None:
             on_step(step, value)
-        to_save = step + 1 == recipe.steps or (save_every and (step + 1) % save_every == 0)
-        if state is not None and to_save and parallel.rank() == 0:
-            save_state(state, model, optimizer, step + 1)
+        if step + 1 == recipe.steps or (save_every and (step + 1) % save_every == 0):
+            refuse_diverged(model, f" after step {step + 1}" + (f": {state} was left as it was" if state else ""))
+            if state is not None and parallel.rank() == 0:
+                save_state(state, model, optimizer, step + 1)
     return model.eval()
+
+
+def refuse_diverged(model: nn.Module, told: str = "") -> None:
+    """Raises Diverged where a weight is no finite number; `told` goes on with the sentence."""
+    if not all(bool(weight.isfinite().all()) for weight in model.state_dict().values()):
+        raise Diverged(f"Training diverged: weights are not finite numbers{told}. Lower the rate.")
 
 
 def diverged(step: int, loss: float, norm: float, state: Path | None) -> str:
@@ -167,12 +175,7 @@ def diverged(step: int, loss: float, norm: float, state: Path | None) -> str:
 
 
 def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Weights, moments and the step as safetensors and JSON; a crash half-way leaves the earlier state whole.
-
-    Weights that are not finite are not written: Diverged.
-    """
-    if not all(bool(w.isfinite().all()) for w in model.state_dict().values()):
-        raise Diverged(f"Weights are not finite after step {step}: {folder} was left as it was. Lower the rate.")
+    """Weights, moments and the step as safetensors and JSON; a crash half-way leaves the earlier state whole."""
     folder.mkdir(parents=True, exist_ok=True)
     moments = {
         f"{i}.{name}": value

@@ -12,10 +12,10 @@ from typing import Any
 from promptlab.backends import needs
 from promptlab.backends.pretrained import pretrained, refuse_adapted
 from promptlab.effort import trained_on, training_begins
-from promptlab.errors import PromptlabError, SetupError
+from promptlab.errors import SetupError
 from promptlab.tiny.lora import EMBEDDING, LINEAR, LoRA
 from promptlab.tiny.sft import BATCH
-from promptlab.tiny.train import Recipe
+from promptlab.tiny.train import Recipe, refuse_diverged
 from promptlab.types import Message
 
 OnStep = Callable[[int, Mapping[str, float]], None]  # a step's number, from 0, and what TRL tells of it
@@ -109,7 +109,7 @@ def said(recipe: Recipe, seed: int, n: int, **options: Any) -> dict[str, Any]:
 
 
 def run(kind: str, given: dict[str, Any], on_step: OnStep | None, **parts: Any) -> Trained:
-    """Train as TRL does for a kind, "SFT" or "DPO" for instance. Raises PromptlabError where training diverges."""
+    """Train as TRL does for a kind, "SFT" or "DPO" for instance. Raises Diverged where a weight is then no number."""
     import trl
     from datasets import disable_progress_bars
     from transformers import PrinterCallback, TrainerCallback
@@ -136,8 +136,7 @@ def run(kind: str, given: dict[str, Any], on_step: OnStep | None, **parts: Any) 
         made.remove_callback(PrinterCallback)
         made.train()
     model = made.accelerator.unwrap_model(made.model).eval()
-    if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
-        raise PromptlabError("Training diverged: the weights are not finite numbers. Lower the rate.")
+    refuse_diverged(model)
     return Trained(model, parts["processing_class"])
 
 
