@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from test_preferences import some_pairs
 from test_train import chats_of
 
-from promptlab import Message, Request
+from promptlab import Message, Request, finetuned
 from promptlab.backends.hf import HF
 from promptlab.errors import DataError, SetupError
 from promptlab.learners.hf.preferences import dpo, reward_model
@@ -99,6 +100,17 @@ def test_a_reward_model_learns_which_reply_is_better_and_rlhf_takes_it(random_fo
     rlhf(random_folder, [[Message("user", "Advice on cough?")]], trained, ppo=ppo, recipe=Recipe(2, lr=1e-3), **CPU)
 
 
+def test_what_the_trainer_logs_as_unknown_is_not_told(random_folder):
+    judge = reward_model(random_folder, some_pairs(1), recipe=Recipe(1), **CPU)
+    judge.model.score.weight.data.fill_(math.nan)
+    told: list[Any] = []
+    ppo = PPO(rollouts=4, epochs=1, minibatches=1, max_tokens=2)
+    ways = {"ppo": ppo, "recipe": Recipe(1), "on_step": lambda *step: told.append(step), **CPU}
+    rlhf(random_folder, [[Message("user", "say 1")]], judge, **ways)
+    [(step, logs)] = told
+    assert (step, "loss" in logs, "reward" in logs) == (0, True, False)
+
+
 @pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
 def test_the_reward_rises(random_folder, algorithm):
     """The shorter the reply, the better; a reward is told the prompt and the reply as the bundled model's are."""
@@ -115,6 +127,26 @@ def test_the_reward_rises(random_folder, algorithm):
     rlhf(random_folder, prompts, shortness, algorithm=algorithm, ppo=ppo, recipe=recipe, **CPU)
     assert len(seen) == 30 * 32
     assert sum(seen[-64:]) / 64 > sum(seen[:64]) / 64 + 2
+
+
+def test_an_adapter_is_no_model_to_ask_or_to_train(random_folder, tmp_path):
+    """Nor is one that lies beside the weights trained on: they would be, and it would be lost."""
+    sft(random_folder, chats_of(1), lora=LORA, recipe=Recipe(1), **CPU).save(tmp_path / "adapter")
+    shutil.copytree(random_folder, tmp_path / "both")
+    shutil.copytree(tmp_path / "adapter", tmp_path / "both", dirs_exist_ok=True)
+    for act in (HF, lambda name: sft(name, chats_of(1), lora=LORA), lambda name: reward_model(name, some_pairs(1))):
+        with pytest.raises(SetupError, match=r'adapter is an adapter: load it by model\("hf:BASE", adapter="/'):
+            act(str(tmp_path / "adapter"))
+    both = HF(str(tmp_path / "both"), device="cpu")
+    assert both.generate([Request((Message("user", "item 0"),), max_tokens=2)])[0].usage.output_tokens
+    with_adapter = HF(str(random_folder), device="cpu", adapter=str(tmp_path / "adapter"))
+    for act in (
+        lambda: dpo(tmp_path / "both", some_pairs(1)),
+        lambda: finetuned(both, "lora"),
+        lambda: finetuned(with_adapter, "sft"),
+    ):
+        with pytest.raises(SetupError, match="an adapter is not trained on; merge it"):
+            act()
 
 
 def test_what_cannot_be_learnt_from_is_counted_as_by_tiny(random_folder, tmp_path):
@@ -135,7 +167,7 @@ def test_what_cannot_be_learnt_from_is_counted_as_by_tiny(random_folder, tmp_pat
 def test_a_study_fine_tunes_them_as_it_does_the_bundled_model(random_folder, method):
     from studies import a_task
 
-    from promptlab import finetuned, run
+    from promptlab import run
 
     base = HF(str(random_folder), dtype="float32", device="cpu")
     task = a_task(6, 2)

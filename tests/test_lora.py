@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from test_train import assert_equal, chats_of, weights_of
 
 from promptlab.backends.tiny import Tiny
-from promptlab.errors import SetupError
+from promptlab.errors import Diverged, SetupError
 from promptlab.tiny.lora import (
     ATTENTION,
     EMBEDDING,
@@ -198,6 +198,16 @@ def test_an_adapter_that_stands_on_other_weights_is_refused(random_model, random
 
 
 # ---- files
+
+
+def test_a_sum_that_is_no_finite_number_is_not_merged(random_model):
+    model = filled(random_model, LoRA())
+    with torch.no_grad():
+        for _, adapter in adapters(model):
+            adapter.A *= 1e30
+            adapter.B *= 1e30
+    with pytest.raises(Diverged, match="not finite numbers"):
+        merge(model)
 
 
 def test_an_adapter_loads_as_it_was_saved(random_model, tmp_path):

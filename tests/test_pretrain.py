@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,11 @@ import torch
 from promptlab.cli import main
 from promptlab.errors import SetupError
 from promptlab.tiny import parallel, presets
-from promptlab.tiny.checkpoint import load
+from promptlab.tiny.adapt import adapt
+from promptlab.tiny.checkpoint import load, save
 from promptlab.tiny.data.mixture import EARLY, LATER, MIXTURE, ablated
 from promptlab.tiny.data.stream import Reading, rows_ahead
+from promptlab.tiny.mlm import pretrain_masked
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.precision import precision
 from promptlab.tiny.presets import Preset
@@ -45,6 +49,38 @@ def test_a_run_can_be_continued_from_another_ones_weights(tmp_path: Path) -> Non
     assert same(tmp_path / "first", tmp_path / "second")
     with pytest.raises(SetupError, match="begun with"):
         pretrain(tmp_path / "first", steps=2, seed=1, **QUIET)
+
+
+FEVER = {"texts": ["fever and cough " * 60], "steps": 0, "threads": 1, "bf16": False}
+BEGUN = {
+    "pretrain.json": lambda run, init: pretrain(run, init=init, steps=0, **QUIET),
+    "mlm.json": lambda run, init: pretrain_masked(run, init=init, quiet=True, **FEVER),
+    "adapt.json": lambda run, init: adapt(run, init, **FEVER),
+}
+
+
+@pytest.mark.parametrize("note", BEGUN)
+def test_a_run_knows_its_start_by_the_weights_and_not_by_where_they_lie(
+    tmp_path: Path, random_folder: Path, monkeypatch: pytest.MonkeyPatch, note: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    go_on = partial(BEGUN[note], tmp_path / "run")
+    shutil.copytree(random_folder, "start")
+    go_on(Path("start"))
+    go_on(tmp_path / "start")
+    shutil.move("start", "moved")
+    go_on(Path("moved"))
+    model, tokenizer, _ = load("moved")
+    with torch.no_grad():
+        model.model.norm.weight *= 2
+    save(Path("start"), model, tokenizer)  # other weights where those of the run lay
+    with pytest.raises(SetupError, match="was begun with"):
+        go_on(Path("start"))
+    file = tmp_path / "run" / note
+    file.write_text(json.dumps({key: value for key, value in json.loads(file.read_text()).items() if key != "sha256"}))
+    go_on(Path("start"))  # a note from before knows the path only
+    with pytest.raises(SetupError, match="was begun with"):
+        go_on(Path("moved"))
 
 
 def test_a_run_can_be_continued_with_a_vocabulary_of_its_own(
@@ -155,18 +191,44 @@ def test_minutes_become_steps_that_a_resumed_run_keeps(
     told = capsys.readouterr().out
     assert re.match(r"[\d,]+ parameters, .* FLOPs .* of memory, about .* tokens/s", told)
     trained = weights(tmp_path / "run")
-    pretrain(tmp_path / "run", preset="nano", minutes=5, **QUIET)  # finished: it is not begun anew
+    pretrain(tmp_path / "run", preset="nano", minutes=0.02, bf16=False, threads=1)  # finished: it is not begun anew
+    assert capsys.readouterr().out == f"already done: {plan.steps} steps\n"
+    pretrain(tmp_path / "run", preset="nano", steps=2, bf16=False, threads=1)
+    assert capsys.readouterr().out == f"already done: {plan.steps} steps\n"
     assert Plan(**json.loads((tmp_path / "run" / "plan.json").read_text())) == plan
     assert all(torch.equal(a, b) for a, b in zip(trained, weights(tmp_path / "run"), strict=True))
     with pytest.raises(SetupError, match="not both"):
         pretrain(tmp_path / "other", preset="nano", steps=3, minutes=1, **QUIET)
 
 
+@pytest.mark.parametrize("given", [{"minutes": 1}, {"early": 2}, {"later": 3}, {"long_from": 0}], ids=str)
+def test_what_is_not_of_a_runs_plan_is_refused_unless_it_is_planned_anew(
+    tmp_path: Path, small: None, given: dict[str, int]
+) -> None:
+    pretrain(tmp_path / "run", preset="nano", early=1, **QUIET)
+    pretrain(tmp_path / "run", preset="nano", early=1, **QUIET)
+    file = tmp_path / "run" / "plan.json"
+    planned = file.read_text()
+    with pytest.raises(SetupError, match=r"plan\.json is .*'steps': 4, .* give --steps"):
+        pretrain(tmp_path / "run", preset="nano", **given, **QUIET)
+    assert file.read_text() == planned
+    anew = {"steps": 5, **given} if "minutes" not in given else {"steps": 5}
+    pretrain(tmp_path / "run", preset="nano", **anew, **QUIET)
+    assert json.loads(file.read_text()).items() >= anew.items()
+
+
+def test_a_plan_from_before_does_not_know_its_minutes(tmp_path: Path, small: None) -> None:
+    pretrain(tmp_path / "run", preset="nano", **QUIET)
+    file = tmp_path / "run" / "plan.json"
+    file.write_text(json.dumps({name: n for name, n in json.loads(file.read_text()).items() if name != "minutes"}))
+    pretrain(tmp_path / "run", preset="nano", minutes=1, **QUIET)
+
+
 def test_models_are_kept_at_doublings_and_a_stopped_run_ends_as_one_that_was_not(tmp_path: Path, small: None) -> None:
     pretrain(tmp_path / "whole", preset="nano", steps=201, decay=0.0, **QUIET)
     assert sorted(path.name for path in (tmp_path / "whole").glob("at-*")) == ["at-100", "at-200"]
     shares = {"early": 30, "later": 111, "long_from": 131}
-    assert json.loads((tmp_path / "whole" / "plan.json").read_text()) == {"steps": 201, **shares}
+    assert json.loads((tmp_path / "whole" / "plan.json").read_text()) == {"steps": 201, **shares, "minutes": None}
     pretrain(tmp_path / "parts", preset="nano", steps=150, decay=0.0, **shares, **QUIET)
     assert same(tmp_path / "parts" / "at-100", tmp_path / "whole" / "at-100")
     pretrain(tmp_path / "parts", preset="nano", steps=201, decay=0.0, **QUIET)

@@ -94,6 +94,7 @@ def test_beta_follows_its_target_within_bounds():
 def test_only_a_divergence_below_zero_beyond_chance_is_an_alarm():
     assert negative(torch.full((64,), -0.5) + 0.01 * torch.arange(64).remainder(2))
     assert not negative(torch.tensor([-3.0, 2.0, 1.0, -1.0, 0.5]))
+    assert not negative(torch.tensor([-3.0]))  # of one reply, or of a few, nothing is known of chance
 
 
 def test_the_reward_rises_and_the_divergence_with_it(random_model, tiny_tokenizer):
@@ -150,13 +151,25 @@ def test_every_token_of_a_reply_is_learnt_from_the_one_that_pads_too(random_mode
     assert seen[0].value_loss == pytest.approx(0.5, abs=1e-6)
 
 
+@pytest.mark.parametrize("worth", [math.nan, math.inf, None, "fine", torch.zeros(2)], ids=str)
+def test_a_reward_that_is_no_finite_number_is_told_with_its_reply(random_model, random_folder, tiny_tokenizer, worth):
+    ppo = PPO(rollouts=4, max_tokens=2)
+    with pytest.raises(DataError, match=r"the reward of '.*' is .*; it must be a finite number"):
+        rlhf(random_model, tiny_tokenizer, PROMPTS, lambda prompt, text: worth, ppo=ppo)
+    if worth is not None and worth is not math.nan:  # what TRL would pass over is enough to see of it
+        return
+    pytest.importorskip("trl", reason="TRL is not installed")
+    from promptlab.learners.hf.rlhf import rlhf as by_trl
+
+    with pytest.raises(DataError, match=r"the reward of '.*' is .*; it must be a finite number"):
+        by_trl(random_folder, PROMPTS, lambda prompt, text: worth, ppo=ppo, use_cpu=True)
+
+
 def test_what_cannot_be_learnt_from_is_refused(random_model, tiny_tokenizer):
     with pytest.raises(DataError, match="at least one prompt"):
         rlhf(random_model, tiny_tokenizer, [], shortness)
     with pytest.raises(DataError, match="no room"):
         rlhf(random_model, tiny_tokenizer, [[Message("user", "long " * 999)]], shortness)
-    with pytest.raises(DataError, match="finite"):
-        rlhf(random_model, tiny_tokenizer, PROMPTS, lambda prompt, text: math.nan, ppo=SMALL)
     with pytest.raises(SetupError, match="temperature"):
         PPO(temperature=0)
     with pytest.raises(SetupError, match="kl_target"):

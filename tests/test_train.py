@@ -294,6 +294,19 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_the_last_good_checkpoi
         train(fresh(), batch_at, loss, RECIPE)
 
 
+@pytest.mark.parametrize("at", [0, 7])
+def test_a_weight_that_is_no_number_is_told_before_it_is_saved_also_of_the_last_step(tmp_path, at):
+    """A step's loss is of the weights before it, so that of the last one does not tell."""
+    calm, wild = replace(RECIPE, steps=at, decay=0.0, warmup=0), replace(RECIPE, steps=at + 1, lr=1e39, warmup=0)
+    losses_of(fresh(), calm, state=tmp_path / "run")
+    kept = {path.name: path.read_bytes() for path in tmp_path.glob("run/*")}
+    with pytest.raises(Diverged, match=rf"not finite numbers after step {at + 1}: {tmp_path / 'run'} was left as it"):
+        losses_of(fresh(), wild, state=tmp_path / "run")
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("run/*")} == kept
+    with pytest.raises(Diverged, match=r"not finite numbers after step 1\. Lower"):
+        losses_of(fresh(), replace(wild, steps=1))
+
+
 @pytest.mark.parametrize("broken", ["state.json", "model-8.safetensors", "optimizer-8.safetensors"])
 def test_a_broken_state_is_named(tmp_path, broken):
     losses_of(fresh(), RECIPE, state=tmp_path)

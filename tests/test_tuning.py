@@ -55,6 +55,15 @@ def test_what_is_trained_is_a_model_to_ask(typed, random_folder, command):
     assert differs("out", random_folder)
 
 
+@pytest.mark.parametrize("kind", ["tiny", "hf"])
+def test_what_diverged_in_the_last_step_is_not_saved(typed, kind):
+    if kind == "hf":
+        pytest.importorskip("trl", reason="TRL is not installed")
+    code, _, err = typed("sft fruit.csv --steps 1 --lr 1e39 --quiet --out out", kind=kind)
+    assert (code, "Training diverged: weights are not finite numbers" in err) == (1, True)
+    assert not Path("out", "model.safetensors").exists()
+
+
 def test_adapters_are_left_beside_their_sum_with_the_model(typed, random_folder):
     code, said, _ = typed("lora fruit.csv --rank 3", *QUICK)
     assert (code, said) == (0, "tiny:out/merged\n")
@@ -97,6 +106,12 @@ def test_a_reward_model_is_what_rlhf_takes(typed, random_folder):
         assert differs(f"policy{i}", random_folder)
     code, _, err = typed("rlhf prompts.jsonl --reward other --out policy")
     assert (code, "other has another tokenizer than the model" in err) == (2, True)
+
+
+@pytest.mark.parametrize("rollouts", ["1", "2", "3"])
+def test_an_iteration_may_write_a_few_replies_only(typed, rollouts):
+    small = ("--rollouts", rollouts, "--max-tokens", "2", "--iterations", "2", "--lr", "1e-3", "--quiet")
+    assert typed("rlhf prompts.jsonl --reward rewards:shortness --out out", *small) == (0, "", "")
 
 
 def test_pairs_that_teach_nothing_are_counted_and_left_out_when_asked(typed, tmp_path):
@@ -144,7 +159,18 @@ def test_a_head_is_of_tiny_only(typed):
 def test_checkpoints_of_hugging_faces_are_trained_by_the_same_commands(typed, command):
     pytest.importorskip("trl", reason="TRL is not installed")
     code, said, progress = typed(command, *QUICK, "--lr", "1e-3", kind="hf")
-    assert (code, said) == (0, {"sft": "hf:out\n", "dpo": "hf:out\n"}.get(command.split()[0], "out\n"))
+    folder = {"lora": "hf:out/merged", "reward": "out"}.get(command.split()[0], "hf:out")
+    assert (code, said) == (0, f"{folder}\n")
     assert "2 of 2: loss" in progress
-    adapter = command.startswith("lora")
-    assert Path("out", "adapter_model.safetensors" if adapter else "model.safetensors").exists()
+    assert Path(folder.removeprefix("hf:"), "model.safetensors").exists()
+    assert Path("out", "adapter_model.safetensors").exists() == command.startswith("lora")
+
+
+def test_an_adapter_is_not_trained_on_as_if_it_were_its_base_and_its_sum_with_the_model_is(typed, promptlab):  # noqa: F811
+    pytest.importorskip("trl", reason="TRL is not installed")
+    assert typed("lora fruit.csv", *QUICK, kind="hf")[0] == 0
+    for i, command in enumerate(("lora fruit.csv", "dpo wishes.jsonl")):
+        given = ("--steps", "1", "--out", f"more{i}", "--quiet", "--model")
+        code, _, err = promptlab(f"train {command}", *given, "hf:out")
+        assert (code, 'out is an adapter: load it by model("hf:BASE", adapter="out")' in err) == (2, True)
+        assert promptlab(f"train {command}", *given, "hf:out/merged")[0] == 0

@@ -18,11 +18,12 @@ def pretrained(kind: str, name: str, dtype: str, device: str, **tokenizing: Any)
     """The tokenizer and the model of a folder, or a name on the hub, and the device the model is on.
 
     `kind` is a class of `transformers`, AutoModelForCausalLM for instance; weights are read from safetensors only.
-    Raises SetupError where they cannot be loaded.
+    Raises SetupError where they cannot be loaded, or where an adapter and no model is there.
     """
     needs("transformers")
     import transformers
 
+    refuse_bare_adapter(name)
     device = device_of(device)
     try:
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, **tokenizing)
@@ -39,6 +40,23 @@ def pretrained(kind: str, name: str, dtype: str, device: str, **tokenizing: Any)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer, model.to(device).eval(), device
+
+
+def refuse_bare_adapter(name: str) -> None:
+    """Raises SetupError for a folder with an adapter and no model.
+
+    `transformers` would load the base that it names, whose weights are no part of what `weights_of` hashes.
+    """
+    if (Path(name) / "adapter_config.json").is_file() and not (Path(name) / "config.json").is_file():
+        raise SetupError(
+            f'{name} is an adapter: load it by model("hf:BASE", adapter="{name}"), or merge it into a checkpoint first.'
+        )
+
+
+def refuse_adapted(name: str, model: Any) -> None:
+    """Raises SetupError for what is not to be trained on: a model that an adapter was put on."""
+    if hasattr(model, "peft_config"):
+        raise SetupError(f"{name}: an adapter is not trained on; merge it into a checkpoint first.")
 
 
 def device_of(name: str) -> str:

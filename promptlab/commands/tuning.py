@@ -152,8 +152,12 @@ def replies(
         asked = HF(base, dtype="float32")
         warn(too_long(asked, given.prompt, train=given.examples))
         chats = chats_of(asked, given.prompt, given.examples)
-        real.sft(base, chats, lora=lora, seed=seed, recipe=recipe, on_step=Progress(recipe, quiet)).save(out)
-        return done(out, "" if lora else "hf", quiet)
+        tuned = real.sft(base, chats, lora=lora, seed=seed, recipe=recipe, on_step=Progress(recipe, quiet))
+        tuned.save(out)
+        if lora:
+            out = out / "merged"
+            tuned.merged().save(out)
+        return done(out, "hf", quiet)
     warn(too_long(base, given.prompt, train=given.examples))
     chats = chats_of(base, given.prompt, given.examples)
     recipe = changed((adapters if lora else tiny).recipe_for(len(chats)), steps, lr)
@@ -302,7 +306,8 @@ def rlhf(
         raise SetupError(f"--algorithm is {' or '.join(known)} with {model}, got {algorithm!r}.")
     if isinstance(base, str) and kl_target is not None:
         raise SetupError("--kl-target adapts the beta of PPO: leave it out with hf.")
-    ppo = tiny.PPO(rollouts=rollouts, max_tokens=max_tokens, beta=beta, kl_target=kl_target)
+    few = min(tiny.PPO().minibatches, rollouts)
+    ppo = tiny.PPO(rollouts, minibatches=few, max_tokens=max_tokens, beta=beta, kl_target=kl_target)
     learnt = Path(reward).is_dir()
     if isinstance(base, str):
         from promptlab.learners.hf import rlhf as real

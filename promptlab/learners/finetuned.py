@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from promptlab.errors import SetupError
 from promptlab.learners.in_context import in_both_ways, reply_tokens
@@ -18,14 +18,11 @@ from promptlab.task import Task
 from promptlab.types import Answer, Backend, Example, Message
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from promptlab.backends.hf import HF
     from promptlab.backends.tiny import Tiny
     from promptlab.tiny.pairs import Pair
 
 Chats = Sequence[Sequence[Message]]  # each ends in the reply
-M = TypeVar("M", bound="nn.Module")
 
 METHODS = {
     "sft": "all weights, next-token prediction on the label",
@@ -84,12 +81,12 @@ def trainable(base: Any, method: str) -> bool:
         return False  # and nothing heavy was imported to find that out
     from promptlab.backends import needs
     from promptlab.backends.hf import HF
+    from promptlab.backends.pretrained import refuse_adapted
     from promptlab.backends.tiny import Tiny
 
     if isinstance(base, HF) and method in OF_HF:
         needs("trl")
-        if base.adapter:
-            raise SetupError(f"{name_of(base)}: an adapter is not trained on; merge it into a checkpoint first.")
+        refuse_adapted(name_of(base), base.model)
         return True
     return isinstance(base, Tiny)
 
@@ -147,13 +144,13 @@ def tuned_tiny(base: Tiny, method: str, chats: Chats, pairs: Sequence[Pair], see
     model, tokenizer = base.model, base.tokenizer
     if method == "lora":
         trained = sft(add_lora(model, seed=seed), tokenizer, chats, seed, recipe_for(len(chats)))
-        return Tuned(Tiny.of(finite(merge(trained)), tokenizer), parameter_count(trained))
+        return Tuned(Tiny.of(merge(trained), tokenizer), parameter_count(trained))
     if method == "dpo":
         recipe = Recipe(steps_for(len(pairs)), lr=DPO_RATE, warmup=10, weight_decay=0.0)
         trained = dpo(model, tokenizer, pairs, sft_weight=1.0, seed=seed, recipe=recipe)
     else:
         trained = sft(model, tokenizer, chats, seed)
-    return Tuned(Tiny.of(finite(trained), tokenizer), parameter_count(trained))
+    return Tuned(Tiny.of(trained, tokenizer), parameter_count(trained))
 
 
 def tuned_hf(base: HF, method: str, chats: Chats, pairs: Sequence[Pair], seed: int) -> Tuned:
@@ -207,19 +204,12 @@ def tune_head(base: Backend, task: Task, examples: Sequence[Example], seed: int)
     assert isinstance(base, Tiny)
     longest = CHARACTERS_A_TOKEN * base.context_tokens
     inputs, targets = [e.input[-longest:] for e in examples], [str(e.target) for e in examples]
-    classifier = finite(train_head(base.model, base.tokenizer, inputs, targets, task.labels, seed))
+    classifier = train_head(base.model, base.tokenizer, inputs, targets, task.labels, seed)
 
     async def program(question: str) -> Answer:
         return await likeliest_label(question[-longest:], task.prompt)
 
     return Solver(program, TinyClassifier(classifier, base.tokenizer), parameter_count(classifier))
-
-
-def finite(trained: M) -> M:
-    """The model, if training left numbers in it: one loss that is not finite makes every weight not a number."""
-    if not all(bool(p.isfinite().all()) for p in trained.parameters()):
-        raise FloatingPointError("training diverged: the weights are not finite numbers")
-    return trained
 
 
 def finetuned(base: Backend, method: str = "sft") -> FineTuned:

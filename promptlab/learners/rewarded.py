@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from promptlab.errors import SetupError
-from promptlab.learners.finetuned import FineTuned, asked_bare, chats_of, finetuned, finite, trainable, tuned_to_reply
+from promptlab.learners.finetuned import FineTuned, asked_bare, chats_of, finetuned, trainable, tuned_to_reply
 from promptlab.learners.in_context import reply_tokens
 from promptlab.learners.solver import Family, Solver
 from promptlab.learners.tuned_and_prompted import halves
@@ -67,7 +67,7 @@ def reinforced(reference: Backend, task: Task, examples: Sequence[Example], seed
     ppo = PPO(max_tokens=reply_tokens(prompt) or PPO().max_tokens)
     recipe = recipe_for(ppo, iterations)
     trained = rlhf(reference.model, reference.tokenizer, prompts, reward, ppo=ppo, seed=seed, recipe=recipe)
-    return Tiny.of(finite(trained), reference.tokenizer)
+    return Tiny.of(trained, reference.tokenizer)
 
 
 def said(chat: Sequence[Message]) -> tuple[str, ...]:

@@ -76,12 +76,13 @@ def adapt(
     """
     torch.set_num_threads(threads)
     texts = documents(texts)
-    model, tokenizer, _ = load(init)
+    model, tokenizer, sha256 = load(init)
     read, held = read_apart(tokenizer, texts, held_out, seed)
     run.mkdir(parents=True, exist_ok=True)
     bf16 = precision(run / "adapt.json", bf16)
-    given = {"init": str(init), "seed": seed, "lr": lr, "bf16": bf16, "held_out": held_out, "apart": apart}
-    same_run(run / "adapt.json", {**given, "text": digest(texts)})
+    origin = {"init": str(init), "sha256": sha256, "text": digest(texts)}
+    given = {"seed": seed, "lr": lr, "bf16": bf16, "held_out": held_out, "apart": apart}
+    same_run(run / "adapt.json", {**origin, **given})
     size = min(model.config.context, read.tokens)
     looked = of_text(held or read, min(size, (held or read).tokens)), of_mixture(tokenizer, model.config.context)
     before = [perplexity(model, batches) for batches in looked]

@@ -24,7 +24,7 @@ from torch.nn.utils import parametrize
 from promptlab.errors import SetupError
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.sft import recipe_for as of_all_weights
-from promptlab.tiny.train import Recipe
+from promptlab.tiny.train import Recipe, refuse_diverged
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
@@ -120,9 +120,12 @@ def plain(model: Transformer, original: bool) -> Transformer:
 def merge(model: Transformer) -> Transformer:
     """A plain copy with W + s B A in W's place: what is saved as a checkpoint, or trained on in full.
 
-    Merge an adapted embedding here and not with PEFT, whose 0.21 adds the update to the tied weight twice.
+    Merge an adapted embedding here and not with PEFT, whose 0.21 adds the update to the tied weight twice. Raises
+    Diverged where a sum is no finite number, as those of large adapters may be.
     """
-    return plain(model, original=False)
+    merged = plain(model, original=False)
+    refuse_diverged(merged)
+    return merged
 
 
 def unmerge(model: Transformer) -> Transformer:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from promptlab.tiny.checkpoint import load, save
+from promptlab.tiny.checkpoint import Checkpoint, load, save
 from promptlab.tiny.data.stream import Reading, rows_ahead
 from promptlab.tiny.model import Config, Transformer, parameter_count
 from promptlab.tiny.precision import precision
@@ -85,14 +85,14 @@ def masked_perplexity(model: Transformer, tokens: Tensor, seed: int = 0) -> floa
 
 
 def start(
-    run: Path, init: Path | None, config: Config, texts: Sequence[str], seed: int
+    run: Path, init: Checkpoint | None, config: Config, texts: Sequence[str], seed: int
 ) -> tuple[Transformer, Tokenizer]:
     """The model and the tokenizer of a run: those of `init`, or a new model and words of the user's texts or ours."""
     kept = run / "tokenizer.json"
     if init is not None:
-        begun, tokenizer, _ = load(init)  # causal or masked
-        model = Transformer(replace(begun.config, causal=False))
-        model.load_state_dict(begun.state_dict())
+        tokenizer = init.tokenizer
+        model = Transformer(replace(init.model.config, causal=False))  # it may be causal or masked
+        model.load_state_dict(init.model.state_dict())
     else:
         if kept.exists():
             tokenizer = Tokenizer.load(kept)
@@ -134,12 +134,13 @@ def pretrain_masked(
     torch.set_num_threads(threads)
     texts = documents(texts) if texts else []
     config = config or Config()
-    model, tokenizer = start(run, init, config, texts, seed)
+    origin = None if init is None else load(init)
+    model, tokenizer = start(run, origin, config, texts, seed)
     read, held = read_apart(tokenizer, texts, held_out, seed) if texts else (None, None)
     run.mkdir(parents=True, exist_ok=True)
     bf16 = precision(run / "mlm.json", bf16)
     given = {"seed": seed, "lr": lr, "bf16": bf16, "tokens_per_step": tokens_per_step}
-    begun = {"init": str(init)} if init else {"config": asdict(config)}
+    begun = {"init": str(init), "sha256": origin.sha256} if origin else {"config": asdict(config)}
     read_from = {"text": digest(texts), "held_out": held_out} if texts else {}
     same_run(run / "mlm.json", {**given, **begun, **read_from})
     tokenizer.save(run / "tokenizer.json")

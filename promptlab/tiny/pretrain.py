@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from types import MappingProxyType
@@ -15,7 +15,7 @@ import torch
 
 from promptlab.errors import SetupError
 from promptlab.tiny import parallel, presets
-from promptlab.tiny.checkpoint import load, save
+from promptlab.tiny.checkpoint import Checkpoint, load, save
 from promptlab.tiny.data.mixture import MIXTURE, ablated
 from promptlab.tiny.data.stream import Reading, Rows, documents, rows_ahead
 from promptlab.tiny.data.world import COMMON_WORDS
@@ -24,7 +24,7 @@ from promptlab.tiny.precision import precision
 from promptlab.tiny.presets import TOKENS_AT_ONCE
 from promptlab.tiny.probe import label_map_accuracy
 from promptlab.tiny.tokenizer import Tokenizer
-from promptlab.tiny.train import Batch, Recipe, next_token_loss, train
+from promptlab.tiny.train import Batch, Recipe, next_token_loss, steps_done, train
 from promptlab.tiny.vocabulary import with_vocabulary
 
 EARLY, LATER, LONG = 0.15, 0.55, 0.65  # shares of the steps: see Plan
@@ -36,13 +36,14 @@ class Plan:
     """How many steps a run has and where what it reads changes.
 
     Before step `early` there is more of what makes a model look back, from `later` on more label maps, and from
-    `long_from` on rows are as long as the context.
+    `long_from` on rows are as long as the context. `minutes` are what the steps were to fit into.
     """
 
     steps: int
     early: int
     later: int
     long_from: int
+    minutes: float | None = None
 
     @classmethod
     def of(cls, steps: int, early: int | None = None, later: int | None = None, long_from: int | None = None) -> Plan:
@@ -73,33 +74,43 @@ def batches(read: Rows) -> Sequence[Batch]:
 
 
 def same_run(path: Path, given: dict[str, Any], absent: Mapping[str, Any] = MappingProxyType({})) -> None:
-    """Write down what a run is, or see that the run begun here is the same; `absent` is what a missing key means."""
+    """Write down what a run is, or see that the run begun here is the same; `absent` is what a missing key means.
+
+    A start is told by its weights, "sha256", and not by where they lie, "init"; earlier notes have the latter only.
+    """
     if parallel.rank() == 0 and not path.exists():
         path.write_text(json.dumps(given) + "\n", encoding="utf-8")
     parallel.wait()  # what is half written is not read
     begun = {**absent, **json.loads(path.read_text(encoding="utf-8"))}
-    if begun != given:
+    unasked = "init" if "sha256" in begun else "sha256"
+    if any(begun.get(key) != given.get(key) for key in (begun.keys() | given.keys()) - {unasked}):
         raise SetupError(f"{path.parent} was begun with {begun}, not with {given}. Choose another folder.")
 
 
-def planned(run: Path, asked: Plan | None, made: Callable[[], Plan]) -> Plan:
+def planned(run: Path, asked: Plan | None, made: Callable[[], Plan], given: Mapping[str, float | None]) -> Plan:
     """The plan asked for, else that of a run gone on with, else a new one; it is noted in the run's folder.
 
-    Of several processes the first one plans: each would measure another time.
+    One of fewer steps than are done is not noted. Raises SetupError where a run is gone on with by its plan and numbers
+    are `given` that are not of it. Of several processes the first one plans: each would measure another time.
     """
     path = run / "plan.json"
+    if asked is not None and asked.steps < steps_done(run / "state"):
+        return asked
     if parallel.rank() == 0 and (asked is not None or not path.exists()):
         path.write_text(json.dumps(asdict(asked or made())) + "\n", encoding="utf-8")
     parallel.wait()
-    return Plan(**json.loads(path.read_text(encoding="utf-8")))
+    noted = json.loads(path.read_text(encoding="utf-8"))
+    others = {name: n for name, n in given.items() if n is not None and noted.get(name, n) != n}
+    if others:  # the minutes are not in plans from before
+        raise SetupError(f"{path} is {noted}, not {others}. Leave these out, or give --steps to plan what is to come.")
+    return Plan(**noted)
 
 
 def start(
-    run: Path, init: Path | None, config: Config, seed: int, new_vocabulary: bool = False
+    run: Path, begun: Checkpoint | None, config: Config, seed: int, new_vocabulary: bool = False
 ) -> tuple[Transformer, Tokenizer]:
     """The model and the tokenizer a run starts from; the tokenizer is kept with the run from its first step."""
     kept = run / "tokenizer.json"
-    begun = None if init is None else load(init)
     if parallel.rank() == 0:
         if begun is not None and not new_vocabulary:
             begun.tokenizer.save(kept)
@@ -140,10 +151,10 @@ def pretrain(
     are as many steps as that time takes by a measurement beforehand. `early`, `later` and `long_from` are a Plan's;
     what is not given of them and of the preset's `steps` and `lr` is as there. `without` and `fixed_labels` make an
     ablated twin (`mixture.ablated`). `bf16` is chosen by `promptlab.tiny.precision` where it is not given.
-    A run that is gone on with may be given other steps and `decay`, which change only what is yet to come; another
-    preset, seed, rate, precision, start or mixture is a SetupError. Every 100 steps the state is saved and, unless
-    quiet, the loss and the accuracies in context are printed; the models after 100, 200, 400, … steps are kept as
-    `at-100`, … in `run`.
+    A run that is gone on with may be given other steps and `decay`, which change only what is yet to come; other
+    numbers of its plan without `steps`, or another preset, seed, rate, precision, start or mixture, are a SetupError.
+    Every 100 steps the state is saved and, unless quiet, the loss and the accuracies in context are printed; the models
+    after 100, 200, 400, … steps are kept as `at-100`, … in `run`.
     Of several processes (`promptlab.tiny.parallel`) each reads its share of every step.
     """
     torch.set_num_threads(threads)
@@ -154,15 +165,18 @@ def pretrain(
     bf16 = precision(run / "pretrain.json", bf16)
     ablated(MIXTURE, without, fixed_labels)  # an unknown family is told of before anything is written
     presets.refuse_too_large(preset, bf16)
+    begun = None if init is None else load(init)
     run.mkdir(parents=True, exist_ok=True)
-    origin = {"init": str(init) if init else None, "new_vocabulary": new_vocabulary}
-    said = {"seed": seed, "lr": rate, **origin, "bf16": bf16, "preset": preset}
+    origin = {"init": str(init) if init else None, "sha256": begun.sha256 if begun else None}
+    said = {"seed": seed, "lr": rate, **origin, "new_vocabulary": new_vocabulary, "bf16": bf16, "preset": preset}
     twin = {"without": sorted(without), "fixed_labels": fixed_labels}
     absent = {"preset": "organism", "without": [], "fixed_labels": False, "new_vocabulary": False}
     same_run(run / "pretrain.json", {**said, **twin}, absent)
-    model, tokenizer = start(run, init, size.config, seed, new_vocabulary)
-    asked = None if steps is None else Plan.of(steps, early, later, long_from)
-    plan = planned(run, asked, lambda: Plan.of(steps_in(preset, minutes, bf16), early, later, long_from))
+    model, tokenizer = start(run, begun, size.config, seed, new_vocabulary)
+    changes = {"early": early, "later": later, "long_from": long_from}
+    asked = None if steps is None else Plan.of(steps, **changes)
+    made = lambda: replace(Plan.of(steps_in(preset, minutes, bf16), **changes), minutes=minutes)  # noqa: E731
+    plan = planned(run, asked, made, {**changes, "minutes": minutes})
     reading = Reading(
         seed,
         model.config.context,
@@ -176,7 +190,9 @@ def pretrain(
         parallel.processes(),
     )
     if not quiet and parallel.rank() == 0:
-        print(presets.estimate(preset, plan.steps, plan.long_from, bf16), flush=True)
+        done = steps_done(run / "state")
+        left = f"already done: {done} steps" if done >= plan.steps else None
+        print(left or presets.estimate(preset, plan.steps, plan.long_from, bf16), flush=True)
     on_step = watching(run, model, tokenizer, quiet)
     recipe = Recipe(plan.steps, lr=rate, decay=decay, bf16=bf16)
     with rows_ahead(reading, run / "tokenizer.json") as rows_of:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -126,9 +126,12 @@ def adapted(beta: float, kl: float, target: float) -> float:
 
 
 def negative(kl: Tensor) -> bool:
-    """Whether the mean of k1 (B,) is below 0 beyond chance: replies were sampled from what they are not scored by."""
+    """Whether the mean of k1 (B,) is below 0 beyond chance: replies were sampled from what they are not scored by.
+
+    Fewer than four replies do not tell what is chance.
+    """
     mean, error = float(kl.mean()), float(kl.std(correction=0)) / math.sqrt(len(kl))
-    return mean < -0.1 and mean + 4 * error < 0
+    return len(kl) >= 4 and mean < -0.1 and mean + 4 * error < 0
 
 
 # ---- the policy, and what it writes
@@ -370,9 +373,16 @@ def scored(reward: Reward | RewardModel, tokenizer: Tokenizer, replies: Sequence
     """The reward of each (prompt, reply)."""
     if isinstance(reward, RewardModel):
         scores = reward.rewards(tokenizer, replies)
-    else:
-        scores = [float(reward(prompt, text)) for prompt, text in replies]
-    for score, (_, text) in zip(scores, replies, strict=True):
-        if not math.isfinite(score):
-            raise DataError(f"the reward of {text!r} is {score}; it must be a finite number.")
-    return torch.tensor(scores)
+        return torch.tensor([finite(score, text) for score, (_, text) in zip(scores, replies, strict=True)])
+    return torch.tensor([finite(reward(prompt, text), text) for prompt, text in replies])
+
+
+def finite(reward: Any, text: str) -> float:
+    """What a reply was given. Raises DataError where it is no finite number."""
+    try:
+        score = float(reward)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last is PyTorch's, of several numbers
+        score = math.nan
+    if not math.isfinite(score):
+        raise DataError(f"the reward of {text!r} is {reward!r}; it must be a finite number.")
+    return score

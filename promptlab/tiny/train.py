@@ -125,7 +125,8 @@ def train(
     With `state`, a folder, the run is saved there every `save_every` steps and at the end, and goes on from there if
     the folder holds a run. `on_step(step, loss)` is told each step's loss in nats.
     Of several processes (`promptlab.tiny.parallel`) each is given a batch of its own, and the step is over all of them.
-    Raises Diverged, before any weight is touched, where a loss or its gradient is not finite.
+    Raises Diverged, before any weight is touched, where a loss or its gradient is not finite; and before the run is
+    saved, or at the end, where a weight is not.
     """
     optimizer = optimizer_for(model, recipe)
     done = load_state(state, model, optimizer) if state is not None and (state / "state.json").exists() else 0
@@ -152,27 +153,29 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         if on_step is not None:
             on_step(step, value)
-        to_save = step + 1 == recipe.steps or (save_every and (step + 1) % save_every == 0)
-        if state is not None and to_save and parallel.rank() == 0:
-            save_state(state, model, optimizer, step + 1)
+        if step + 1 == recipe.steps or (save_every and (step + 1) % save_every == 0):
+            refuse_diverged(model, f" after step {step + 1}" + (f": {state} was left as it was" if state else ""))
+            if state is not None and parallel.rank() == 0:
+                save_state(state, model, optimizer, step + 1)
     return model.eval()
+
+
+def refuse_diverged(model: nn.Module, told: str = "") -> None:
+    """Raises Diverged where a weight is no finite number; `told` goes on with the sentence."""
+    if not all(bool(weight.isfinite().all()) for weight in model.state_dict().values()):
+        raise Diverged(f"Training diverged: weights are not finite numbers{told}. Lower the rate.")
 
 
 def diverged(step: int, loss: float, norm: float, state: Path | None) -> str:
     """What is said where training cannot go on: the step, counted from 1, and what there is to go back to."""
     what = f"the gradient's norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
-    kept = json.loads((state / "state.json").read_text()) if state and (state / "state.json").exists() else None
-    there = f"The last good checkpoint is step {kept['step']}, {state}" if kept else "There is no earlier checkpoint"
+    kept = steps_done(state) if state else 0
+    there = f"The last good checkpoint is step {kept}, {state}" if kept else "There is no earlier checkpoint"
     return f"Training stopped in step {step + 1}: {what}. No weights were changed by it. {there}. Lower the rate."
 
 
 def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Weights, moments and the step as safetensors and JSON; a crash half-way leaves the earlier state whole.
-
-    Weights that are not finite are not written: Diverged.
-    """
-    if not all(bool(w.isfinite().all()) for w in model.state_dict().values()):
-        raise Diverged(f"Weights are not finite after step {step}: {folder} was left as it was. Lower the rate.")
+    """Weights, moments and the step as safetensors and JSON; a crash half-way leaves the earlier state whole."""
     folder.mkdir(parents=True, exist_ok=True)
     moments = {
         f"{i}.{name}": value
@@ -189,6 +192,11 @@ def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
     for old in (*folder.glob("model-*.safetensors"), *folder.glob("optimizer-*.safetensors")):
         if old.name not in files.values():
             old.unlink()
+
+
+def steps_done(folder: Path) -> int:
+    """The steps of a saved run; 0 where there is none. Raises SetupError where that cannot be read."""
+    return int(read_json(folder / "state.json")["step"]) if (folder / "state.json").exists() else 0
 
 
 def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:

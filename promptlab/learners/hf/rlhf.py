@@ -21,7 +21,7 @@ from promptlab.learners.hf.training import (
 )
 from promptlab.tiny.lora import LoRA
 from promptlab.tiny.pairs import Chat
-from promptlab.tiny.rlhf import PPO, Reward, refuse_prompts
+from promptlab.tiny.rlhf import PPO, Reward, finite, refuse_prompts
 from promptlab.tiny.train import Recipe
 from promptlab.types import Message
 
@@ -48,7 +48,7 @@ def rlhf(
     2402.03300) that of a token in its loss. Both write `group` replies a prompt and compare a reward with those of
     the others. Of `ppo` its rollouts, epochs, minibatches, max_tokens, temperature, beta and clip count. `reward` is a
     function of a prompt and a reply, or a reward model of `reward_model`. `options` are entries of `trl.RLOOConfig` or
-    `trl.GRPOConfig`.
+    `trl.GRPOConfig`. Raises DataError as that does.
     """
     ppo = ppo or PPO()
     if group < 2 or ppo.rollouts % group or ppo.rollouts % ppo.minibatches:
@@ -96,10 +96,11 @@ def written(ppo: PPO, group: int) -> dict[str, Any]:
 
 
 def as_trl(reward: Reward) -> Any:
-    """A reward of one reply as TRL asks for those of many."""
+    """A reward of one reply as TRL asks for those of many; of one that is no number it would learn nothing."""
 
     def rewards(prompts: Sequence[Any], completions: Sequence[Any], **_: Any) -> list[float]:
         chats = [[Message(turn["role"], turn["content"]) for turn in prompt] for prompt in prompts]
-        return [float(reward(chat, reply[0]["content"])) for chat, reply in zip(chats, completions, strict=True)]
+        texts = [reply[0]["content"] for reply in completions]
+        return [finite(reward(chat, text), text) for chat, text in zip(chats, texts, strict=True)]
 
     return rewards

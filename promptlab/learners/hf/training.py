@@ -10,12 +10,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from promptlab.backends import needs
-from promptlab.backends.pretrained import pretrained
+from promptlab.backends.pretrained import pretrained, refuse_adapted
 from promptlab.effort import trained_on, training_begins
-from promptlab.errors import PromptlabError, SetupError
+from promptlab.errors import SetupError
 from promptlab.tiny.lora import EMBEDDING, LINEAR, LoRA
 from promptlab.tiny.sft import BATCH
-from promptlab.tiny.train import Recipe
+from promptlab.tiny.train import Recipe, refuse_diverged
 from promptlab.types import Message
 
 OnStep = Callable[[int, Mapping[str, float]], None]  # a step's number, from 0, and what TRL tells of it
@@ -46,10 +46,14 @@ class Trained:
 
 
 def begin(name: str | Path, kind: str = "AutoModelForCausalLM") -> Trained:
-    """The checkpoint that a training starts from, in float32. The trainer moves it to its device."""
+    """The checkpoint that a training starts from, in float32. The trainer moves it to its device.
+
+    Raises SetupError where an adapter lies beside its weights.
+    """
     for package in ("transformers", "peft", "accelerate", "datasets", "trl"):
         needs(package)
     tokenizer, model, _ = pretrained(kind, str(name), "float32", "cpu")
+    refuse_adapted(str(name), model)
     return Trained(model, tokenizer)
 
 
@@ -105,7 +109,7 @@ def said(recipe: Recipe, seed: int, n: int, **options: Any) -> dict[str, Any]:
 
 
 def run(kind: str, given: dict[str, Any], on_step: OnStep | None, **parts: Any) -> Trained:
-    """Train as TRL does for a kind, "SFT" or "DPO" for instance. Raises PromptlabError where training diverges."""
+    """Train as TRL does for a kind, "SFT" or "DPO" for instance. Raises Diverged where a weight is then no number."""
     import trl
     from datasets import disable_progress_bars
     from transformers import PrinterCallback, TrainerCallback
@@ -121,7 +125,8 @@ def run(kind: str, given: dict[str, Any], on_step: OnStep | None, **parts: Any) 
             if (
                 on_step is not None and state.is_world_process_zero and logs and "loss" in logs
             ):  # the last ones are about the whole run
-                on_step(state.global_step - 1, {name: float(value) for name, value in logs.items()})
+                known = {name: float(value) for name, value in logs.items() if value is not None}
+                on_step(state.global_step - 1, known)
 
     disable_progress_bars()
     training_begins()
@@ -131,8 +136,7 @@ def run(kind: str, given: dict[str, Any], on_step: OnStep | None, **parts: Any) 
         made.remove_callback(PrinterCallback)
         made.train()
     model = made.accelerator.unwrap_model(made.model).eval()
-    if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
-        raise PromptlabError("Training diverged: the weights are not finite numbers. Lower the rate.")
+    refuse_diverged(model)
     return Trained(model, parts["processing_class"])
 
 
