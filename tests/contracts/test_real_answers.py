@@ -149,6 +149,34 @@ def test_a_filtered_reply_is_refused_and_a_paused_turn_is_a_reply():
     assert read("anthropic", ended("anthropic", "pause_turn")).text == "hi"
 
 
+# ---- usage
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "reasoning", "total", "output"),
+    [
+        (10, 5, 300, 315, 305),  # xAI's: beside the completion
+        (10, 200, 150, 360, 350),
+        (10, 5, 300, None, 305),
+        (10, 305, 300, 315, 305),  # OpenAI's: part of it
+        (10, 300, 300, 310, 300),
+        (10, 200, 150, None, 200),
+        (10, 5, 0, 15, 5),
+        (10, 5, None, 15, 5),
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_was_reasoned_is_part_of_the_output_however_it_is_counted(
+    prompt, completion, reasoning, total, output, streamed
+):
+    details = {"reasoning_tokens": reasoning}
+    told = {"prompt_tokens": prompt, "completion_tokens": completion, "completion_tokens_details": details}
+    usage = told if total is None else {**told, "total_tokens": total}
+    answer: Any = [chunk({"content": "hi"}, "stop"), {"choices": [], "usage": usage}]
+    found = read("chat", answer if streamed else {**chat(), "usage": usage}).usage
+    assert (found.input_tokens, found.output_tokens, found.reasoning_tokens) == (prompt, output, reasoning or 0)
+
+
 # ---- streams
 
 COUNTED = [  # vLLM with continuous_usage_stats
