@@ -219,6 +219,15 @@ def test_answers_that_cannot_be_read_count_at_their_most():
     assert budget.spent == Amount(2, 2 * (1 + 16 + 20))
 
 
+@pytest.mark.parametrize(("status", "tokens"), [(429, 0), (500, 0), (503, 0), (504, 37), (522, 37), (524, 37)])
+def test_what_a_gateway_waited_for_in_vain_counts_at_its_most(status: int, tokens: int):
+    """The server behind it may have answered all the same."""
+    budget = Budget(tokens=100)
+    with FakeServer(["x"], faults=[Fault.status(status)]) as server, pytest.raises(Unavailable, match=str(status)):
+        run(asked("q"), model(f"openai:m@{server.url}", key="x", attempts=1, budget=budget))
+    assert budget.spent == Amount(1, tokens)
+
+
 def test_answers_that_do_not_tell_what_they_took_count_at_their_most():
     """Some servers tell no usage, and a budget of tokens would have no end there."""
 

@@ -8,6 +8,7 @@ import pytest
 from doors import KEY, answering
 
 from promptlab import Message, ModelError, Reply, Request, model
+from promptlab.backends.wrappers.budget import Amount, Budget
 from promptlab.errors import Malformed, Refused, Unavailable
 
 HI = Request((Message("user", "hi"),))
@@ -175,6 +176,27 @@ def test_what_was_reasoned_is_part_of_the_output_however_it_is_counted(
     answer: Any = [chunk({"content": "hi"}, "stop"), {"choices": [], "usage": usage}]
     found = read("chat", answer if streamed else {**chat(), "usage": usage}).usage
     assert (found.input_tokens, found.output_tokens, found.reasoning_tokens) == (prompt, output, reasoning or 0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "upstream failed", "code": 502},  # vLLM's and OpenRouter's
+        {"message": "slow down", "code": 429},
+        {"message": "no more", "code": 400},
+        {"message": "a filter", "code": "content_filter"},
+        {"message": "maximum context length is 9", "code": 400},
+        {"message": "upstream failed"},
+    ],
+)
+def test_a_reply_that_breaks_off_counts_at_its_most_whatever_the_error_says(error: dict[str, Any]):
+    budget = Budget(usd=1)
+    price = {"input": 1.0, "output": 1.0}
+    request = Request(HI.messages, max_tokens=20)
+    answer = [*[chunk({"content": "so "})] * 15, {"error": error}]
+    failed = read("chat", answer, request, budget=budget, usd_per_million=price)
+    assert isinstance(failed, ModelError)
+    assert budget.spent == Amount(1, 2 + 16 + 20, 1_000 * (2 + 16 + 20))
 
 
 # ---- streams

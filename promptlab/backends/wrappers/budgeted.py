@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from promptlab.backends.wrappers.budget import NANO, Amount, Budget
 from promptlab.backends.wrappers.worst import most_read, most_usd, most_written, usd_of
 from promptlab.backends.wrappers.wrapper import Inner, Replies, Wrapper
-from promptlab.errors import BudgetExceeded, Malformed, ModelError, SetupError, Unavailable
+from promptlab.errors import BudgetExceeded, ModelError, SetupError
 from promptlab.options import name_of
 from promptlab.types import Backend, Reply, Request, Usage
 
@@ -127,8 +127,7 @@ class Budgeted(Wrapper):
             return Amount(1, usage.input_tokens + usage.output_tokens, round(usd * NANO))
         if isinstance(reply, BudgetExceeded):  # of a budget further in
             return Amount()
-        unknown = isinstance(reply, Malformed) or (isinstance(reply, Unavailable) and reply.status is None)
-        return most if unknown else Amount(1)  # it may have been served, and is then paid for
+        return most if isinstance(reply, ModelError) and reply.maybe_served else Amount(1)
 
 
 def _usage(reply: Reply | ModelError) -> Usage | None:
