@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from promptlab.backends.wire.common import FINISH, Json, calls_from, odd_end, part, text_in, tokens_of, whole
+from promptlab.backends.wire.common import (
+    FINISH,
+    Json,
+    arguments_of,
+    calls_from,
+    odd_end,
+    part,
+    text_in,
+    tokens_of,
+    whole,
+)
 from promptlab.backends.wire.schemas import OPENAI, described, strict
 from promptlab.errors import Malformed, ModelError, Refused
 from promptlab.types import Message, Reply, Request, Usage
@@ -46,7 +55,7 @@ def turn(message: Message) -> Json:
         {
             "id": call.id,
             "type": "function",
-            "function": {"name": call.name, "arguments": call.unread or json.dumps(dict(call.arguments))},
+            "function": {"name": call.name, "arguments": arguments_of(call)},
         }
         for call in message.calls
     ]
