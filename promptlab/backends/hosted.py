@@ -239,7 +239,7 @@ class Hosted(ABC):
             if response.status >= 400:
                 status, headers, text = response.status, response.headers, self.without_key(await text_of(response))
             elif not call.streamed:
-                return self._parsed(await text_of(response))
+                return self._parsed(await text_of(response), response.headers)
             else:
                 with reading():
                     collected = await call.wire.collected(events(response, self.without_key))
@@ -284,12 +284,19 @@ class Hosted(ABC):
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
 
-    def _parsed(self, text: str) -> Json:
-        """A whole answer; what is quoted of one that cannot be read is without the key, and cut after that."""
+    def _parsed(self, text: str, headers: Mapping[str, str]) -> Json:
+        """A whole answer; what is quoted of one that cannot be read is without the key, and cut after that.
+
+        Raises the error that stands in a reply's place, as OpenRouter tells what fails once a model has begun. (One of
+        the Responses API has an error beside its output.)
+        """
         try:
-            return parsed(text)
+            answer = parsed(text)
         except ModelError:
             return parsed(self.without_key(text))
+        if answer.get("error") and not (answer.get("choices") or answer.get("content") or "output" in answer):
+            raise failure(None, headers, self.without_key(text))
+        return answer
 
     def without_key(self, text: str) -> str:
         """What is said of a failure, without the key; one of a few letters is none, and part of any text."""

@@ -143,6 +143,13 @@ def test_a_reply_that_ended_for_an_unknown_reason_is_malformed_and_kept(api: str
     assert (failed.reply.text, failed.reply.usage.output_tokens) == ("hi", 2)
 
 
+def test_a_response_that_failed_has_its_error_beside_its_output():
+    error = {"code": "server_error", "message": "no luck"}
+    failed = read("responses", {"status": "failed", "error": error, "output": []})
+    assert isinstance(failed, Unavailable)
+    assert str(failed).endswith("the provider failed: no luck")
+
+
 def test_a_filtered_reply_is_refused_and_a_paused_turn_is_a_reply():
     assert isinstance(read("chat", chat(finish="content_filter")), Refused)
     assert isinstance(read("responses", ended("responses", "content_filter")), Refused)
