@@ -73,8 +73,11 @@ class Unauthorized(SetupError):
 class ModelError(PromptlabError):
     """One request failed. A value in a batch; raised inside the program that asked; never the end of a run.
 
-    `reply` is what was written, and paid for, all the same, where anything was.
+    `reply` is what was written, and paid for, all the same, where anything was. `maybe_served` says that nobody knows
+    whether the provider served the request, and bills it: it failed in the middle of a reply, or its fate is not known.
     """
+
+    maybe_served = False
 
     def __init__(self, message: str, *, reply: Reply | None = None) -> None:
         super().__init__(message)
@@ -83,6 +86,9 @@ class ModelError(PromptlabError):
 
 class ContextOverflow(ModelError):
     """The prompt and the room for its reply exceed the model's context."""
+
+
+TORN = (504, 522, 524)  # of a gateway, Cloudflare's for one, that waited in vain for the server behind it
 
 
 class Unavailable(ModelError):
@@ -94,6 +100,7 @@ class Unavailable(ModelError):
     def __init__(self, message: str, *, retry_after_s: float | None = None, status: int | None = None) -> None:
         super().__init__(message)
         self.retry_after_s, self.status = retry_after_s, status
+        self.maybe_served = status is None or status in TORN
 
 
 class Refused(ModelError):
@@ -110,6 +117,8 @@ class Truncated(ModelError):
 
 class Malformed(ModelError):
     """What came back is not what was asked for."""
+
+    maybe_served = True
 
 
 class Interrupted(KeyboardInterrupt):

@@ -169,11 +169,13 @@ def test_an_event_that_is_no_object_is_malformed(content: bytes):
     assert isinstance(reply_of(lambda at: at.page(200, content, "text/event-stream"), stream=True), Malformed)
 
 
+@both
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
         ({"message": "overloaded", "type": "overloaded_error"}, Unavailable),
         ({"message": "busy", "code": 503}, Unavailable),
+        ({"message": "too many", "code": 429}, Unavailable),
         ("just words", Unavailable),
         ({"message": "maximum context length is 9", "code": 400}, ContextOverflow),
         ({"message": "no such voice", "type": "invalid_request_error"}, ModelError),
@@ -181,10 +183,14 @@ def test_an_event_that_is_no_object_is_malformed(content: bytes):
         ({"message": "no", "code": "content_filter"}, Refused),
     ],
 )
-def test_an_error_told_in_a_stream_is_of_its_kind(error: Any, kind: type):
-    content = sse(chunk("so"), {"error": error})
-    failed = reply_of(lambda at: at.page(200, content, "text/event-stream"), stream=True)
+def test_an_error_in_place_of_a_reply_or_in_a_stream_is_of_its_kind(error: Any, kind: type, stream: bool):
+    """A server that has begun to answer has told its status, 200, already."""
+    content = sse(chunk("so"), {"error": error}) if stream else json.dumps({"error": error}).encode()
+    written = "text/event-stream" if stream else "application/json"
+    failed = reply_of(lambda at: at.page(200, content, written, **{"retry-after": "7"}), stream=stream)
     assert type(failed) is kind
+    if isinstance(failed, Unavailable):
+        assert failed.retry_after_s == (None if stream else 7.0)
 
 
 @both

@@ -17,11 +17,20 @@ BUSY = ("overloaded_error", "api_error")
 
 
 def failure(status: int | None, headers: Mapping[str, str], text: str) -> ModelError:
-    """The kind of failure that a status (None: in the middle of a stream) and a body tell of."""
+    """The kind of failure that a status (None: in the middle of a reply) and a body tell of."""
+    failed = _failure(told_code(text) if status is None else status, headers, text)
+    failed.maybe_served |= status is None
+    return failed
+
+
+def told_code(text: str) -> int | None:
+    """The status that an error in the middle of a reply holds, as vLLM and OpenRouter tell it."""
+    code = told_error(text).get("code")
+    return code if isinstance(code, int) and not isinstance(code, bool) else None
+
+
+def _failure(status: int | None, headers: Mapping[str, str], text: str) -> ModelError:
     error = told_error(text)
-    code = error.get("code")
-    if status is None and isinstance(code, int) and not isinstance(code, bool):  # as vLLM and OpenRouter tell it
-        status = code
     told, body, kind = said(status, text), text.lower(), str(error.get("type") or "")
     if any(sign in body for sign in OVERFLOWS) or status == 413:
         return ContextOverflow(told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 import re
 import time
@@ -99,6 +100,7 @@ class Hosted(ABC):
         if usd_per_million is not None:
             self.price = given_price(usd_per_million)
         self._pools: dict[asyncio.AbstractEventLoop, Connections] = {}
+        self._refused: dict[bool, int] = {}  # the fewest replies in one call that were refused, greedy or not
 
     def _is_home(self, url: str | None) -> bool:
         """Whether an address is the provider's own, one of its regions included."""
@@ -183,13 +185,8 @@ class Hosted(ABC):
         return list(await asyncio.gather(*(self._one(request) for request in requests)))
 
     async def _several(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
-        """Equal requests in one call; what the provider leaves out of it is asked again, one by one.
-
-        A server may also refuse to give several: vLLM where it is greedy, others always.
-        """
-        replies = await self._sent(requests[0], len(requests))
-        if len(replies) == 1 and type(replies[0]) is ModelError and replies[0].reply is None:
-            replies = [await self._one(requests[0])]
+        """Equal requests in one call; what the provider leaves out of it is asked again, one by one."""
+        replies = await self._together(requests) if self.in_one_call(requests) else []
         if len(replies) == 1 and isinstance(replies[0], ModelError) and replies[0].reply is None:
             return replies * len(requests)
         missing = requests[len(replies) :]
@@ -197,6 +194,27 @@ class Hosted(ABC):
             some = missing[start : start + AT_ONCE]
             replies += await asyncio.gather(*(self._one(request) for request in some))
         return replies[: len(requests)]
+
+    def in_one_call(self, requests: Sequence[Request]) -> bool:
+        """Whether requests are sent as one call for several, which the server may then refuse."""
+        if not self.native_n or len(requests) < 2 or not alike(requests):
+            return False
+        return len(requests) < self._refused.get(requests[0].temperature == 0, math.inf)
+
+    async def _together(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
+        """What one call for all of them gives; where the server refuses to give several, what one of them does.
+
+        That it refuses is remembered: vLLM where it is greedy, OpenAI for more than 128, others always.
+        """
+        replies = await self._sent(requests[0], n := len(requests))
+        first = replies[0]
+        if len(replies) > 1 or type(first) is not ModelError or first.reply is not None or first.maybe_served:
+            return replies
+        alone = await self._one(requests[0])
+        if isinstance(alone, Reply) or alone.reply is not None:
+            greedy = requests[0].temperature == 0
+            self._refused[greedy] = min(n, self._refused.get(greedy, n))
+        return [alone]
 
     async def _one(self, request: Request) -> Reply | ModelError:
         return (await self._sent(request, 1))[0]
@@ -239,7 +257,7 @@ class Hosted(ABC):
             if response.status >= 400:
                 status, headers, text = response.status, response.headers, self.without_key(await text_of(response))
             elif not call.streamed:
-                return self._parsed(await text_of(response))
+                return self._parsed(await text_of(response), response.headers)
             else:
                 with reading():
                     collected = await call.wire.collected(events(response, self.without_key))
@@ -284,12 +302,19 @@ class Hosted(ABC):
         error.__cause__ = error.__context__ = None
         return error.with_traceback(None)
 
-    def _parsed(self, text: str) -> Json:
-        """A whole answer; what is quoted of one that cannot be read is without the key, and cut after that."""
+    def _parsed(self, text: str, headers: Mapping[str, str]) -> Json:
+        """A whole answer; what is quoted of one that cannot be read is without the key, and cut after that.
+
+        Raises the error that stands in a reply's place, as OpenRouter tells what fails once a model has begun. (One of
+        the Responses API has an error beside its output.)
+        """
         try:
-            return parsed(text)
+            answer = parsed(text)
         except ModelError:
             return parsed(self.without_key(text))
+        if answer.get("error") and not (answer.get("choices") or answer.get("content") or "output" in answer):
+            raise failure(None, headers, self.without_key(text))
+        return answer
 
     def without_key(self, text: str) -> str:
         """What is said of a failure, without the key; one of a few letters is none, and part of any text."""

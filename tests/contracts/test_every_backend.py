@@ -204,6 +204,22 @@ def test_a_server_that_gives_no_several_is_asked_one_by_one(door: Door):
 
 
 @every_hosted_door
+def test_that_a_server_gives_no_several_is_remembered_of_as_many_and_as_greedy(door: Door):
+    """vLLM refuses where it is greedy, OpenAI more than 128."""
+
+    async def drawn(n: int, temperature: float) -> None:
+        await sample("draw", n, temperature=temperature)
+
+    with door.opened(lambda request: "x", [Fault.status(400, message="n must be 1")]) as at:
+        if not at.backend.native_n:
+            pytest.skip("declares no n")
+        for n, temperature in ((3, 0.0), (3, 0.0), (4, 0.0), (2, 0.0), (3, 0.5)):
+            run(drawn(n, temperature), at.backend)
+        asked = [received.body.get("n", 1) for received in at.server.received]
+    assert asked == [3, *[1] * 3, *[1] * 3, *[1] * 4, 2, 3]
+
+
+@every_hosted_door
 def test_what_is_wrong_with_several_is_not_asked_of_each(door: Door):
     async def three() -> list[Reply]:
         return await sample("draw", 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -63,6 +64,32 @@ def test_arguments_that_are_no_json_stay_unread_and_go_back_as_none(stream: bool
         block = sent(server)["messages"][1]["content"][-1]
     assert "{x: 2" in reply.calls[0].unread
     assert (dict(reply.calls[0].arguments), block["input"], second.text) == ({}, {}, "sorry")
+
+
+BROKEN = '{"x": 2, "y"'
+BROKEN_ITEM = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "add", "arguments": BROKEN}
+
+
+@streamed_or_not
+@pytest.mark.parametrize(
+    ("api", "wish"),
+    [
+        ("chat", Reply(calls=(ToolCall("call_1", "add", unread=BROKEN),))),
+        ("responses", Reply(calls=(ToolCall("call_1", "add", unread=BROKEN),))),
+        ("responses", Reply(opaque=(REASONED, BROKEN_ITEM))),
+    ],
+    ids=["chat", "responses", "with reasoning"],
+)
+def test_an_agent_goes_on_after_arguments_that_are_no_json(api: str, wish: Reply, stream: bool):
+    """Servers that read the arguments in a chat's history (llama.cpp's, vLLM's) refuse it where they are none."""
+    with FakeServer([wish, "sorry"]) as server:
+        assert run(summed(), model(f"openai:m@{server.url}", api=api, key=KEY, stream=stream)) == "sorry"
+        told = server.backend.requests[-1].messages
+        items = sent(server)["messages" if api == "chat" else "input"]
+    assert told[-1].content == f"Error: the arguments of add are not a JSON object: {BROKEN}"
+    made = [call for item in items for call in item.get("tool_calls", [])]
+    written = [call["function"] for call in made] + [item for item in items if item.get("type") == "function_call"]
+    assert [json.loads(function["arguments"]) for function in written] == [{}]
 
 
 @streamed_or_not

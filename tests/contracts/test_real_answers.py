@@ -8,6 +8,7 @@ import pytest
 from doors import KEY, answering
 
 from promptlab import Message, ModelError, Reply, Request, model
+from promptlab.backends.wrappers.budget import Amount, Budget
 from promptlab.errors import Malformed, Refused, Unavailable
 
 HI = Request((Message("user", "hi"),))
@@ -142,11 +143,67 @@ def test_a_reply_that_ended_for_an_unknown_reason_is_malformed_and_kept(api: str
     assert (failed.reply.text, failed.reply.usage.output_tokens) == ("hi", 2)
 
 
+def test_a_response_that_failed_has_its_error_beside_its_output():
+    error = {"code": "server_error", "message": "no luck"}
+    failed = read("responses", {"status": "failed", "error": error, "output": []})
+    assert isinstance(failed, Unavailable)
+    assert str(failed).endswith("the provider failed: no luck")
+
+
 def test_a_filtered_reply_is_refused_and_a_paused_turn_is_a_reply():
     assert isinstance(read("chat", chat(finish="content_filter")), Refused)
     assert isinstance(read("responses", ended("responses", "content_filter")), Refused)
     assert isinstance(read("anthropic", ended("anthropic", "refusal")), Refused)
     assert read("anthropic", ended("anthropic", "pause_turn")).text == "hi"
+
+
+# ---- usage
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "reasoning", "total", "output"),
+    [
+        (10, 5, 300, 315, 305),  # xAI's: beside the completion
+        (10, 200, 150, 360, 350),
+        (10, 5, 300, None, 305),
+        (10, 305, 300, 315, 305),  # OpenAI's: part of it
+        (10, 300, 300, 310, 300),
+        (10, 200, 150, None, 200),
+        (10, 5, 0, 15, 5),
+        (10, 5, None, 15, 5),
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_was_reasoned_is_part_of_the_output_however_it_is_counted(
+    prompt, completion, reasoning, total, output, streamed
+):
+    details = {"reasoning_tokens": reasoning}
+    told = {"prompt_tokens": prompt, "completion_tokens": completion, "completion_tokens_details": details}
+    usage = told if total is None else {**told, "total_tokens": total}
+    answer: Any = [chunk({"content": "hi"}, "stop"), {"choices": [], "usage": usage}]
+    found = read("chat", answer if streamed else {**chat(), "usage": usage}).usage
+    assert (found.input_tokens, found.output_tokens, found.reasoning_tokens) == (prompt, output, reasoning or 0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "upstream failed", "code": 502},  # vLLM's and OpenRouter's
+        {"message": "slow down", "code": 429},
+        {"message": "no more", "code": 400},
+        {"message": "a filter", "code": "content_filter"},
+        {"message": "maximum context length is 9", "code": 400},
+        {"message": "upstream failed"},
+    ],
+)
+def test_a_reply_that_breaks_off_counts_at_its_most_whatever_the_error_says(error: dict[str, Any]):
+    budget = Budget(usd=1)
+    price = {"input": 1.0, "output": 1.0}
+    request = Request(HI.messages, max_tokens=20)
+    answer = [*[chunk({"content": "so "})] * 15, {"error": error}]
+    failed = read("chat", answer, request, budget=budget, usd_per_million=price)
+    assert isinstance(failed, ModelError)
+    assert budget.spent == Amount(1, 2 + 16 + 20, 1_000 * (2 + 16 + 20))
 
 
 # ---- streams

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from promptlab.backends.wire.common import FINISH, Json, calls_from, odd_end, part, text_in, tokens_of, whole
+from promptlab.backends.wire.common import (
+    FINISH,
+    Json,
+    arguments_of,
+    calls_from,
+    odd_end,
+    part,
+    text_in,
+    tokens_of,
+    whole,
+)
 from promptlab.backends.wire.schemas import OPENAI, described, strict
 from promptlab.errors import Malformed, ModelError, Refused
 from promptlab.types import Message, Reply, Request, Usage
@@ -46,7 +55,7 @@ def turn(message: Message) -> Json:
         {
             "id": call.id,
             "type": "function",
-            "function": {"name": call.name, "arguments": call.unread or json.dumps(dict(call.arguments))},
+            "function": {"name": call.name, "arguments": arguments_of(call)},
         }
         for call in message.calls
     ]
@@ -84,12 +93,16 @@ def read_choice(choice: Mapping[str, Any], request: Request, usage: Usage) -> Re
 
 
 def usage_of(said: Mapping[str, Any]) -> Usage:
-    read, written = said.get("prompt_tokens_details") or {}, said.get("completion_tokens_details") or {}
+    """Some servers (xAI's) count what was reasoned beside the completion: here it is part of the output, always."""
+    read, details = said.get("prompt_tokens_details") or {}, said.get("completion_tokens_details") or {}
+    prompt, written = said.get("prompt_tokens") or 0, said.get("completion_tokens") or 0
+    thought = details.get("reasoning_tokens") or 0
+    beside = thought > written or (thought > 0 and prompt + written + thought == said.get("total_tokens"))
     return Usage(
-        input_tokens=said.get("prompt_tokens") or 0,
+        input_tokens=prompt,
         cached_tokens=read.get("cached_tokens") or 0,
-        output_tokens=said.get("completion_tokens") or 0,
-        reasoning_tokens=written.get("reasoning_tokens") or 0,
+        output_tokens=written + thought if beside else written,
+        reasoning_tokens=thought,
         cache_write_tokens=read.get("cache_write_tokens") or 0,
     )
 

@@ -38,6 +38,14 @@ def calls_from(written: Iterable[tuple[str | None, str, Any]]) -> tuple[ToolCall
     return tuple(calls)
 
 
+def arguments_of(call: ToolCall) -> str:
+    """A call's arguments as they can go back: an object as JSON, an empty one where what was written is none.
+
+    Servers that read them (llama.cpp's, vLLM's) refuse the whole chat else. The tool's answer quotes what was written.
+    """
+    return json.dumps(dict(call.arguments))
+
+
 def free(wanted: str, taken: Set[str]) -> str:
     """The name, or one that begins like it and is not taken."""
     names = chain([wanted], (f"{wanted}_{i}" for i in count(1)))

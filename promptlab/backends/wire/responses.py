@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from promptlab.backends.wire.common import Json, calls_from, odd_end, part, text_in, tokens_of, whole
+from promptlab.backends.wire.common import Json, arguments_of, calls_from, odd_end, part, text_in, tokens_of, whole
 from promptlab.backends.wire.schemas import OPENAI, described, strict
 from promptlab.errors import Malformed, ModelError, Refused, Unavailable
 from promptlab.types import Message, Reply, Request, Usage
@@ -51,7 +50,7 @@ def items(message: Message) -> list[Json]:
             "type": "function_call",
             "call_id": call.id,
             "name": call.name,
-            "arguments": call.unread or json.dumps(dict(call.arguments)),
+            "arguments": arguments_of(call),
         }
         for call in message.calls
     )
@@ -68,6 +67,8 @@ def read(answer: Mapping[str, Any], request: Request) -> list[Reply | ModelError
     calls = calls_from((item.get("call_id"), str(item.get("name") or ""), item.get("arguments")) for item in wished)
     for item, call in zip(wished, calls, strict=True):
         item["call_id"] = call.id
+        if call.unread:
+            item["arguments"] = arguments_of(call)  # as it can go back
     status, why = answer.get("status"), (answer.get("incomplete_details") or {}).get("reason")
     text = text_in(texts)
     finish: Any = "length" if why == "max_output_tokens" else "calls" if calls else "stop"
