@@ -254,38 +254,6 @@ def test_samples_of_one_call_are_counted_by_the_one_that_tells_of_all():
     assert budget.spent.tokens == 6
 
 
-@pytest.mark.parametrize(
-    ("calls", "sent", "answered"),
-    [(1, [1], 0), (2, [1, 1], 1), (3, [2, 1, 1], 1), (4, [2, 1, 1, 1], 1), (5, [2, 1, 1, 1, 1], 2)],
-)
-def test_a_server_that_refuses_to_give_several_costs_one_call_once(calls: int, sent: list[int], answered: int):
-    """And that one counts, too; where there is no room for it, the server is not asked for several."""
-
-    async def twice() -> list[Any]:
-        return [await attempt(sample(f"draw {i}", 2)) for i in range(2)]
-
-    budget = Budget(calls=calls)
-    with FakeServer(lambda request: "x", faults=refusing_several(sent)) as server:
-        drawn = run(twice(), model(f"openai:m@{server.url}", key="x", attempts=1, budget=budget))
-        assert [each.body.get("n", 1) for each in server.received] == sent
-    assert budget.spent.calls == len(sent) == calls
-    assert [isinstance(each, BudgetExceeded) for each in drawn] == [False] * answered + [True] * (2 - answered)
-
-
-def refusing_several(sent: list[int]) -> list[Fault]:
-    return [Fault.status(400, message="n must be 1") if n > 1 else Fault() for n in sent]
-
-
-def test_a_server_that_gives_several_leaves_the_call_that_was_held_for_a_refusal():
-    budget = Budget(calls=3)
-    with FakeServer(lambda request: "x") as server:
-        backend = model(f"openai:m@{server.url}", key="x", budget=budget)
-        run(sample("draw", 2), backend)
-        run(sample("draw", 1), backend)
-        assert [each.body.get("n", 1) for each in server.received] == [2, 1]
-    assert budget.spent.calls == 3
-
-
 def test_what_is_not_sent_in_a_long_pause_takes_no_tokens():
     budget = Budget(tokens=100)
     with FakeServer(["x"], faults=[Fault.status(429, retry_after="1000")]) as server:

@@ -186,7 +186,8 @@ class Hosted(ABC):
 
     async def _several(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
         """Equal requests in one call; what the provider leaves out of it is asked again, one by one."""
-        replies = await self._together(requests) if self.in_one_call(requests) else []
+        fewer = len(requests) < self._refused.get(requests[0].temperature == 0, math.inf)
+        replies = await self._together(requests) if fewer else []
         if len(replies) == 1 and isinstance(replies[0], ModelError) and replies[0].reply is None:
             return replies * len(requests)
         missing = requests[len(replies) :]
@@ -194,12 +195,6 @@ class Hosted(ABC):
             some = missing[start : start + AT_ONCE]
             replies += await asyncio.gather(*(self._one(request) for request in some))
         return replies[: len(requests)]
-
-    def in_one_call(self, requests: Sequence[Request]) -> bool:
-        """Whether requests are sent as one call for several, which the server may then refuse."""
-        if not self.native_n or len(requests) < 2 or not alike(requests):
-            return False
-        return len(requests) < self._refused.get(requests[0].temperature == 0, math.inf)
 
     async def _together(self, requests: Sequence[Request]) -> list[Reply | ModelError]:
         """What one call for all of them gives; where the server refuses to give several, what one of them does.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
 
 from promptlab.backends.wrappers.budget import NANO, Amount, Budget
 from promptlab.backends.wrappers.worst import most_read, most_usd, most_written, usd_of
@@ -50,8 +49,7 @@ class Budgeted(Wrapper):
         while todo:
             held, room = self._reserved(todo, most, replies)
             if held:
-                with self._spare(held, requests):
-                    replies |= await self._sent(held, requests, most, inner)
+                replies |= await self._sent(held, requests, most, inner)
             elif room is not None:
                 await self._until(room, inner)
             todo = [i for i in todo if i not in replies]
@@ -75,32 +73,6 @@ class Budgeted(Wrapper):
                 return held, hold
             held[i] = hold
         return held, None
-
-    @contextmanager
-    def _spare(self, held: dict[int, int], requests: Sequence[Request]) -> Iterator[None]:
-        """Holds one call more where a server may refuse to answer equal requests in one: that counts, too.
-
-        Where there is no room for it, the last of them gives up its own, and is sent later.
-        """
-        if not self._in_one_call(held, requests):
-            yield
-            return
-        hold: int | Future[None] | None = None
-        with suppress(BudgetExceeded):
-            hold = self.budget.reserve(Amount(1))
-        spare = hold if isinstance(hold, int) else held.popitem()[1]
-        before = self._in_one_call(held, requests)
-        try:
-            yield
-        finally:
-            refused = before and not self._in_one_call(held, requests)
-            self.budget.settle(spare, Amount(1) if refused else Amount())
-
-    def _in_one_call(self, held: Mapping[int, int], requests: Sequence[Request]) -> bool:
-        """Whether requests go to a server as one call (and not to batch jobs in front of it)."""
-        if not getattr(self.backend, "native_n", False) or not hasattr(self.backend, "in_one_call"):
-            return False
-        return bool(self.backend.in_one_call([requests[i] for i in held]))
 
     async def _sent(
         self, held: Mapping[int, int], requests: Sequence[Request], most: Sequence[Amount], inner: Inner
