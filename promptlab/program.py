@@ -7,9 +7,11 @@ A program is an `async def` without I/O. Awaiting an effect yields it, as plain 
 from __future__ import annotations
 
 import types
+from asyncio import CancelledError
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from inspect import CORO_CREATED, getcoroutinelocals, getcoroutinestate, iscoroutine
+from inspect import CORO_CREATED, CORO_SUSPENDED, getcoroutinelocals, getcoroutinestate, iscoroutine
 from typing import Any, Generic, NamedTuple, TypeAlias, TypedDict, TypeVar, Unpack, get_args, overload
 
 from promptlab.errors import ForeignAwaitable, ModelError, SetupError
@@ -21,6 +23,7 @@ T = TypeVar("T")
 Program: TypeAlias = Coroutine[Any, Any, T]
 Prompted: TypeAlias = str | Message | Sequence[Message]
 ROLES = get_args(Role)
+MOST_CANCELLED = 100  # times that a program is cancelled which goes on asking as it ends
 Until: TypeAlias = Callable[[list[Any]], bool | int]
 
 
@@ -297,13 +300,21 @@ def as_programs(programs: Any) -> tuple[Program[Any], ...]:
 
 
 def discard(program: Any) -> None:
-    """Closes a program, and if it never started, the programs it was given: nobody else will await them."""
+    """Closes a program, and if it never started, the programs it was given: nobody else will await them.
+
+    It is cancelled, as in an event loop. What it asks as it ends is not answered, and what it raises is lost: nobody
+    waits for it any more.
+    """
     if isinstance(program, tuple | list | set):
         for each in program:
             discard(each)
     elif iscoroutine(program) and not program.cr_running:
         if getcoroutinestate(program) == CORO_CREATED:
             discard(list(getcoroutinelocals(program).values()))
+        for _ in range(MOST_CANCELLED):
+            if getcoroutinestate(program) == CORO_SUSPENDED:
+                with suppress(Exception, CancelledError):  # not by `close`, which abandons an inner program that asks
+                    program.throw(CancelledError())
         program.close()
 
 

@@ -390,6 +390,46 @@ def test_any_other_error_ends_the_run_and_closes_the_programs(model):
     assert sorted(closed) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("model", [in_step(), Jittery()], ids=["in step", "hosted"])
+@pytest.mark.parametrize("clean_up", ["asks", "fails"])
+def test_what_a_closed_program_asks_or_raises_as_it_ends_replaces_no_error(model, clean_up):
+    released: list[str] = []
+
+    async def worker() -> None:
+        try:
+            for _ in range(100):
+                await ask("x")
+        finally:
+            try:
+                if clean_up == "fails":
+                    raise KeyError("in cleaning up")
+                await ask("release")
+            finally:
+                released.append("worker")
+                await ask("release the rest")
+
+    async def buggy() -> None:
+        await ask("x")
+        raise ValueError("a bug")
+
+    async def handled(*programs: Any) -> str:
+        try:
+            await gather(*programs)
+        except ValueError as error:
+            return str(error)
+        return "not raised"
+
+    async def first() -> int:
+        return len(await gather(said("x"), worker(), until=lambda found: len(found) == 1))
+
+    assert run(handled(buggy(), traced(worker())), model) == "a bug"
+    assert run(first(), model) == 1
+    with pytest.raises(ValueError, match="a bug"):
+        run([buggy(), worker()], model)
+    gc.collect()  # a program that was still open would be told of here, and fail this test
+    assert released
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_of_two_failures_the_first_program_s_is_raised_and_later_ones_are_closed(seed):
     ended: list[str] = []
