@@ -52,7 +52,7 @@ def number_of(value: Any) -> Fraction | None:
         return Fraction(value)
     if len(value) > LONGEST_NUMBER:
         return None
-    bare = in_digits(MONEY.sub("", value)).lstrip(AROUND.replace(".", "")).rstrip(AROUND)
+    bare = in_digits(MONEY.sub("", value)).lstrip(AROUND.replace(".", "") + "≈~").rstrip(AROUND)
     bare = re.sub(r"\s*/\s*", "/", bare)
     bare = re.sub(r"^([-+−])\s+", r"\1", bare)
     return fraction(bare) if NUMBER.fullmatch(bare) else None

@@ -186,6 +186,7 @@ def test_numbers_as_latex_and_science_write_them_are_one_number(said, value):
 
 
 EIGHTEEN = [
+    "≈ 18",
     18,
     18.0,
     "18",
