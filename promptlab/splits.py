@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from math import fsum
 from typing import NamedTuple
@@ -42,7 +42,20 @@ def group_key(group: str) -> str:
 
 def clusters(examples: Sequence[Example]) -> list[int]:
     """The cluster of each example, numbered from 0 as they first occur: same group or same text, in any chain."""
-    parent = list(range(len(examples)))
+    return joined(_keys(example) for example in examples)
+
+
+def _keys(example: Example) -> Iterator[Hashable]:
+    """Bytes of the text, and a string of the group if there is one."""
+    yield text_key(example.input)
+    if example.group is not None:
+        yield group_key(example.group)
+
+
+def joined(keys: Iterable[Iterable[Hashable]]) -> list[int]:
+    """Which keys each item has, to the cluster of each: those that share a key are one, in any chain. Numbered from 0
+    as they first occur."""
+    parent = list[int]()
 
     def root(of: int) -> int:
         while parent[of] != of:
@@ -50,14 +63,14 @@ def clusters(examples: Sequence[Example]) -> list[int]:
             of = parent[of]
         return of
 
-    first: dict[bytes | str, int] = {}  # keys of texts are bytes, groups are strings
-    for at, example in enumerate(examples):
-        for key in (text_key(example.input), None if example.group is None else group_key(example.group)):
-            if key is not None:
-                a, b = root(first.setdefault(key, at)), root(at)
-                parent[max(a, b)] = min(a, b)
+    first: dict[Hashable, int] = {}
+    for at, of_item in enumerate(keys):
+        parent.append(at)
+        for key in of_item:
+            a, b = root(first.setdefault(key, at)), root(at)
+            parent[max(a, b)] = min(a, b)
     numbers: dict[int, int] = {}
-    return [numbers.setdefault(root(at), len(numbers)) for at in range(len(examples))]
+    return [numbers.setdefault(root(at), len(numbers)) for at in range(len(parent))]
 
 
 def split(
