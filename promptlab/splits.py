@@ -16,9 +16,16 @@ from typing import NamedTuple
 
 from promptlab.errors import DataError
 from promptlab.types import Example
+from promptlab.words import UNSPACED
 
 # Signs that do not tell two texts apart. Signs that may are kept: "2 - 3" and "2 + 3", "HER2+" and "HER2-", "<", ">".
-_IDLE = re.compile(r"[.,;:!?'\"`´‘’“”„…()\[\]{}]|(?<=\w)[-‐-―](?=\w)")
+_IDLE = re.compile(
+    r"[.,;:!?'\"`´‘’“”„…()\[\]{}]|(?<=\w)[-‐-―](?=\w)"
+    r"|[。、〈-】〔-〛〝-〟・．，：；！？＂＇（）［］｀｛｝｟-･]|——"  # of Chinese and Japanese, in full or half width
+    rf"|(?<=[{UNSPACED}])·|·(?=[{UNSPACED}])"  # between parts of a name; elsewhere it may be a decimal point
+)
+_GAP = re.compile(rf" (?=[{UNSPACED}])|(?<=[{UNSPACED}]) ")
+_TEXT = re.compile(f"[ {UNSPACED}]")
 
 
 class Split(NamedTuple):
@@ -29,15 +36,19 @@ class Split(NamedTuple):
 
 
 def text_key(text: str) -> bytes:
-    """16 bytes that are equal for texts equal apart from case, spacing and punctuation ("top-up?", "Top up")."""
+    """16 bytes that are equal for texts equal apart from case, spacing and punctuation ("top-up?", "Top up").
+
+    In scripts that put no space between words, none tells texts apart, nor does a sign that stands for one.
+    """
     plain = (text if text.isascii() else unicodedata.normalize("NFC", text)).casefold()
     words = _IDLE.sub(" ", plain).split() or plain.split()
-    return _hash(" ".join(words))
+    known = " ".join(words)
+    return _hash(known if known.isascii() else _GAP.sub("", known))
 
 
 def group_key(group: str) -> str:
     """A group named by an id is compared to the letter; one named by a text (a question, an abstract) as a text."""
-    return text_key(group).hex() if " " in group else group
+    return text_key(group).hex() if _TEXT.search(group) else group
 
 
 def clusters(examples: Sequence[Example]) -> list[int]:
