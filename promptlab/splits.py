@@ -9,16 +9,23 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from math import fsum
 from typing import NamedTuple
 
 from promptlab.errors import DataError
 from promptlab.types import Example
+from promptlab.words import UNSPACED
 
 # Signs that do not tell two texts apart. Signs that may are kept: "2 - 3" and "2 + 3", "HER2+" and "HER2-", "<", ">".
-_IDLE = re.compile(r"[.,;:!?'\"`´‘’“”„…()\[\]{}]|(?<=\w)[-‐-―](?=\w)")
+_IDLE = re.compile(
+    r"[.,;:!?'\"`´‘’“”„…()\[\]{}]|(?<=\w)[-‐-―](?=\w)"
+    r"|[。、〈-】〔-〛〝-〟・．，：；！？＂＇（）［］｀｛｝｟-･]|——"  # of Chinese and Japanese, in full or half width
+    rf"|(?<=[{UNSPACED}])·|·(?=[{UNSPACED}])"  # between parts of a name; elsewhere it may be a decimal point
+)
+_GAP = re.compile(rf" (?=[{UNSPACED}])|(?<=[{UNSPACED}]) ")
+_TEXT = re.compile(f"[ {UNSPACED}]")
 
 
 class Split(NamedTuple):
@@ -29,20 +36,37 @@ class Split(NamedTuple):
 
 
 def text_key(text: str) -> bytes:
-    """16 bytes that are equal for texts equal apart from case, spacing and punctuation ("top-up?", "Top up")."""
+    """16 bytes that are equal for texts equal apart from case, spacing and punctuation ("top-up?", "Top up").
+
+    In scripts that put no space between words, none tells texts apart, nor does a sign that stands for one.
+    """
     plain = (text if text.isascii() else unicodedata.normalize("NFC", text)).casefold()
     words = _IDLE.sub(" ", plain).split() or plain.split()
-    return _hash(" ".join(words))
+    known = " ".join(words)
+    return _hash(known if known.isascii() else _GAP.sub("", known))
 
 
 def group_key(group: str) -> str:
     """A group named by an id is compared to the letter; one named by a text (a question, an abstract) as a text."""
-    return text_key(group).hex() if " " in group else group
+    return text_key(group).hex() if _TEXT.search(group) else group
 
 
 def clusters(examples: Sequence[Example]) -> list[int]:
     """The cluster of each example, numbered from 0 as they first occur: same group or same text, in any chain."""
-    parent = list(range(len(examples)))
+    return joined(_keys(example) for example in examples)
+
+
+def _keys(example: Example) -> Iterator[Hashable]:
+    """Bytes of the text, and a string of the group if there is one."""
+    yield text_key(example.input)
+    if example.group is not None:
+        yield group_key(example.group)
+
+
+def joined(keys: Iterable[Iterable[Hashable]]) -> list[int]:
+    """Which keys each item has, to the cluster of each: those that share a key are one, in any chain. Numbered from 0
+    as they first occur."""
+    parent = list[int]()
 
     def root(of: int) -> int:
         while parent[of] != of:
@@ -50,14 +74,14 @@ def clusters(examples: Sequence[Example]) -> list[int]:
             of = parent[of]
         return of
 
-    first: dict[bytes | str, int] = {}  # keys of texts are bytes, groups are strings
-    for at, example in enumerate(examples):
-        for key in (text_key(example.input), None if example.group is None else group_key(example.group)):
-            if key is not None:
-                a, b = root(first.setdefault(key, at)), root(at)
-                parent[max(a, b)] = min(a, b)
+    first: dict[Hashable, int] = {}
+    for at, of_item in enumerate(keys):
+        parent.append(at)
+        for key in of_item:
+            a, b = root(first.setdefault(key, at)), root(at)
+            parent[max(a, b)] = min(a, b)
     numbers: dict[int, int] = {}
-    return [numbers.setdefault(root(at), len(numbers)) for at in range(len(examples))]
+    return [numbers.setdefault(root(at), len(numbers)) for at in range(len(parent))]
 
 
 def split(

@@ -26,6 +26,7 @@ FLOORS = {
     "rules": 1,
     "splits": 1,
     "tool": 1,
+    "words": 1,
     "task": 1,
     "strategies": 2,
     "optimizers": 2,

@@ -63,6 +63,31 @@ def test_tfidf_is_the_pipeline_one_would_write_by_hand(k, chosen_c):
     assert len(set(expected)) == 2
 
 
+@pytest.mark.parametrize(
+    ("who", "urgent", "routine", "when"),
+    [
+        ("患者 儿童 孕妇 村民", "胸痛剧烈 呼吸困难 大量出血", "续开处方 接种疫苗 年度体检", "昨日开始 今晨就诊 已预约"),
+        (
+            "こども 母親 患者 村民",
+            "胸の痛み 呼吸困難 大出血",
+            "処方の継続 ワクチン接種 健康診断",
+            "昨日から 今朝 予約済み",
+        ),
+        ("เด็ก แม่ ผู้ป่วย ชาวบ้าน", "เจ็บหน้าอก หายใจลำบาก เลือดออก", "ฉีดวัคซีน ตรวจร่างกาย ล้างแผล", "วันนี้ เช้านี้ นัดแล้ว"),
+    ],
+)
+def test_tfidf_learns_in_scripts_without_spaces(who, urgent, routine, when):
+    rows = [
+        Example(f"{person}{what}{at}", label)
+        for person in who.split()
+        for at in when.split()
+        for label, whats in (("urgent", urgent), ("routine", routine))
+        for what in whats.split()
+    ]
+    task = Task.classification("t", rows[:36], rows[36:])  # the last two persons are new
+    assert [a.value for a in answers(TfidfLogistic(), task, 36)] == [e.target for e in task.test]
+
+
 def test_tfidf_chooses_c_among_its_own_examples():
     """The rest of the pool may say anything."""
     task = a_task(24, 20)

@@ -398,6 +398,41 @@ def test_the_difference_is_that_of_the_studys_statistics(run):
     assert found.test == "exact permutation test"
 
 
+@pytest.mark.parametrize("group", [None, "clinic {}"])
+def test_copies_of_a_text_are_one_cluster_as_in_the_study(tmp_path, group):
+    from studies import always
+
+    texts = [f"note {i // 5}" for i in range(30)]  # 6 texts, 5 copies each; groups, if any, cut across them
+    labels = ["yes" if i < 20 else "no" for i in range(30)]
+    groups = [group and group.format(i % 5 if i < 5 else i) for i in range(30)]
+    test = [Example(text, label, group=of) for text, label, of in zip(texts, labels, groups, strict=True)]
+    task = Task.classification("notes", [Example("a", "yes", "1"), Example("b", "no", "2")], test)
+    arms = {"yes": lambda *_: always("yes"), "no": lambda *_: always("no")}
+    study = compare(arms, task, [2], 1, out=tmp_path / "run")
+    a, b = (read_log(f"{tmp_path / 'run'}:{arm}@2") for arm in arms)
+    found = compare_logs(a, b)
+    assert found.matched.n_clusters == 6 == study["n_clusters"]
+    assert not found.difference.excludes_zero
+    assert [sample.group for sample in a.samples] == groups
+    stamp = "2026-01-01T10:00:00+00:00"
+    copies = [read_log(str(inspect_log.write(log, tmp_path / f"{log.series}.eval", stamp))) for log in (a, b)]
+    copies += [read_log(str(lm_eval.write([("t", log)], tmp_path / log.series, stamp)[0])) for log in (a, b)]
+    for one, other in (copies[:2], copies[2:], (a, copies[3])):
+        assert compare_logs(one, other).difference == found.difference
+        assert [sample.group for sample in one.samples] == groups
+
+
+def test_the_clusters_of_two_studies_of_other_items_are_not_taken_for_one_another():
+    both = {str(i): float(i % 2) for i in range(8)}
+    a = Log(Path("a"), "test", "a", tuple(Sample(i, "a", {"acc": s}, cluster=int(i) // 2) for i, s in both.items()))
+    b = Log(Path("b"), "test", "b", tuple(Sample(i, "b", {"acc": 1 - s}, cluster=9) for i, s in both.items()))
+    alone = replace(b, samples=tuple(replace(s, cluster=(int(s.item) + 1) // 2) for s in b.samples[1:7]))
+    assert compare_logs(a, b).matched.n_clusters == 1
+    assert compare_logs(a, alone).matched.n_clusters == 1  # 1-2 and 3-4 in B's study, 2-3 and 4-5 in A's
+    apart = replace(b, samples=tuple(replace(s, cluster=7 - int(s.item)) for s in b.samples))
+    assert compare_logs(a, apart).matched.n_clusters == 4
+
+
 def test_a_winner_is_named_only_where_the_interval_leaves_out_zero():
     items = [str(i) for i in range(200)]
     a = log({i: float(int(i) % 10 < 8) for i in items}, "a")

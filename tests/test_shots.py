@@ -12,7 +12,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
 from promptlab import Example
-from promptlab.strategies.shots import at_random, balanced, fitting, nearest
+from promptlab.strategies.shots import at_random, balanced, bm25, fitting, nearest
 
 pools = st.lists(st.sampled_from("abc"), max_size=30).map(
     lambda ts: [Example(f"text {i}", t) for i, t in enumerate(ts)]
@@ -62,6 +62,13 @@ def test_the_nearest_come_in_the_order_of_their_cosines(question):
     np.testing.assert_allclose(shown, sorted(cosines, reverse=True)[:4])
     if not cosines.any():
         assert [e.input for e in chosen] == TEXTS[:4]  # equal distances stay in the pool's order
+
+
+@pytest.mark.parametrize("select", [nearest, bm25])
+def test_the_nearest_are_found_in_scripts_without_spaces(select):
+    pool = [Example(text, "x") for text in ("续开处方，已预约", "儿童胸痛，昨日开始", "ฉีดวัคซีนเช้านี้", "患者COVID阳性")]
+    asked = {"男，45岁，突发胸痛": 1, "เด็กฉีดวัคซีน": 2, "COVID検査": 3}
+    assert {question: pool.index(select(pool, 1)(question)[0]) for question in asked} == asked
 
 
 def test_a_pool_without_words_stays_in_its_order():

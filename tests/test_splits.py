@@ -56,6 +56,13 @@ def split_or_discard(examples, **how):
         ("straße", "STRASSE"),
         ("cafe\u0301", "café"),
         ("?", " ? "),
+        ("患者发热。", "患者发热"),
+        ("发热，咳嗽；“腹泻”（轻）！", "发热 咳嗽 腹泻 轻"),
+        ("发热,咳嗽", "发热咳嗽"),
+        ("约翰·史密斯——《病历》", "约翰史密斯 病历"),
+        ("COVID-19 阳性，38.5 度", "covid 19阳性38.5度"),
+        ("「発熱」はありますか？", "発熱はありますか"),
+        ("มีไข้ และไอ", "มีไข้และไอ"),
     ],
 )
 def test_texts_that_differ_in_case_spacing_and_punctuation_are_the_same(a, b):
@@ -63,7 +70,19 @@ def test_texts_that_differ_in_case_spacing_and_punctuation_are_the_same(a, b):
 
 
 @pytest.mark.parametrize(
-    ("a", "b"), [("2 + 3", "2 - 3"), ("HER2+", "HER2-"), ("p < 1", "p > 1"), ("1.5", "15"), ("?", "!"), ("", "?")]
+    ("a", "b"),
+    [
+        ("2 + 3", "2 - 3"),
+        ("HER2+", "HER2-"),
+        ("p < 1", "p > 1"),
+        ("1.5", "15"),
+        ("5·1 mmol", "5 1 mmol"),
+        ("?", "!"),
+        ("", "?"),
+        ("体温 3 8", "体温 38"),
+        ("发热＋", "发热－"),
+        ("血压<90", "血压>90"),
+    ],
 )
 def test_texts_that_differ_in_a_sign_with_a_meaning_are_not_the_same(a, b):
     assert text_key(a) != text_key(b)
@@ -87,6 +106,7 @@ def test_groups_named_by_ids_are_compared_to_the_letter_and_by_texts_as_texts():
     assert clusters(numbered([("a", "x", "ab1"), ("b", "x", "AB1")])) == [0, 1]
     assert clusters(numbered([("a", "x", "Is it so?"), ("b", "x", "is it so")])) == [0, 0]
     assert clusters(numbered([("a", "x", "b c"), ("b c", "x", None)])) == [0, 1]
+    assert clusters(numbered([("a", "x", "是否发热？"), ("b", "x", "是否发热")])) == [0, 0]
 
 
 @settings(deadline=None)

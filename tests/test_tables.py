@@ -58,6 +58,33 @@ def test_semicolons_and_tabs_are_found_out_where_the_header_has_no_comma(file):
     assert read_table(file("c.csv", '"text, long";label\nx,y;a\n')).columns == ("text, long", "label")
 
 
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        ("Patient;Motif, texte libre;Triage\n1;douleur;urgent\n2;vaccin, rappel;routine\n", 3),
+        ("Patient;Motif;Triage;Age, ans\n1;douleur, hier;urgent;4,5\n2;vaccin, rappel, hier;routine;5,0\n", 4),
+        ("Patient;Motif, texte libre;Triage\n", 3),
+        ("text\tlabel, by hand\none, two, three\ta\nfour\tb\n", 2),
+        ('text,"label\n(by hand)",urgency (1; 2; 3; 4)\n"one;\ntwo; three",a,1\n"four;\nfive",b,2\n', 3),
+        ("text,urgency (1; 2; 3)\none,1\ntwo,2\n", 2),
+    ],
+)
+def test_the_separator_is_the_one_that_gives_the_rows_the_width_of_the_header(file, content, columns):
+    more = "" if content.count("\n") > 1 else content.replace("Motif", "vaccin").replace(",", "")
+    table = read_table(file("a.csv", content + more))
+    assert len(table.columns) == columns
+    assert not [warning for warning in table.warnings if "cells" in warning]
+
+
+def test_where_the_separator_may_be_another_a_missing_column_says_which_was_taken(file):
+    table = read_table(file("a.csv", "note, libre;label\nfever, 25 days;a\nrash, 3 days;b\n"))  # either fits
+    said = r"""no text column "note, libre"\. .* separated by ',': if it is ';', put a line sep=; before the first\.$"""
+    with pytest.raises(DataError, match=said):
+        examples_from(table, "note, libre", "label")
+    named = file("b.csv", "sep=;\n" + table.path.read_text())
+    assert [e.target for e in examples_from(read_table(named), "note, libre", "label").examples] == ["a", "b"]
+
+
 @pytest.mark.parametrize("sep", list(";,\t|"))
 def test_excels_first_line_names_the_separator_and_is_no_row(file, sep):
     table = read_table(file("a.csv", f'sep={sep}\r\ntext{sep}label\r\n"one{sep} two"{sep}a\r\nthree{sep}b\r\n'))

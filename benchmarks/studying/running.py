@@ -26,7 +26,8 @@ from studying.outside import by_part
 from studying.projecting import projected
 
 Json = dict[str, Any]
-RUN_OF = ("started", "finished", "plan_sha256", "data", "versions", "machine", "test_opened", "test_opened_elsewhere")
+OPENED = ("test_opened", "test_opened_elsewhere", "test_items_opened_elsewhere")
+RUN_OF = ("started", "finished", "plan_sha256", "data", "versions", "machine", *OPENED)
 CROSSOVER_OF = ("outcome", "n", "low", "high", "p_never", "p_always", "established")
 FAMILIES = ("prompting", "fine-tuning")
 ALL = "all"  # beside the studies' names

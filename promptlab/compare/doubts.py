@@ -43,8 +43,12 @@ def _opened(results: Results) -> Iterator[str]:
             "first: this is no longer a first look."
         )
     if others := run.get("test_opened_elsewhere"):
+        n, of = run.get("test_items_opened_elsewhere"), run["n_test"]  # runs of before knew of identical tests alone
+        which = (
+            "The same test was" if n in (None, of) else f"{n:,} of the {of:,} test items {'was' if n == 1 else 'were'}"
+        )
         yield (
-            f"The same test was opened before by {'another run' if len(others) == 1 else f'{len(others)} other runs'} "
+            f"{which} opened before by {'another run' if len(others) == 1 else f'{len(others)} other runs'} "
             f"beside this one ({', '.join(others)}): what was changed in view of that was chosen on this test."
         )
 

@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -26,9 +26,11 @@ from promptlab.compare.spending import Terms
 from promptlab.compare.statistics import smallest_detectable_difference
 from promptlab.errors import SetupError
 from promptlab.learners.solver import Learner, about
+from promptlab.splits import text_key
 from promptlab.task import Task
 from promptlab.types import Example
 
+TEST_TEXTS = "test_texts.txt"  # a key for each text of a test that was opened
 Progress = Callable[[int, int], None]  # items answered so far, of how many
 
 
@@ -150,28 +152,44 @@ def start_or_resume(plan: Plan, folder: Path, resume: bool, about_run: Mapping[s
 def open_test(plan: Plan, folder: Path) -> None:
     """Join the test labels, and keep a record of when: the first time, and each time that answers have changed since.
 
-    Runs beside this one that opened the same test are named: what was changed after them was chosen on it.
+    Runs beside this one that opened some of the same items are named: what was changed after them was chosen on these.
     """
     there, rows = folder / "run.json", folder / "rows.jsonl"
     run, before = read_run(folder), sha256_of(rows)
-    others = opened_by_others(folder, data_sha256(plan.task.test))
+    others, n = opened_by_others(folder, plan.task.test)
+    run |= {"test_opened_elsewhere": others, "test_items_opened_elsewhere": n}
     opened = run.get("test_opened", [])
-    write_json(there, {**run, "test_opened": [*opened, now()], "test_opened_elsewhere": others})
+    with whole(folder / TEST_TEXTS) as out:
+        out.writelines(f"{key}\n" for key in text_keys(plan.task.test))
+    write_json(there, {**run, "test_opened": [*opened, now()]})
     join_targets(plan, folder)
     if before is not None and before == sha256_of(rows):
-        write_json(there, {**run, "test_opened": opened, "test_opened_elsewhere": others})
+        write_json(there, {**run, "test_opened": opened})
 
 
-def opened_by_others(folder: Path, test_sha256: str) -> list[str]:
-    """The runs in folders beside this one that opened a test of this hash."""
-    found = []
+def opened_by_others(folder: Path, test: Sequence[Example]) -> tuple[list[str], int]:
+    """The runs in folders beside this one that opened some of these test items, and how many of the items they did.
+
+    An item is known by its text; a run of before, which kept no keys of texts, by the hash of its whole test.
+    """
+    keys, test_sha256 = text_keys(test), data_sha256(test)
+    found, known = list[str](), set[str]()
     for other in sorted(folder.resolve().parent.glob("*/run.json")):
         with suppress(OSError, ValueError, AttributeError):  # some other tool's run.json
             run = json.loads(other.read_text(encoding="utf-8"))
-            same = run.get("data", {}).get("test_sha256") == test_sha256 and run.get("test_opened")
-            if same and other.parent != folder.resolve():
+            if other.parent == folder.resolve() or not run.get("test_opened"):
+                continue
+            same = run.get("data", {}).get("test_sha256") == test_sha256
+            there = keys if same else (other.parent / TEST_TEXTS).read_text(encoding="utf-8").split()
+            if seen := set(keys).intersection(there):
                 found.append(other.parent.name)
-    return found
+                known |= seen
+    return found, sum(key in known for key in keys)
+
+
+def text_keys(examples: Iterable[Example]) -> list[str]:
+    """By which the texts of a test are known again in another run: 16 digits each."""
+    return [text_key(example.input).hex()[:16] for example in examples]
 
 
 def sha256_of(path: Path) -> str | None:

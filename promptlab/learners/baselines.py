@@ -10,6 +10,7 @@ from typing import ClassVar
 from promptlab.learners.solver import Family, Silent, Solver
 from promptlab.task import Task
 from promptlab.types import Answer, Example
+from promptlab.words import WORD
 
 LONGEST_TEXT = 100_000  # characters that TF-IDF reads of a text: some forty pages
 
@@ -38,8 +39,9 @@ class Majority:
 class TfidfLogistic:
     """TF-IDF over words and word pairs, logistic regression (scikit-learn); C is chosen inside the examples given.
 
-    The choice is by three-fold cross-validation where every label has three examples, else C is 10: so that it is
-    paid for from the same label budget. Examples of one label only, or without a word, leave the majority class.
+    In scripts that put no space between words each character is one. The choice is by three-fold cross-validation where
+    every label has three examples, else C is 10: so that it is paid for from the same label budget. Examples of one
+    label only, or without a word, leave the majority class.
     """
 
     family: ClassVar[Family] = "baseline"
@@ -57,7 +59,7 @@ class TfidfLogistic:
         if len(counts) < 2 or not any(c.isalnum() for text in texts for c in text):  # nothing to tell apart by
             return Majority()(task, examples, seed)
         # The words are weighted once: what a fold holds out is weighted too, but never its label.
-        vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b")
+        vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=WORD)
         vectors = vectorizer.fit_transform(texts)
         classifier = LogisticRegression(C=10.0, max_iter=2000)
         if min(counts.values()) >= 3:

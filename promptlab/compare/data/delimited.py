@@ -7,7 +7,7 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from promptlab.compare.data.textfile import Parsed, Row, TextFile
@@ -16,6 +16,8 @@ from promptlab.errors import DataError
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # Excel's first line, which names the separator
 NO_HEADER = "The first row looks like data, not a header. If it is, read the file with header=False (--no-header)."
+SEPARATORS = ",;\t"
+LINES_TRIED = 100  # to tell the separator by
 _END = "\0end of file"  # fed to the csv reader after the last line: swallowed if a quote is still open
 
 
@@ -31,7 +33,8 @@ def _cells_of_any_size() -> Iterator[None]:
 
 @_cells_of_any_size()
 def read_csv(file: TextFile, header: bool) -> Parsed:
-    """Cells between commas, or semicolons or tabs where the first line has no comma outside quotes, or says sep=."""
+    """Cells between commas, semicolons or tabs: whichever of those in the first line gives most rows its width, or the
+    one that it says by sep=."""
     return _cells(file, _delimiter(file, ","), csv.QUOTE_MINIMAL, header)
 
 
@@ -44,12 +47,14 @@ def read_tsv(file: TextFile, header: bool) -> Parsed:
 
 
 def _delimiter(file: TextFile, usual: str) -> str:
-    first = next(file.lines(), (1, ""))[1]
-    if said := _SEP.fullmatch(first):
+    """Among equals the one that the first line has most of, then the usual one."""
+    lines = [line for _, line in islice(file.lines(), LINES_TRIED)]
+    if lines and (said := _SEP.fullmatch(lines[0])):
         return said[1]
-    first = _QUOTED.sub("", first)
-    best = max(",;\t", key=first.count)
-    return usual if usual in first or best not in first else best
+    head, *rows = _QUOTED.sub("", "\n".join(lines)).split("\n")
+    present = [sign for sign in (usual, *SEPARATORS) if sign in head]
+    fits = {sign: sum(row.count(sign) == head.count(sign) for row in rows) for sign in present}
+    return max(present, key=lambda sign: (fits[sign], head.count(sign)), default=usual)
 
 
 def _quotes_are_literal(file: TextFile, delimiter: str) -> bool:
@@ -110,7 +115,7 @@ def _cells(file: TextFile, delimiter: str, quoting: Any, header: bool) -> Parsed
     warnings += [f"{len(at):,} row(s) {what} (first: line {at[0]})." for at, what in told if at]
     if header and _looks_like_data(head, columns, rows):
         warnings.append(NO_HEADER)
-    return Parsed(columns, rows, lines, warnings, long)
+    return Parsed(columns, rows, lines, warnings, long, delimiter)
 
 
 def _names(head: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from promptlab.characters import whole_text
-from promptlab.compare.data.delimited import NO_HEADER
+from promptlab.compare.data.delimited import NO_HEADER, SEPARATORS
 from promptlab.compare.data.formats import PLAIN, READERS, plain_format
 from promptlab.compare.data.textfile import Row, examine, plain_name
 from promptlab.errors import DataError
@@ -26,7 +26,8 @@ from promptlab.types import Example
 class Table:
     """What a file holds, and what had to be said about it. `lines[i]` is where row i starts; JSON has none.
 
-    `too_wide` are the lines of rows that were left out since they have more cells than the first one.
+    `too_wide` are the lines of rows that were left out since they have more cells than the first one; `separator` is
+    what stood between cells, where something does.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class Table:
     lines: Sequence[int] = ()
     warnings: tuple[str, ...] = ()
     too_wide: Sequence[int] = ()
+    separator: str = ""
 
     def where(self, row: int) -> str:
         """The place of row `row` (from 0) in the file, for a message."""
@@ -68,10 +70,10 @@ def read_table(path: str | Path, format: str | None = None, *, header: bool = Tr
             format = extension if extension in READERS else plain_format(file)
         if format not in READERS:
             raise DataError(f'No format "{format}". Formats: {", ".join(READERS)}.')
-        columns, rows, lines, more, too_wide = READERS[format](file, header)
+        columns, rows, lines, more, too_wide, separator = READERS[format](file, header)
     if not rows:
         raise DataError(f"{path.name} has no rows of data.")
-    return Table(path, format, file.encoding, sha256, columns, rows, lines, (*warnings, *more), too_wide)
+    return Table(path, format, file.encoding, sha256, columns, rows, lines, (*warnings, *more), too_wide, separator)
 
 
 def read_text(path: Path) -> tuple[str, Sequence[str]]:
@@ -180,6 +182,12 @@ def column_named(table: Table, name: str, role: str) -> str:
     listed = ", ".join(islice(known.values(), 20)) + (", ..." if len(known) > 20 else "")
     if NO_HEADER in table.warnings:
         hint += f" {NO_HEADER}"
+    others = [sign for sign in SEPARATORS if sign != table.separator and sign in "".join(table.columns)]
+    if table.separator and others:
+        hint += (
+            f" Cells were read as separated by {table.separator!r}: if it is {others[0]!r}, put a line "
+            f"sep={others[0]} before the first."
+        )
     if table.format in PLAIN:
         hint += f" It was read as {table.format}: name its format (--format) if that is another, such as csv or tsv."
     raise DataError(f'{table.path.name} has no {role} column "{name}". Its columns: {listed}.{hint}')

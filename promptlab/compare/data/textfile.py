@@ -22,7 +22,8 @@ Row = dict[str, str | None]
 class Parsed(NamedTuple):
     """What a reader makes of a file. `lines[i]` is where row i starts, none where lines mean nothing (JSON).
 
-    `too_wide` are the lines of rows that were left out since they have more cells than the first one.
+    `too_wide` are the lines of rows that were left out since they have more cells than the first one; `separator` is
+    what stood between cells, where something does.
     """
 
     columns: tuple[str, ...]
@@ -30,6 +31,7 @@ class Parsed(NamedTuple):
     lines: Sequence[int]
     warnings: list[str]
     too_wide: Sequence[int] = ()
+    separator: str = ""
 
 
 class TextFile(NamedTuple):

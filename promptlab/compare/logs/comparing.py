@@ -234,7 +234,7 @@ def _if_missing(
         firsts = {sample.item: sample for sample in reversed(other.samples)}
         there = {(sample.item, sample.repeat) for sample in log.samples}
         more = [
-            replace(firsts[item], repeat=repeat, scores=lacking, content="")
+            replace(firsts[item], repeat=repeat, scores=lacking, content="", cluster=None)  # of the other log
             for item in missing
             for repeat in repeats
             if (item, repeat) not in there

@@ -42,6 +42,7 @@ def _samples(path: Path, wanted: str) -> Iterator[Sample]:
             target=_as_text(row["target"]),
             answer=_as_text(row["answer"]),
             group=row["group"],
+            cluster=row["cluster"],
             text=texts.get(row["prompt"][-1]) if row["prompt"] else None,
             why=row.get("error") or row.get("why"),
             input_tokens=row["input_tokens"],

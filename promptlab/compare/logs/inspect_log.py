@@ -20,6 +20,7 @@ from promptlab.errors import DataError
 LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 ATTACHED = "attachment://"
 MOST_NAMED = 5
+CLUSTER = "promptlab_cluster"  # in the metadata of a log that we wrote
 
 
 def is_log(path: Path) -> bool:
@@ -108,6 +109,7 @@ def _samples(path: Path, samples: Iterable[Json], keys: Keys, cluster: str) -> I
                     (str(score["answer"]) for score in scores.values() if score.get("answer") is not None), None
                 ),
                 group=None if group is None else str(group),
+                cluster=about.get(CLUSTER),
                 text=_text(sample),
                 why=error if error is not None or scores else "it was not scored",
                 input_tokens=sum(one.get("input_tokens", 0) for one in usage) if usage else None,
@@ -227,6 +229,7 @@ def _sample(sample: Sample, log: Log) -> Json:
     usage = {"input_tokens": sample.input_tokens or 0, "output_tokens": sample.output_tokens or 0}
     usage["total_tokens"] = sum(usage.values())
     turn = {"role": "assistant", "content": said, "source": "generate", "model": model}
+    kept = (("group", sample.group), (CLUSTER, sample.cluster))
     scores = {
         name: {"value": score, "answer": sample.answer} for name, score in sample.scores.items() if score is not None
     }
@@ -238,7 +241,7 @@ def _sample(sample: Sample, log: Log) -> Json:
         "messages": [{"role": "user", "content": sample.text or "", "source": "input"}, turn],
         "output": {"model": model, "choices": [{"message": turn, "stop_reason": "stop"}], "completion": said},
         "scores": scores,
-        "metadata": {} if sample.group is None else {"group": sample.group},
+        "metadata": {name: known for name, known in kept if known is not None},
         "store": {},
         "events": [],
         "model_usage": {} if sample.input_tokens is None else {model: usage},

@@ -108,6 +108,7 @@ def _samples(path: Path, prefix: str, keys: Keys) -> Iterator[Sample]:
             target=target,
             answer=None if answer == INVALID else answer,
             group=None if group is None else str(group),
+            cluster=line.get("cluster"),
             text=_asked(line),
             why="the filter found no answer" if answer == INVALID else None,
             content=str(line.get("doc_hash") or ""),
@@ -212,6 +213,7 @@ def _line(sample: Sample, place: int, log: Log) -> Json:
         **scores,
         "item": sample.item,
         "repeat": sample.repeat,
+        **({} if sample.cluster is None else {"cluster": sample.cluster}),
     }
 
 

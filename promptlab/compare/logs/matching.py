@@ -10,6 +10,7 @@ import numpy as np
 from promptlab.compare.logs.shape import Log, Sample
 from promptlab.compare.statistics import Floats, Ints
 from promptlab.errors import DataError
+from promptlab.splits import joined
 
 NAMED = 3  # items that a message names
 
@@ -129,14 +130,17 @@ def _scale(a: Floats, b: Floats) -> tuple[float, float]:
 
 
 def clusters_of(a: Sequence[Sample], b: Sequence[Sample]) -> tuple[Ints, int]:
-    """Items of one group are one cluster; an item without a group is its own. What A says of groups goes first."""
-    keys: dict[tuple[str, str], int] = {}
-    numbers = []
-    for one, other in zip(a, b, strict=True):
-        group = one.group if one.group is not None else other.group
-        key = ("item", one.item) if group is None else ("group", group)
-        numbers.append(keys.setdefault(key, len(keys)))
-    return np.array(numbers, dtype=np.int64), len(keys)
+    """Items of one group are one cluster, and so are those that a study took as one (copies of a text), in any chain;
+    an item with neither is its own. What A says of groups goes first."""
+    numbers = joined(_keys(one, other) for one, other in zip(a, b, strict=True))
+    return np.array(numbers, dtype=np.int64), len(set(numbers))
+
+
+def _keys(one: Sample, other: Sample) -> Iterator[tuple[str, str | int]]:
+    group = one.group if one.group is not None else other.group
+    for name, key in (("group", group), ("cluster of A", one.cluster), ("cluster of B", other.cluster)):
+        if key is not None:
+            yield name, key
 
 
 def _doubtful(a: Log, b: Log, firsts_a: Sequence[Sample], firsts_b: Sequence[Sample]) -> Iterator[str]:

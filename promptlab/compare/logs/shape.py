@@ -24,8 +24,9 @@ class Sample:
     """One answer to one item.
 
     `series` is what was run, where a log holds several: an arm with its labels, a filter. `repeat` counts seeds or
-    epochs. A score that is None was not given, and `why` may say why not. `content` is a hash by which two items of the
-    same id can be told apart; `place` is where in its file the sample stands.
+    epochs. A score that is None was not given, and `why` may say why not. `cluster` is the number that a study of our
+    own gave to the items of one group and to copies of one text, together; it means nothing in another log. `content`
+    is a hash by which two items of the same id can be told apart; `place` is where in its file the sample stands.
     """
 
     item: str
@@ -35,6 +36,7 @@ class Sample:
     target: str | None = None
     answer: str | None = None
     group: str | None = None
+    cluster: int | None = None
     text: str | None = None
     why: str | None = None
     input_tokens: int | None = None

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from promptlab.splits import text_key
 from promptlab.strategies.shots.selector import Selector
 from promptlab.types import Example
+from promptlab.words import WORD
 
 Array: TypeAlias = NDArray[np.float64]
 Embed: TypeAlias = Callable[[Sequence[str]], Any]  # texts -> a vector each: lists, or an array
 MOST_NEAREST = 32
-WORDS = r"(?u)\b\w+\b"
 
 
 def nearest(pool: Sequence[Example], most: int = MOST_NEAREST) -> Selector:
@@ -46,7 +46,7 @@ def bm25(pool: Sequence[Example], most: int = MOST_NEAREST, k1: float = 1.2, b: 
 def bm25_scores(pool: Sequence[Example], k1: float, b: float) -> Callable[[str], Array]:
     from sklearn.feature_extraction.text import CountVectorizer
 
-    counter = CountVectorizer(token_pattern=WORDS, dtype=np.float64)
+    counter = CountVectorizer(token_pattern=WORD, dtype=np.float64)
     weights = counter.fit_transform(e.input for e in pool)  # (pool, words), counts as yet
     length = np.asarray(weights.sum(axis=1)).ravel()
     n = np.asarray((weights > 0).sum(axis=0)).ravel()
@@ -100,7 +100,7 @@ class Cosines:
 def tfidf(pool: Sequence[Example]) -> Embed:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=WORDS).fit(e.input for e in pool)
+    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=WORD).fit(e.input for e in pool)
     return lambda texts: vectorizer.transform(texts)
 
 
