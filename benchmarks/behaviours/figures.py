@@ -10,7 +10,8 @@ import numpy as np
 from harness import row
 
 from promptlab import Answer, ModelError
-from promptlab.compare.statistics import mcnemar, paired_difference, resample, wilson
+from promptlab.compare.hypotheses import sign_flips
+from promptlab.compare.statistics import paired_difference, resample, wilson
 
 Rows = list[dict[str, Any]]
 
@@ -36,7 +37,7 @@ def difference(
     """
     A, B = np.array([a], dtype=bool), np.array([b], dtype=bool)
     found = paired_difference(A, B, np.arange(len(a)), resample(len(a)))
-    chance = mcnemar(int((A & ~B).sum()), int((B & ~A).sum()))
+    chance = sign_flips(A[0].astype(np.float64) - B[0])
     words = f"{sum(a) / len(a):.3f} against {sum(b) / len(b):.3f}, p = {chance:.1g}" + (f"; {note}" if note else "")
     made = row(name, found.value, "difference", low=found.low, high=found.high, n=len(a), target=target, note=words)
     return made if p is None else {**made, "ok": bool(made["ok"]) and chance < p}

@@ -13,7 +13,8 @@ from harness import row
 from replays.recorded import RECORDED, absent, recording, reproduced
 
 from promptlab.compare.crossover import Crossover, Curve, crossover, learning_curve
-from promptlab.compare.statistics import Matrix, Resamples, benjamini_hochberg, holm, mcnemar, resample
+from promptlab.compare.hypotheses import sign_flips
+from promptlab.compare.statistics import Matrix, Resamples, benjamini_hochberg, holm, resample
 from statistical.rows import Row, between, equal
 
 DEMONSTRATIONS = "icl_predictions_trec_banking77.csv.gz"
@@ -117,8 +118,7 @@ def medical(path: Path) -> list[Row]:
         zero = runs[data, model, "zero_shot"]
         common = [item for item in answers if item in zero]
         if method != "zero_shot" and len(common) >= FEWEST:
-            wins = sum(answers[item] and not zero[item] for item in common)
-            p.append(mcnemar(wins, sum(zero[item] and not answers[item] for item in common)))
+            p.append(sign_flips(np.array([float(answers[item]) - zero[item] for item in common])))  # McNemar's
     whole = len(p) == COMPLETE
     told = "" if whole else f"half of the models; {COMPLETE}, {SIGNIFICANT} and {AFTER_HOLM} are known of all"
     counts = {

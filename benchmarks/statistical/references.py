@@ -14,7 +14,7 @@ from promptlab.compare.confusion import cohens_kappa, confusion, f1s, matthews
 from promptlab.compare.costs import break_even, few_shot, few_shot_cached, fine_tuned
 from promptlab.compare.crossover import isotonic
 from promptlab.compare.hypotheses import sign_flips
-from promptlab.compare.statistics import benjamini_hochberg, holm, mcnemar, student, wilson
+from promptlab.compare.statistics import benjamini_hochberg, holm, student, wilson
 from promptlab.equality import agreement, number_of
 from promptlab.extraction import read_choice, read_number
 from statistical.rows import Row, at_most, equal
@@ -74,8 +74,9 @@ def packages(cases: int) -> list[Row]:
         compared("clustered error (statsmodels)", clustered_error(x, groups.tolist()).error, fit.bse[0])
         compared("paired t: p (scipy)", paired_error(x, y).p, t.pvalue)
         compared("paired t: interval (scipy)", paired_error(x, y).interval(), tuple(t.confidence_interval()))
-        compared("McNemar, exact (statsmodels)", mcnemar(wins, losses), exact([[0, wins], [losses, 0]]).pvalue)
-        compared("McNemar, exact (scipy)", mcnemar(wins, losses), scipy.stats.binomtest(wins, wins + losses).pvalue)
+        whole = sign_flips(np.array([1.0] * wins + [-1.0] * losses))
+        compared("McNemar, exact (statsmodels)", whole, exact([[0, wins], [losses, 0]]).pvalue)
+        compared("McNemar, exact (scipy)", whole, scipy.stats.binomtest(wins, wins + losses).pvalue)
         compared("Holm (statsmodels)", holm(list(p)), multipletests(p, method="holm")[1])
         compared("Benjamini-Hochberg (statsmodels)", benjamini_hochberg(list(p)), multipletests(p, method="fdr_bh")[1])
         compared("Benjamini-Hochberg (scipy)", benjamini_hochberg(list(p)), scipy.stats.false_discovery_control(p))
