@@ -27,7 +27,6 @@ ODD = {
     "odd spaces": "a\u00a0b\u200bc\tf  g\n\nh",
     "beyond": "𝒳 𐍈 🧬",
     "digits": "3.14159 1,000,000 -7 1e-9",
-    "half a pair of surrogates": "note \ud83d",
     "nothing": "",
 }
 

@@ -45,6 +45,12 @@ def other(request: pytest.FixtureRequest, tiny: Tiny) -> Iterator[Any]:
         yield model(f"{provider}:tiny@{server.url}", key="x", **({"api": api} if api else {}))
 
 
+def test_half_a_pair_of_surrogates_is_read_alike(tiny: Tiny, other: Any):
+    """Not by a vLLM server, which answers HTTP 400, nor by vLLM, which repeats a prompt that ends in U+FFFD."""
+    asked = [Request((Message("user", f"{odd} symptom: {odd}"),), max_tokens=12) for odd in ("note \ud83d", "\ude00 a")]
+    assert texts(other.generate(asked)) == texts(tiny.generate(asked))
+
+
 def test_an_adapter_is_the_model_it_would_be_merged_into(tmp_path: Path, tiny: Tiny):
     pytest.importorskip("peft", reason="PEFT, which writes the adapter, is not installed")
     from adapters import written
