@@ -38,6 +38,8 @@ POWER_OF_TEN = re.compile(
     r"(?:(?<=\d)\s{0,9}(?:[×·*x]|\\times|\\cdot)\s{0,9}|(?<![\w.,^]))10"
     r"(?:\s?\^\s?(?:\{\s?([-+−]?\d{1,3})\s?\}|\(?([-+−]?\d{1,3})\)?)|([⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,3}))(?!\w)"
 )
+STRING = re.compile(r'"(?:[^"\\]|\\.)*+("?)', re.DOTALL)  # of JSON, or what is there of one
+BEGINS = re.compile(r"[{\[]\s{0,99}[\"'{]")  # JSON does, unless its numbers come first
 LONGEST_NUMBER = 4000  # characters; Python itself refuses to read whole numbers of more than 4,300 digits
 ANSWER_IS = re.compile(r"\banswer(?:\s+is\b\s*:?|[*_]*\s*:)[*_]*\s*", re.IGNORECASE)
 SENTENCE = re.compile(r"[.!?;](?:\s|$)|\n")  # where one ends
@@ -290,5 +292,19 @@ def outermost(said: str, model: Any) -> list[tuple[str, str]]:
 
 def cut_off(written: str) -> bool:
     """Whether brackets, or a text in double quotes, are still open at the end of what should be JSON."""
-    bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", written, flags=re.DOTALL)
-    return '"' in bare or sum(bare.count(open_) - bare.count(shut) for open_, shut in ("{}", "[]")) > 0
+    bare = without_strings(written)
+    return '"' in bare or open_brackets(bare) > 0
+
+
+def in_json(before: str) -> bool:
+    """Whether a text stops amid JSON, of an object or a list of texts: not where a bracket of prose is open, [0, 1)."""
+    return BEGINS.search(before) is not None and open_brackets(without_strings(before)) > 0
+
+
+def without_strings(written: str) -> str:
+    """JSON without its strings; of one that is not closed a quotation mark stays."""
+    return STRING.sub(lambda string: "" if string[1] else '"', written)
+
+
+def open_brackets(bare: str) -> int:
+    return sum(bare.count(open_) - bare.count(shut) for open_, shut in ("{}", "[]"))

@@ -13,7 +13,7 @@ from promptlab.extraction import (
     Found,
     Rule,
     announced,
-    cut_off,
+    in_json,
     nothing,
     outermost,
     read_bool,
@@ -102,7 +102,7 @@ class Prompt:
 
         Within JSON “the answer is” is part of a text and announces nothing.
         """
-        if cut_off(text[: text.find(said)]) or not outermost(said, self.output):
+        if in_json(text[: text.find(said)]) or not outermost(said, self.output):
             said, by = text, ""
         found, where = read_json(text, self.output), ""
         if found.why is not None:

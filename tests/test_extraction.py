@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import RootModel
 
 from promptlab import Prompt
 from promptlab.equality import agreement, as_number, as_text, exactly, number_of
@@ -123,16 +124,20 @@ def test_numbers_too_large_for_a_float_are_refused_in_no_time(text):
     assert number.value is None or number.value < 1e308
 
 
+class Rows(RootModel[list[list[str]]]):
+    """JSON of any depth."""
+
+
 @pytest.mark.parametrize(
     "unit",
     [
         *("1,", "22,", "1/", "9", "answer is ", "\\boxed{", "A ", " ", "1,000,", "e9", "1 000 ", "3 1/2 ", "½"),
-        *("10^", "1 x ", "5 × 10³", "\\frac{1}{", "1{,}", "3   "),
+        *("10^", "1 x ", "5 × 10³", "\\frac{1}{", "1{,}", "3   ", '"', '\\"', '{"', '["a",', "[ ", '{"answer is '),
     ],
 )
 def test_endless_replies_are_read_in_linear_time(unit):
     endless = unit * (200_000 // len(unit))  # quadratic time would be minutes
-    for output in (int, str, bool, Literal["A", "B"]):
+    for output in (int, str, bool, Literal["A", "B"], Rows):
         Prompt(output=output).parse(endless)
     assert number_of(endless) is None
 

@@ -295,6 +295,8 @@ class Table(RootModel[list[list[int]]]):
         'Of {these} it is one. The answer is {"note": "Call Dr. Smith now", "level": "urgent"}',
         'The answer is:\n{"note": "x",\n "level": "urgent",\n}',
         '{"note": "draft", } or so. So the answer is {"note": "x", "level": "urgent",}',
+        'With x in [0, 1), a 5" pipe, the answer is {"note": "x", "level": "urgent",}',
+        "{'note': 'so the answer is this', 'level': 'urgent', 'parts': [{'note': 'n'}]}",
         'The answer is in the record. {"note": "x", "level": "urgent"}',
         '```\n{"level": "urgent",}\n```\nThe answer is above.',
     ],
