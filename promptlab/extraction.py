@@ -211,18 +211,22 @@ def read_number(said: str, kind: type, which: Literal["first", "last"] = "last")
 
 def in_digits(said: str) -> str:
     """The same with LaTeX's numbers, and powers of ten, as others are written."""
+    said = APART.sub(",", said)
 
     def power(match: re.Match[str]) -> str:
         exponent = next(filter(None, match.groups())).translate(RAISED).replace("−", "-")
         return f"e{exponent}" if match[0][:2] != "10" else f"1e{exponent}"
 
     def of_two(match: re.Match[str]) -> str:
-        above, below = (part.replace("−", "-") for part in match.groups())
-        negative = (above[0] == "-") != (below[0] == "-")
-        before = said[match.start() - 1 : match.start()]
-        return f"{' ' if before.isdigit() else ''}{'-' if negative else ''}{above.lstrip('+-')}/{below.lstrip('+-')}"
+        above, below = (part.replace("−", "-").replace(",", "") for part in match.groups())
+        try:
+            exactly = Fraction(above) / Fraction(below)
+        except (ValueError, ZeroDivisionError):  # 1.2.3, or of nothing
+            return match[0]
+        follows_whole = said[match.start() - 1 : match.start()].isdigit()
+        return f"{' ' if follows_whole else ''}{exactly.numerator}/{exactly.denominator}"
 
-    return POWER_OF_TEN.sub(power, FRACTION.sub(of_two, APART.sub(",", said)))
+    return POWER_OF_TEN.sub(power, FRACTION.sub(of_two, said))
 
 
 def fraction(number: str) -> Fraction | None:

@@ -386,11 +386,11 @@ def test_nothing_that_a_plain_interval_would_show_comes_with_the_level_that_is_a
     assert "(the highest is ask, 0.53" in found.headline
     assert "but not at the 97.5% asked of the highest of 2)" in found.headline
     assert found.next.what == "seeds"
-    assert found.next.said.startswith("Run with --seeds 6: it takes no new labels and is likely to show that ask, now")
+    assert found.next.said.startswith("Run with --seeds 6: it takes no new labels and may show that ask, now")
     many = replace(
         measure(write_run(tmp_path / "many", arms=arms, budgets=(8,), seeds=tuple(range(6))), DRAWS), above=()
     )
-    assert decide(many).next.said.startswith("Test on about 480 items: it is likely to show that ask, now")
+    assert decide(many).next.said.startswith("Test on about 480 items: it may show that ask, now")
     low = replace(results, majority=0.9)
     assert (decide(low).next, "the highest is" in decide(low).headline) == (None, False)
 
