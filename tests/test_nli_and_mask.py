@@ -112,7 +112,9 @@ def test_half_a_surrogate_pair_is_read_as_an_unreadable_character(nli_folder: st
     asked = [Request((Message("user", f"rash {half}"),), continuations=(f"a {half}",)) for half in ("\ud83d", "\ufffd")]
     one, other = model(f"hf-nli:{nli_folder}").generate(asked)
     assert isinstance(one, Reply)
-    assert one == other
+    assert isinstance(other, Reply)
+    assert one.scores == pytest.approx(other.scores, abs=1e-5)  # places in a batch may round otherwise
+    assert one.usage == other.usage
 
 
 def test_special_tokens_in_a_text_are_text(nli_folder: str):
