@@ -242,6 +242,10 @@ def test_a_text_of_a_few_words_is_enough_to_say_how_well_gaps_are_filled(tmp_pat
     pretrain_masked(tmp_path / "run", steps=1, **options)
     [told] = re.findall(r"masked perplexity of the text held out (.*)", capsys.readouterr().out)
     assert 1 < float(told) < 10 * SMALL.vocab_size
+    pretrain_masked(tmp_path / "run", steps=1, **options)
+    again = capsys.readouterr().out
+    assert again.startswith("already done: 1 step\n")
+    assert again.endswith(f"masked perplexity of the text held out {told}\n")
 
 
 def test_a_run_that_is_gone_on_with_ends_where_one_without_a_stop_does(tmp_path):

@@ -137,6 +137,20 @@ def test_a_second_look_at_the_test_is_recorded(promptlab):
     assert "opened 2 times" in Path("run/report.html").read_text(encoding="utf-8")
 
 
+def test_test_items_that_another_run_has_opened_are_told_of_by_both_commands(promptlab):
+    told = "The same test was opened before by {}: what was changed in view of that was chosen on this test."
+    promptlab(LISTS, *TOLD, "--out", "runs/one", "--quiet")
+    assert not any("opened before" in alarm for alarm in results("runs/one")["alarms"])
+    promptlab(LISTS, *TOLD, "--out", "runs/two", "--quiet")
+    assert told.format("another run beside this one (one)") in results("runs/two")["alarms"]
+    assert "beside this one (one)" in Path("runs/two/report.html").read_text(encoding="utf-8")
+    promptlab("compare lists.csv --text text --label label --arms majority --labels 8 --quiet --out runs/three")
+    said = " ".join(results("runs/three")["decision"]["not_established"])  # it takes answers for classes: another test
+    assert re.search(r"\d+ of the 36 test items were opened before by 2 other runs beside this one \(one, two\)", said)
+    promptlab(LISTS, *TOLD, "--out", "runs/four", "--quiet")
+    assert told.format("3 other runs beside this one (one, three, two)") in results("runs/four")["alarms"]
+
+
 def test_answers_that_could_not_be_written_again_are_still_there(promptlab, monkeypatch):
     promptlab(LISTS, *TOLD, "--out", "run", "--quiet")
     before = Path("run/rows.jsonl").read_bytes()

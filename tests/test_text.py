@@ -1,6 +1,7 @@
 """A user's own text as training data."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -120,7 +121,7 @@ def test_the_loss_of_documents_apart_is_that_of_each_alone():
     torch.testing.assert_close(together, each)
 
 
-def test_pretraining_goes_on_with_a_text_and_tells_what_was_gained_and_forgotten(tmp_path, tokenizer):
+def test_pretraining_goes_on_with_a_text_and_tells_what_was_gained_and_forgotten(tmp_path, tokenizer, capsys):
     init = tmp_path / "init"
     config = Config(vocab_size=len(tokenizer), d_model=32, n_layers=2, n_heads=2, d_ff=64, context=64)
     save(init, Transformer(config).initialise(torch.Generator().manual_seed(0)), tokenizer)
@@ -129,7 +130,9 @@ def test_pretraining_goes_on_with_a_text_and_tells_what_was_gained_and_forgotten
     model, told = adapt(tmp_path / "run", init, texts, steps=60, **options)
     assert told.text_after < told.text_before / 3
     assert told.mixture_before > 1
+    assert re.findall(r"^(\d+) of 60: loss \d", capsys.readouterr().out, re.M) == [str(6 * n) for n in range(1, 11)]
     again, retold = adapt(tmp_path / "run", init, texts, steps=60, **options)  # finished: nothing is left to do
+    assert capsys.readouterr().out == "already done: 60 steps\n"
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     assert (retold.text_after, retold.mixture_after) == (told.text_after, told.mixture_after)
     assert model.config == load(tmp_path / "run").model.config

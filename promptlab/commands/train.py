@@ -173,6 +173,7 @@ def continue_on_text(
         threads=threads,
         bf16=bf16,
         seed=seed,
+        quiet=quiet,
     )
     which = "held out" if held_out else "that it was trained on"
     print(f"perplexity of the text {which}: {told.text_before:.1f} before, {told.text_after:.1f} after")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from promptlab.compare.comparisons import ANOTHER_MODEL, BASELINE, FAMILIES, RUNNER_UP, Difference, Option
 from promptlab.compare.elsewhere import told_forgotten, told_outside
 from promptlab.compare.measures import Results
+from promptlab.compare.opened import told_of_elsewhere
 from promptlab.compare.points import Point
 from promptlab.compare.wording import FAMILY_NAMES, labels, number, shown
 
@@ -42,15 +43,8 @@ def _opened(results: Results) -> Iterator[str]:
             f"The test was opened {len(times)} times ({', '.join(times)}), as answers were asked again after the "
             "first: this is no longer a first look."
         )
-    if others := run.get("test_opened_elsewhere"):
-        n, of = run.get("test_items_opened_elsewhere"), run["n_test"]  # runs of before knew of identical tests alone
-        which = (
-            "The same test was" if n in (None, of) else f"{n:,} of the {of:,} test items {'was' if n == 1 else 'were'}"
-        )
-        yield (
-            f"{which} opened before by {'another run' if len(others) == 1 else f'{len(others)} other runs'} "
-            f"beside this one ({', '.join(others)}): what was changed in view of that was chosen on this test."
-        )
+    if told := told_of_elsewhere(run, run["n_test"]):
+        yield told
 
 
 def _absent(results: Results) -> Iterator[str]:

@@ -6,8 +6,8 @@ import fcntl
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,8 @@ from promptlab.compare.data.lint import lint
 from promptlab.compare.jobs import fill_all
 from promptlab.compare.joining import join_targets
 from promptlab.compare.on_ray import fill_on_ray
-from promptlab.compare.plan import Plan, data_sha256, planned
+from promptlab.compare.opened import keep_keys, opened_elsewhere
+from promptlab.compare.plan import Plan, planned
 from promptlab.compare.processes import at_a_time
 from promptlab.compare.provenance import machine, versions
 from promptlab.compare.report import write_report
@@ -26,11 +27,9 @@ from promptlab.compare.spending import Terms
 from promptlab.compare.statistics import smallest_detectable_difference
 from promptlab.errors import SetupError
 from promptlab.learners.solver import Learner, about
-from promptlab.splits import text_key
 from promptlab.task import Task
 from promptlab.types import Example
 
-TEST_TEXTS = "test_texts.txt"  # a key for each text of a test that was opened
 Progress = Callable[[int, int], None]  # items answered so far, of how many
 
 
@@ -156,40 +155,13 @@ def open_test(plan: Plan, folder: Path) -> None:
     """
     there, rows = folder / "run.json", folder / "rows.jsonl"
     run, before = read_run(folder), sha256_of(rows)
-    others, n = opened_by_others(folder, plan.task.test)
-    run |= {"test_opened_elsewhere": others, "test_items_opened_elsewhere": n}
+    run |= opened_elsewhere(folder, plan.task.test)
     opened = run.get("test_opened", [])
-    with whole(folder / TEST_TEXTS) as out:
-        out.writelines(f"{key}\n" for key in text_keys(plan.task.test))
+    keep_keys(folder, plan.task.test)
     write_json(there, {**run, "test_opened": [*opened, now()]})
     join_targets(plan, folder)
     if before is not None and before == sha256_of(rows):
         write_json(there, {**run, "test_opened": opened})
-
-
-def opened_by_others(folder: Path, test: Sequence[Example]) -> tuple[list[str], int]:
-    """The runs in folders beside this one that opened some of these test items, and how many of the items they did.
-
-    An item is known by its text; a run of before, which kept no keys of texts, by the hash of its whole test.
-    """
-    keys, test_sha256 = text_keys(test), data_sha256(test)
-    found, known = list[str](), set[str]()
-    for other in sorted(folder.resolve().parent.glob("*/run.json")):
-        with suppress(OSError, ValueError, AttributeError):  # some other tool's run.json
-            run = json.loads(other.read_text(encoding="utf-8"))
-            if other.parent == folder.resolve() or not run.get("test_opened"):
-                continue
-            same = run.get("data", {}).get("test_sha256") == test_sha256
-            there = keys if same else (other.parent / TEST_TEXTS).read_text(encoding="utf-8").split()
-            if seen := set(keys).intersection(there):
-                found.append(other.parent.name)
-                known |= seen
-    return found, sum(key in known for key in keys)
-
-
-def text_keys(examples: Iterable[Example]) -> list[str]:
-    """By which the texts of a test are known again in another run: 16 digits each."""
-    return [text_key(example.input).hex()[:16] for example in examples]
 
 
 def sha256_of(path: Path) -> str | None:

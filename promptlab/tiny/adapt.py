@@ -16,7 +16,7 @@ from promptlab.tiny.precision import precision
 from promptlab.tiny.pretrain import same_run
 from promptlab.tiny.text import Stream, batch_of, digest, documents, next_token_loss_apart, read_apart
 from promptlab.tiny.tokenizer import Tokenizer
-from promptlab.tiny.train import Batch, Recipe, next_token_loss, train
+from promptlab.tiny.train import Batch, Recipe, finished, next_token_loss, train
 
 TOKENS_PER_STEP, TOKENS_AT_ONCE, LOOKED_AT = 8192, 2048, 64  # rows that a perplexity is of, at most
 
@@ -66,13 +66,14 @@ def adapt(
     tokens_per_step: int = TOKENS_PER_STEP,
     threads: int = 2,
     bf16: bool | None = None,
+    quiet: bool = False,
 ) -> tuple[Transformer, Adapted]:
     """Go on with the pretraining of the checkpoint `init` on texts; the model is saved in the folder `run`.
 
     A share `held_out` of the text is not trained on and tells what was gained. With `apart`, no token sees another
     document than its own. A stopped run goes on where it was saved; with another start, seed, rate, precision or text
-    it is a SetupError. `bf16` is chosen by `promptlab.tiny.precision` where it is not given. Raises DataError where
-    there is no text, or too little to hold some out.
+    it is a SetupError. `bf16` is chosen by `promptlab.tiny.precision` where it is not given. Unless quiet, ten lines
+    tell the loss. Raises DataError where there is no text, or too little to hold some out.
     """
     torch.set_num_threads(threads)
     texts = documents(texts)
@@ -83,6 +84,8 @@ def adapt(
     origin = {"init": str(init), "sha256": sha256, "text": digest(texts)}
     given = {"seed": seed, "lr": lr, "bf16": bf16, "held_out": held_out, "apart": apart}
     same_run(run / "adapt.json", {**origin, **given})
+    if not quiet:
+        print(finished(run / "state", steps) or f"{steps * tokens_per_step / 1e6:.1f} M tokens", flush=True)
     size = min(model.config.context, read.tokens)
     looked = of_text(held or read, min(size, (held or read).tokens)), of_mixture(tokenizer, model.config.context)
     before = [perplexity(model, batches) for batches in looked]
@@ -92,9 +95,17 @@ def adapt(
         rows = read.rows(step * n, n, size)
         return [batch_of(rows[i : i + at_once]) for i in range(0, n, at_once)]
 
+    losses: list[float] = []
+
+    def on_step(step: int, loss: float) -> None:
+        losses.append(loss)
+        if (step + 1) % max(1, steps // 10) == 0 and not quiet:
+            print(f"{step + 1} of {steps}: loss {sum(losses) / len(losses):.3f}", flush=True)
+            losses.clear()
+
     recipe = Recipe(steps, lr=lr, warmup=min(20, steps // 10), bf16=bf16)
     loss = next_token_loss_apart if apart else next_token_loss
-    train(model, batch_at, loss, recipe, state=run / "state", save_every=100)
+    train(model, batch_at, loss, recipe, state=run / "state", save_every=100, on_step=on_step)
     save(run, model, tokenizer)
     after = [perplexity(model, batches) for batches in looked]
     return model, Adapted(before[0], after[0], before[1], after[1])

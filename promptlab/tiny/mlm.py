@@ -25,7 +25,7 @@ from promptlab.tiny.precision import precision
 from promptlab.tiny.pretrain import learn_tokenizer, same_run
 from promptlab.tiny.text import digest, documents, read_apart
 from promptlab.tiny.tokenizer import MASK, SPECIAL, Tokenizer
-from promptlab.tiny.train import Recipe, train
+from promptlab.tiny.train import Recipe, finished, train
 
 CHOSEN = 0.15  # of the tokens; of these …
 MASKED, RANDOM = 0.8, 0.1  # … so many are hidden and so many replaced by any token; the others stay as they are
@@ -145,7 +145,8 @@ def pretrain_masked(
     same_run(run / "mlm.json", {**given, **begun, **read_from})
     tokenizer.save(run / "tokenizer.json")
     if not quiet:
-        print(f"{parameter_count(model):,} parameters, {steps * tokens_per_step / 1e6:.1f} M tokens", flush=True)
+        read_in_all = f"{parameter_count(model):,} parameters, {steps * tokens_per_step / 1e6:.1f} M tokens"
+        print(finished(run / "state", steps) or read_in_all, flush=True)
     context = model.config.context
     reading = Reading(seed, context, steps * 9 // 10 if long_from is None else long_from, 0, tokens_per_step)
     losses: list[float] = []

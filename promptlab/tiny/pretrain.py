@@ -24,7 +24,7 @@ from promptlab.tiny.precision import precision
 from promptlab.tiny.presets import TOKENS_AT_ONCE
 from promptlab.tiny.probe import label_map_accuracy
 from promptlab.tiny.tokenizer import Tokenizer
-from promptlab.tiny.train import Batch, Recipe, next_token_loss, steps_done, train
+from promptlab.tiny.train import Batch, Recipe, finished, next_token_loss, steps_done, train
 from promptlab.tiny.vocabulary import with_vocabulary
 
 EARLY, LATER, LONG = 0.15, 0.55, 0.65  # shares of the steps: see Plan
@@ -190,9 +190,10 @@ def pretrain(
         parallel.processes(),
     )
     if not quiet and parallel.rank() == 0:
-        done = steps_done(run / "state")
-        left = f"already done: {done} steps" if done >= plan.steps else None
-        print(left or presets.estimate(preset, plan.steps, plan.long_from, bf16), flush=True)
+        print(
+            finished(run / "state", plan.steps) or presets.estimate(preset, plan.steps, plan.long_from, bf16),
+            flush=True,
+        )
     on_step = watching(run, model, tokenizer, quiet)
     recipe = Recipe(plan.steps, lr=rate, decay=decay, bf16=bf16)
     with rows_ahead(reading, run / "tokenizer.json") as rows_of:

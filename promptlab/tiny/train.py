@@ -199,6 +199,12 @@ def steps_done(folder: Path) -> int:
     return int(read_json(folder / "state.json")["step"]) if (folder / "state.json").exists() else 0
 
 
+def finished(state: Path, steps: int) -> str | None:
+    """What is said where the run saved there has as many steps as are asked for, and nothing is left to train."""
+    done = steps_done(state)
+    return f"already done: {done} step{'s' * (done > 1)}" if done >= steps else None
+
+
 def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     """Put a saved run's weights and moments back; returns the steps it had done.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from promptlab.compare.opened import told_of_elsewhere
 from promptlab.compare.optimizing.difference import difference
 from promptlab.compare.optimizing.fragility import Fragility
 from promptlab.compare.optimizing.models import Models
@@ -73,7 +74,7 @@ def results_of(
         "run": {key: value for key, value in run.items() if key != "finished"},
     }
     parts = sections(plan.material.task.train, found.seed.slot(), plan.given.seed, plan.given.shares)
-    results["alarms"] = list(alarms(found, parts, looks, control, run))
+    results["alarms"] = list(alarms(found, parts, looks, control, run, test.n))
     results["alarms"] += [fragility] if isinstance(fragility, str) else []
     return {"sentence": sentence(found, test), **results}
 
@@ -135,7 +136,7 @@ def control_of(found: Found) -> Json:
 
 
 def alarms(
-    found: Found, parts: Sections, looks: list[Json], control: Json | None, run: Mapping[str, Any]
+    found: Found, parts: Sections, looks: list[Json], control: Json | None, run: Mapping[str, Any], n_test: int
 ) -> Iterator[str]:
     """What speaks against the found prompt, a sentence each."""
     before, after = found.seed.slot(), found.best.slot()
@@ -160,6 +161,8 @@ def alarms(
             f"The test was opened {openings} times (see below). That is harmless after an interruption, but nothing "
             "may be chosen by what it said."
         )
+    if told := told_of_elsewhere(run, n_test):
+        yield told
     yield from length_of_shots(found.seed, found.best)
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from promptlab.backends.wrappers.budget import Budget
 from promptlab.compare.cellfile import as_line, open_jsonl, whole
 from promptlab.compare.data.lint import Finding, lint
+from promptlab.compare.opened import keep_keys, opened_elsewhere
 from promptlab.compare.optimizing.arguments import (
     FOR_THE_TEST,
     FRAGILITY_CALLS,
@@ -165,8 +166,10 @@ def open_test(plan: Planned, models: Models, found: Found, prompt: Prompt, folde
     run, task = read_run(folder), plan.material.task
     kind = "again, after the run was finished" if "finished" in run else "after an interruption"
     opening = {"at": now(), "what": kind if run["test_openings"] else "first", "prompt": found.best.key}
-    note(folder, test_openings=[*run["test_openings"], opening])
     items = affordable(task, plan.calls.test, cost_of_an_answer(found))
+    before = opened_elsewhere(folder, items)
+    keep_keys(folder, items)
+    note(folder, test_openings=[*run["test_openings"], opening], **before)
     return tested(task, items, models.run, task.prompt, prompt, solve_of(plan.given, task, models.task))
 
 
