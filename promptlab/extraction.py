@@ -40,7 +40,7 @@ THOUSANDS = re.compile(
     r"(?<![\w.,])[1-9]\d{0,2}(?:(?:['’]\d{3}){1,12}|(?:_\d{3}){1,12}|(?:\.\d{3}){2,12})(?![\w.,'’]?\d|_)"
 )
 DECIMALS = re.compile(
-    r"(?<![\w.,])(?:([1-9]\d{0,2}(?:[.\u00a0\u202f ]\d{3}){1,12}),\d{1,15}|0,\d{1,15}|\d{1,15},\d\d?)(?![.,]?\d)"
+    r"(?<![\w.,])(?:[1-9]\d{0,2}(?:[.\u00a0\u202f ]\d{3}){1,12},\d{1,15}|0,\d{1,15}|\d{1,15},\d\d?)(?![.,]?\d)"
 )
 PAIRS = {"()", "[]", "{}", "(]", "[)"}  # of brackets around two numbers
 SIGNED = re.compile(r"(?<!\w)(?:([-+−])\\?[$€£¥]|–)(?=\.?\d)")
@@ -227,7 +227,7 @@ def read_number(said: str, kind: type, which: Literal["first", "last"] = "last")
 
 
 def in_digits(said: str) -> str:
-    """The same with LaTeX's numbers, powers of ten, and thousands and decimals of other habits, as others are written."""
+    """The same with LaTeX's numbers, powers of ten, and other countries' thousands and decimals as 1,234.5 is."""
     said = THOUSANDS.sub(lambda match: re.sub(r"\D", "", match[0]), APART.sub(",", said))
 
     def decimal(match: re.Match[str]) -> str:
