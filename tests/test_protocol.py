@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from studies import ARMS, Asked, a_task, always, rows_of, says_yes
 
-from promptlab import Answer, Example, ModelError, Reply, Task, compare, in_context
+from promptlab import Answer, Example, ModelError, Prompt, Reply, Task, compare, in_context
 from promptlab.compare.calibration import calibration, probabilities
 from promptlab.compare.plan import data_sha256
 from promptlab.learners.solver import Silent, Solver
@@ -208,3 +208,19 @@ def test_where_nothing_failed_there_is_no_such_line(task, tmp_path):
     results = compare({"tuned": Fails(None)}, task, (4,), 1, out=tmp_path / "b")
     assert results["decision"]["without_failures"] is None  # nothing else is left to tell of
     assert "nothing was answered" in results["decision"]["sentence"].lower()
+
+
+# ---- answers that are no classes
+
+
+@pytest.mark.parametrize(("output", "common", "rare", "said"), [(bool, False, True, "yes"), (int, 3, 7, "7")])
+def test_what_is_below_the_commonest_answer_is_not_recommended_where_answers_are_no_classes(
+    tmp_path, output, common, rare, said
+):
+    examples = [Example(f"note {i}", rare if i % 5 == 0 else common, str(i)) for i in range(60)]
+    task = Task("odd", Prompt("Is it?", output), tuple(examples[:30]), tuple(examples[30:]))
+    arms = {"ask": in_context(Script(lambda request: said))}
+    verdict = compare(arms, task, (0,), 1, out=tmp_path / "run")["decision"]
+    assert "nothing is shown to be better than always answering the commonest class" in verdict["sentence"]
+    assert "against 0.80" in verdict["sentence"]
+    assert "0.80  most frequent" in (tmp_path / "run" / "report.html").read_text()

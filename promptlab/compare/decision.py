@@ -235,10 +235,8 @@ def verdict_at(budget: int, results: Results) -> Verdict:
 def _nothing(there: Sequence[Point], results: Results, budget: int) -> str:
     """The numbers of the highest, in its own name; the bar itself only where nothing else was run."""
     top = max(there, key=lambda point: (point.arm != MAJORITY_ARM, point.accuracy.value, -point.failed))
-    said = f"the highest is {Option(top.arm, top.labels).at(budget)}, {shown(top.accuracy)}"
-    if results.majority is None:
-        return said
-    said = f"{said}, against {number(results.majority)}"
+    highest = f"the highest is {Option(top.arm, top.labels).at(budget)}, {shown(top.accuracy)}"
+    said = f"{highest}, against {number(results.majority)}"
     if results.nearly_above(budget) is None:
         return said
     return f"{said}, but not at the {_strict(results):.1%} asked of the highest of {len(_rivals(results))}"
