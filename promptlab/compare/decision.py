@@ -16,7 +16,7 @@ from promptlab.compare.next_measurement import Next, chance, next_measurement
 from promptlab.compare.overtaking import doubted, ends, families, told
 from promptlab.compare.points import Point
 from promptlab.compare.spending import USD
-from promptlab.compare.wording import FAMILY_NAMES, labels, number, plain, sentence_of, shown
+from promptlab.compare.wording import FAMILY_NAMES, counted, labels, number, plain, sentence_of, shown
 
 UNDECIDED, NOTHING, FAILED, ALONE = "undecided", "nothing", "failed", "alone"
 
@@ -75,7 +75,7 @@ def decide(results: Results) -> Decision:
     verdicts = tuple(verdict_at(budget, results) for budget in budgets)
     clauses = tuple(_clauses(verdicts, budgets))
     said = "; ".join(f"{clause.said} ({clause.numbers})" for clause in clauses)
-    basis = f"n = {results.n_items} test items, {_ran(results)}"
+    basis = f"n = {counted(results.n_items, 'test item')}, {_ran(results)}"
     found = families(results.crossovers)
     undecided = [verdict for verdict in verdicts if verdict.verdict == UNDECIDED]
     open_ = [verdict.budget for verdict in undecided if {PROMPTING, FINE_TUNING} <= {*verdict.families}]

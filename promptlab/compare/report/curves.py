@@ -109,9 +109,9 @@ class End:
 
 def _frame(axes: Axes, results: Results) -> None:
     """Axes that show little more than the data: a light grid, no box."""
-    lows = [p.accuracy.low for p in results.points] + list(_bars(results).values())
-    bottom = np.floor(max(0.0, min(lows) - 0.03) * 10) / 10
-    top = np.ceil(min(1.0, max(p.accuracy.high for p in results.points) + 0.005) * 10) / 10
+    bars = list(_bars(results).values())
+    bottom = np.floor(max(0.0, min([*bars, *(p.accuracy.low for p in results.points)]) - 0.03) * 10) / 10
+    top = np.ceil(min(1.0, max([*bars, *(p.accuracy.high for p in results.points)]) + 0.005) * 10) / 10
     axes.set_xlim(-0.25, max(len(results.budgets) - 1, 0) + 0.08)
     axes.set_ylim(bottom, max(top, bottom + 0.1))
     axes.set_xticks(range(len(results.budgets)), [f"{k:,}" for k in results.budgets])
