@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from promptlab.errors import DataError, SetupError
+from promptlab.errors import DataError, PromptlabError, SetupError, reason
 from promptlab.prompt import Prompt
 from promptlab.types import Example
 
@@ -17,12 +17,26 @@ def exact(answer: Any, target: Any) -> float:
 
 
 def scored(score: Callable[[Any, Any], Any], value: Any, target: Any) -> tuple[float, str]:
-    """What a score gives an answer, and what it says beside that. Raises SetupError for no number from 0 to 1."""
-    given = score(value, target)
+    """What a score gives an answer, and what it says beside that.
+
+    Raises SetupError for no number from 0 to 1, and where the score raises anything but promptlab's own errors.
+    """
+    try:
+        given = score(value, target)
+    except PromptlabError:
+        raise
+    except Exception as error:
+        hint = " Where there is no answer, it is None." if value is None else ""
+        raise SetupError(f"The score raised {reason(error)} {_where(value, target)}.{hint}") from error
     number, feedback = given if isinstance(given, tuple) and len(given) == 2 else (given, "")
     if not (hasattr(number, "__float__") and 0 <= float(number) <= 1):
-        raise SetupError(f"A score is a number from 0 to 1, or a pair of one and a text; got {given!r}.")
+        wanted = "A score is a number from 0 to 1, or a pair of one and a text"
+        raise SetupError(f"{wanted}; got {given!r} {_where(value, target)}.")
     return float(number), str(feedback)
+
+
+def _where(value: Any, target: Any) -> str:
+    return f"for the answer {value!r} where the target is {target!r}"
 
 
 @dataclass(frozen=True)
@@ -30,7 +44,8 @@ class Task:
     """Programs are handed the inputs of a task; its targets go to `score` alone.
 
     `train` is the pool that label budgets are drawn from, `test` is answered once, and `score(answer, target)` lies in
-    [0, 1], or is a pair of that and a text for optimisers; a comparison counts 1 as right and all else as wrong.
+    [0, 1], or is a pair of that and a text for optimisers; a comparison counts 1 as right and all else as wrong. The
+    answer is None where there is none.
     """
 
     name: str

@@ -480,10 +480,38 @@ def test_a_score_that_is_no_number_from_0_to_1_ends_the_study_and_a_mended_one_g
         score.mended = mended
         compare({"yes": says_yes}, replace(task, score=score), (0,), 1, out=tmp_path / "run", **options)
 
-    with pytest.raises(SetupError, match=r"^test:0, answered 'yes': A score is a number from 0 to 1.*resume=True"):
+    wanted = r"^test:0: A score is a number from 0 to 1.* for the answer 'yes' where the target is 'yes'\..*resume=True"
+    with pytest.raises(SetupError, match=wanted):
         study(lambda answer, target: given)
     study(lambda answer, target: (float(answer == target), "as it should be"), resume=True)
     assert [row["correct"] for row in rows_of(tmp_path / "run")] == [True, False] * 6
+
+
+def test_a_score_that_raises_ends_the_study_with_the_item_named_and_a_mended_one_goes_on(tmp_path, task):
+    def score(answer, target):
+        return score.mended(answer, target)
+
+    def broken(answer, target):
+        return {"yes": 1.0}[answer]
+
+    def refused(answer, target):
+        raise ModelError("the judge is away")
+
+    def study(mended, **options):
+        score.mended = mended
+        arms = {"none": lambda *_: always(None)}
+        compare(arms, replace(task, score=score), (0,), 1, out=tmp_path / "run", resume=True, **options)
+
+    with pytest.raises(
+        SetupError, match=r"^test:0: The score raised KeyError: None \(test_compare.py, line \d+\) for "
+    ):
+        study(broken)
+    with pytest.raises(SetupError, match=r"where the target is 'yes'\. Where there is no answer, it is None\. Every"):
+        study(broken)
+    with pytest.raises(SetupError, match=r"^test:0: the judge is away\. Every answer is kept: .*resume=True"):
+        study(refused)
+    study(lambda answer, target: answer == target)
+    assert [row["correct"] for row in rows_of(tmp_path / "run")] == [False] * 12
 
 
 def test_half_a_surrogate_pair_is_a_text_like_any_other(tmp_path):
