@@ -514,6 +514,23 @@ def test_a_score_that_raises_ends_the_study_with_the_item_named_and_a_mended_one
     assert [row["correct"] for row in rows_of(tmp_path / "run")] == [False] * 12
 
 
+def test_inputs_of_fields_are_studied_as_the_text_that_is_shown_of_them(tmp_path, task):
+    def fields(examples):
+        return (replace(e, input={"note": e.input, "ward": "3"}) for e in examples)
+
+    def texts(examples):
+        return (replace(e, input=f"note: {e.input}\nward: 3") for e in examples)
+
+    arms = {"few-shot": in_context(Script(lambda request: "no"), "nearest"), "tf-idf": TfidfLogistic(), "yes": says_yes}
+    elsewhere = [Example(f"elsewhere {i}", ("yes", "no")[i % 2]) for i in range(4)]
+    for made in (fields, texts):
+        given = Task("t", task.prompt, made(task.train), made(task.test))
+        compare(arms, given, (8,), 1, outside=made(elsewhere), out=tmp_path / made.__name__)
+    assert untimed(tmp_path / "fields") == untimed(tmp_path / "texts")
+    with pytest.raises(SetupError, match="An input is a text, or a mapping of field names to values; got 5"):
+        Task("t", task.prompt, (), [Example(5, "yes")])
+
+
 def test_half_a_surrogate_pair_is_a_text_like_any_other(tmp_path):
     examples = [Example(f"text {i} \ud83d", ("yes", "no")[i % 2], f"e{i}") for i in range(8)]
     task = Task.classification("t", examples[:4], examples[4:])

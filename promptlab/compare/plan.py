@@ -17,7 +17,7 @@ from promptlab.errors import SetupError
 from promptlab.learners.other_model import OfAnotherModel
 from promptlab.learners.solver import Learner, about
 from promptlab.splits import clusters, label_budgets
-from promptlab.task import Task
+from promptlab.task import Task, in_text
 from promptlab.types import Example
 
 LONGEST_NAME = 100  # of an arm, in bytes: it becomes part of a file's name
@@ -205,7 +205,7 @@ def planned(
         raise SetupError(f'Arms are a mapping of names to learners, {{"few-shot": in_context(model)}}, got {arms!r}.')
     test = tuple(e if e.id else replace(e, id=f"test:{at + 1}") for at, e in enumerate(task.test))
     chosen = range(index(seeds)) if isinstance(seeds, SupportsIndex) else whole_numbers(seeds, "Seeds")
-    beyond = tuple(replace(e, id=f"outside:{e.id or at + 1}") for at, e in enumerate(outside))
+    beyond = tuple(replace(e, id=f"outside:{e.id or at + 1}") for at, e in enumerate(in_text(outside)))
     if general is not None:
         numbered = tuple(replace(e, id=f"general:{at + 1}") for at, e in enumerate(general.test))
         general = replace(general, test=numbered)
