@@ -487,6 +487,50 @@ def test_a_traceback_ends_in_the_program_s_own_line(model):
         assert traceback.extract_tb(caught.value.__traceback__)[-1].line == 'await ask("bad luck")  # here'
 
 
+async def judged(judge: Any) -> str:
+    """Asks another model in a function that cannot await, as a score may."""
+    await ask("a question")
+    return run(ask("is that right?"), judge).text
+
+
+async def judged_in_the_loop(judge: Any) -> str:
+    await ask("a question")
+    return (await arun(ask("is that right?"), judge)).text
+
+
+@pytest.mark.parametrize("judge", [Script(lambda r: "yes"), Script(lambda r: "yes", batched=False)])
+def test_what_goes_in_step_may_run_another_program_in_a_function(judge):
+    async def in_a_notebook() -> Any:
+        return run(judged(judge), in_step())
+
+    assert run(gather(judged(judge), judged(judge)), in_step()) == ["yes", "yes"]
+    assert asyncio.run(in_a_notebook()) == "yes"
+
+
+def test_a_program_on_a_hosted_model_may_run_another_on_an_engine_and_is_told_what_to_do_for_a_hosted_one():
+    hosted = Script(lambda r: "yes", batched=False)
+    assert run(gather(judged(in_step()), judged(in_step())), Jittery()) == [run(judged(in_step()), Jittery())] * 2
+
+    async def judged_twice() -> Any:
+        return run(judged(hosted), in_step())
+
+    for program in (judged(hosted), gather(judged(hosted), judged(hosted)), judged_twice()):
+        with pytest.raises(
+            ForeignAwaitable, match="by `run`, or by its `generate`, inside a program that `run` drives"
+        ):
+            run(program, Jittery())
+    gc.collect()  # a program that was never awaited, or a loop that was never closed, would warn now
+
+
+def test_arun_in_a_program_that_run_drives_says_what_to_do():
+    for backend in (in_step(), Jittery()):
+        with pytest.raises(
+            ForeignAwaitable, match=r"`arun` was awaited in a program that `run` drives\. Await the other"
+        ):
+            run(judged_in_the_loop(Jittery()), backend)
+    gc.collect()
+
+
 async def attempt_nothing(program: Any) -> Any:
     return await program
 
