@@ -581,6 +581,15 @@ def test_a_folder_that_cannot_be_written_is_said_in_a_line(task, tmp_path):
             compare({"yes": says_yes}, task, (0,), 1, out=out)
 
 
+def test_arms_that_choose_among_labels_are_refused_before_anything_is_asked_of_a_task_without(random_tiny, tmp_path):
+    counts = [Example("x" * n, n) for n in range(1, 9)]
+    asked = Script(lambda request: "1")
+    arms = {"few-shot": in_context(asked), "h": finetuned(random_tiny, "head"), "d": finetuned(random_tiny, "dpo")}
+    with pytest.raises(SetupError, match="This study cannot be run: h chooses among labels, and the task has"):
+        compare(arms, Task("t", Prompt("Count.", int), counts[:4], counts[4:]), (2,), 1, out=tmp_path / "run")
+    assert not asked.requests
+
+
 def test_targets_are_what_json_has(task, tmp_path):
     odd = replace(task, test=(replace(task.test[0], target=("yes", "no")), *task.test[1:]))
     with pytest.raises(SetupError, match=r"targets are text, numbers, True or False, got a tuple: \('yes', 'no'\)"):
