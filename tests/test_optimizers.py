@@ -86,6 +86,8 @@ def test_a_score_may_be_of_any_type_of_number_and_nothing_else():
     for wrong in (float("nan"), None, "1", 1.5):
         with pytest.raises(SetupError, match="A score is a number from 0 to 1"):
             found(lambda value, target, wrong=wrong: wrong)
+    with pytest.raises(SetupError, match=r"The score raised TypeError: .* \(test_optimizers\.py, line \d+\) for the "):
+        found(lambda value, target: value / target)
     with pytest.raises(SetupError, match="examples are Example"):
         run(ape(Prompt("Give a word."), ["ice red sun"] * 60), Script(obedient))
     with pytest.raises(SetupError, match=r"examples are Example\(input, target\) in a list, got 60"):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from promptlab.characters import whole_text
-from promptlab.errors import BudgetExceeded, ModelError, SetupError, Unsupported
+from promptlab.errors import BudgetExceeded, DataError, ModelError, SetupError, Unsupported
 from promptlab.optimizers.acceptance import Test, fewest, smallest_gain, verdict
 from promptlab.optimizers.candidate import Candidate, Prompts
 from promptlab.optimizers.concluding import TOO_MANY_FAILED
@@ -75,7 +75,7 @@ class Search:
         verdict((), alpha, test)  # an unknown test is refused before anything is asked
         least = fewest(alpha, test, graded=score not in BINARY)
         if (n := self._groups(self.confirmed())) < least:
-            raise SetupError(
+            raise DataError(
                 f"The last comparison would be on {n} groups or different texts, and on fewer than {least} "
                 f"nothing is shown at alpha={alpha:g}: bring more of them, or give more calls."
             )
