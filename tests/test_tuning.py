@@ -83,6 +83,17 @@ def test_a_head_comes_back_with_its_labels(typed):
         load_head("out", "reward model")
 
 
+@pytest.mark.parametrize(("made_by", "loader"), [("head fruit.csv", "load_head"), ("reward wishes.jsonl", "--reward")])
+def test_a_model_with_a_head_is_not_taken_for_a_language_model(typed, promptlab, made_by, loader):  # noqa: F811
+    assert typed(made_by, "--steps", "1", "--quiet", "--out", "headed")[0] == 0
+    train = "train sft fruit.csv --steps 1 --out more --model"
+    for command in ("ask hello --model", "export exported --model", train):
+        code, _, err = promptlab(command, "tiny:headed")
+        assert (code, "no language model" in err, loader in err, err.count("\n")) == (2, True, True, 1)
+    code, _, err = promptlab("train mlm more --steps 1 --init headed")
+    assert (code, "no language model" in err, Path("more").exists()) == (2, True, False)
+
+
 @pytest.mark.parametrize("command", ["sft", "lora", "head"])
 def test_texts_of_which_only_the_end_is_read_are_counted_beforehand(typed, tmp_path, command):
     text = (tmp_path / "fruit.csv").read_text()

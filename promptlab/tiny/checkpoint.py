@@ -18,6 +18,7 @@ from promptlab.tiny.model import Config, Transformer
 from promptlab.tiny.tokenizer import BOS, CHAT_TEMPLATE, EOS, MASK, PAD, SPECIAL, Tokenizer
 
 BUNDLED = Path(__file__).parent / "weights"
+HEAD = "head.json"  # lies beside a checkpoint that is the body of a model with a head, and says of which kind
 
 
 def sha256_of(path: Path) -> str:
@@ -31,8 +32,20 @@ class Checkpoint(NamedTuple):
 
 
 def load(folder: Path | str = BUNDLED) -> Checkpoint:
-    """Read a checkpoint; weights stored in half precision are computed with in float32."""
+    """Read the checkpoint of a language model; weights stored in half precision are computed with in float32.
+
+    Raises SetupError where there is none, or a model with a head (`promptlab.tiny.heads`), which would be lost.
+    """
     folder = Path(folder)
+    if (folder / HEAD).exists():
+        kind = read_json(folder / HEAD).get("kind")
+        takes = ", and `train rlhf --reward` takes it" if kind == "reward model" else ""
+        raise SetupError(f"{folder} holds a {kind}, no language model: promptlab.tiny.heads.load_head loads it{takes}.")
+    return load_body(folder)
+
+
+def load_body(folder: Path) -> Checkpoint:
+    """What `load` reads, whether or not a head stands on it."""
     missing = [n for n in ("config.json", "model.safetensors", "tokenizer.json") if not (folder / n).is_file()]
     if missing:
         raise SetupError(f"{folder} is not a checkpoint of the bundled kind: it lacks {', '.join(missing)}.")
