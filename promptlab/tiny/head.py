@@ -29,7 +29,7 @@ class Classifier(nn.Module):
     def pooled(self, batch: Batch) -> Tensor:
         hidden = hidden_states(self.body, batch.tokens)  # (B, T, C)
         weights = batch.weights[..., None]  # 1 at text, 0 at padding
-        return (hidden * weights).sum(1) / weights.sum(1)  # type: ignore[no-any-return]
+        return (hidden * weights).sum(1) / weights.sum(1)
 
     def forward(self, batch: Batch) -> Tensor:
         return self.head(self.pooled(batch))  # type: ignore[no-any-return]
