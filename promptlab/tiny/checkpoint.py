@@ -16,6 +16,7 @@ from torch import Tensor
 from promptlab.errors import SetupError
 from promptlab.tiny.model import Config, Transformer
 from promptlab.tiny.tokenizer import BOS, CHAT_TEMPLATE, EOS, MASK, PAD, SPECIAL, Tokenizer
+from promptlab.whole import whole
 
 BUNDLED = Path(__file__).parent / "weights"
 HEAD = "head.json"  # lies beside a checkpoint that is the body of a model with a head, and says of which kind
@@ -65,7 +66,6 @@ def load_body(folder: Path) -> Checkpoint:
     )
     model = Transformer(config)
     model.load_state_dict(weights_like(model.state_dict(), folder / "model.safetensors"))
-    read_json(folder / "tokenizer.json")  # a broken one is refused by name
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     if len(tokenizer) > config.vocab_size:
         raise SetupError(f"{folder} has a tokenizer of {len(tokenizer)} tokens and a model of {config.vocab_size}.")
@@ -180,4 +180,6 @@ def save(folder: Path, model: Transformer, tokenizer: Tokenizer, dtype: torch.dt
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    """A crash half-way leaves what was there."""
+    with whole(path) as out:
+        out.write(json.dumps(value, indent=2) + "\n")

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from promptlab.errors import SetupError
+from promptlab.tiny.checkpoint import write_json
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.sft import recipe_for as of_all_weights
 from promptlab.tiny.train import Recipe, refuse_diverged
@@ -164,7 +165,7 @@ def save_adapter(folder: Path, model: Transformer) -> None:
         "inference_mode": True,
         "ensure_weight_tying": EMBEDDING in lora.targets,
     }
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "adapter_config.json", config)
 
 
 def keys_of(name: str, adapter: Adapter) -> list[tuple[str, Tensor]]:

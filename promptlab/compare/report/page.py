@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from promptlab.compare.cellfile import whole
 from promptlab.compare.cells import Cell, Items, read_cells, read_json
 from promptlab.compare.comparisons import QUESTIONS, Difference
 from promptlab.compare.decision import as_chance, decide
@@ -21,6 +20,7 @@ from promptlab.compare.report.packing import all_rows
 from promptlab.compare.results import as_json, write_results
 from promptlab.compare.spending import Terms
 from promptlab.compare.wording import labels, number, p_shown, plain, share, shown
+from promptlab.whole import whole
 
 if TYPE_CHECKING:
     from jinja2 import Environment
