@@ -13,7 +13,7 @@ from promptlab.tiny.checkpoint import load, save
 from promptlab.tiny.data.stream import rows
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.precision import precision
-from promptlab.tiny.pretrain import same_run
+from promptlab.tiny.same_run import same_run
 from promptlab.tiny.text import Stream, batch_of, digest, documents, next_token_loss_apart, read_apart
 from promptlab.tiny.tokenizer import Tokenizer
 from promptlab.tiny.train import Batch, Recipe, finished, next_token_loss, train

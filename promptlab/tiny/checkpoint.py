@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from promptlab.errors import SetupError
 from promptlab.tiny.model import Config, Transformer
@@ -24,6 +24,14 @@ HEAD = "head.json"  # lies beside a checkpoint that is the body of a model with 
 
 def sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def sha256_in_memory(model: nn.Module, *told: str) -> str:
+    """Of a model's weights, and of what else is told of it."""
+    digest = hashlib.sha256("".join(told).encode())
+    for weight in model.state_dict().values():
+        digest.update(weight.cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 class Checkpoint(NamedTuple):

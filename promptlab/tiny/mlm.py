@@ -22,7 +22,8 @@ from promptlab.tiny.checkpoint import Checkpoint, load, save
 from promptlab.tiny.data.stream import Reading, rows_ahead
 from promptlab.tiny.model import Config, Transformer, parameter_count
 from promptlab.tiny.precision import precision
-from promptlab.tiny.pretrain import learn_tokenizer, same_run
+from promptlab.tiny.pretrain import learn_tokenizer
+from promptlab.tiny.same_run import same_run
 from promptlab.tiny.text import digest, documents, read_apart
 from promptlab.tiny.tokenizer import MASK, SPECIAL, Tokenizer
 from promptlab.tiny.train import Recipe, finished, train

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
-from types import MappingProxyType
-from typing import Any
 
 import torch
 
@@ -22,6 +20,7 @@ from promptlab.tiny.model import Config, Transformer
 from promptlab.tiny.precision import precision
 from promptlab.tiny.presets import TOKENS_AT_ONCE
 from promptlab.tiny.probe import label_map_accuracy
+from promptlab.tiny.same_run import same_run
 from promptlab.tiny.tokenizer import Tokenizer
 from promptlab.tiny.train import Batch, Recipe, finished, next_token_loss, steps_done, train
 from promptlab.tiny.vocabulary import with_vocabulary
@@ -70,20 +69,6 @@ def batches(read: Rows) -> Sequence[Batch]:
     tokens, targets = torch.from_numpy(ids), torch.from_numpy(weights[:, 1:])
     at_once = max(1, TOKENS_AT_ONCE // (tokens.shape[1] - 1))
     return [Batch(tokens[i : i + at_once], targets[i : i + at_once]) for i in range(0, len(tokens), at_once)]
-
-
-def same_run(path: Path, given: dict[str, Any], absent: Mapping[str, Any] = MappingProxyType({})) -> None:
-    """Write down what a run is, or see that the run begun here is the same; `absent` is what a missing key means.
-
-    A start is told by its weights, "sha256", and not by where they lie, "init"; earlier notes have the latter only.
-    """
-    if parallel.rank() == 0 and not path.exists():
-        write_json(path, given)
-    parallel.wait()
-    begun = {**absent, **read_json(path)}
-    unasked = "init" if "sha256" in begun else "sha256"
-    if any(begun.get(key) != given.get(key) for key in (begun.keys() | given.keys()) - {unasked}):
-        raise SetupError(f"{path.parent} was begun with {begun}, not with {given}. Choose another folder.")
 
 
 def planned(run: Path, asked: Plan | None, made: Callable[[], Plan], given: Mapping[str, float | None]) -> Plan:

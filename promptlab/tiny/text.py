@@ -6,7 +6,7 @@ By default a token sees the end of the document before it, as in the lecture. Wh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from random import Random
 
@@ -28,8 +28,8 @@ def documents(texts: Sequence[str]) -> list[str]:
     return found
 
 
-def digest(texts: Sequence[str]) -> str:
-    """The sha256 of documents in their order."""
+def digest(texts: Iterable[str]) -> str:
+    """The sha256 of texts in their order."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
