@@ -75,6 +75,8 @@ def load_body(folder: Path) -> Checkpoint:
     model = Transformer(config)
     model.load_state_dict(weights_like(model.state_dict(), folder / "model.safetensors"))
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    if not tokenizer.is_ours:
+        raise SetupError(f"{folder / 'tokenizer.json'} is not of the bundled kind; load the folder with hf:.")
     if len(tokenizer) > config.vocab_size:
         raise SetupError(f"{folder} has a tokenizer of {len(tokenizer)} tokens and a model of {config.vocab_size}.")
     return Checkpoint(model.eval(), tokenizer, sha256_of(folder / "model.safetensors"))

@@ -74,6 +74,12 @@ class Tokenizer:
     def __len__(self) -> int:
         return int(self.bpe.get_vocab_size())
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether special tokens have the ids that chats are made of here, and every byte has a token."""
+        first = tuple(self.bpe.id_to_token(i) for i in range(len(SPECIAL)))
+        return first == SPECIAL and self.bpe.get_vocab().keys() >= set(pre_tokenizers.ByteLevel.alphabet())
+
     @cached_property
     def grammatical(self) -> LLTokenizer:
         """Itself as what holds replies to schemas knows it."""
