@@ -170,6 +170,7 @@ def test_either_spelling_of_the_rotary_base_is_read(spelling, random_folder, tmp
         ({"hidden_act": "gelu"}, "the activation gelu"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0}}, "rotary"),
         ({"rope_parameters": None, "rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rotary"),
+        ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2.0}}, "rotary"),
     ],
 )
 def test_a_model_of_another_kind_is_refused_in_words(changes, words, random_folder, tmp_path):

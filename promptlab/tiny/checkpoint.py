@@ -121,9 +121,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def rope(raw: dict[str, Any]) -> dict[str, Any]:
-    """How positions are rotated: transformers 5 writes `rope_parameters`, 4 `rope_theta` and `rope_scaling`."""
+    """How positions are rotated: transformers 5 writes `rope_parameters`, 4 `rope_theta` and `rope_scaling`.
+
+    The latter's `rope_type` was once called `type`.
+    """
     scaling = raw.get("rope_scaling") or {}
-    return {"rope_theta": raw.get("rope_theta", 10_000.0), **scaling, **(raw.get("rope_parameters") or {})}
+    begun = {"rope_theta": raw.get("rope_theta", 10_000.0), "rope_type": scaling.get("type", "default")}
+    return {**begun, **scaling, **(raw.get("rope_parameters") or {})}
 
 
 def unlike(raw: dict[str, Any]) -> str | None:
@@ -135,7 +139,7 @@ def unlike(raw: dict[str, Any]) -> str | None:
         "has grouped keys and values": raw.get("num_key_value_heads", heads) != heads,
         "has biases": raw.get("attention_bias") or raw.get("mlp_bias"),
         f"has the activation {raw.get('hidden_act')}": raw.get("hidden_act", "silu") not in ("silu", "swish"),
-        "scales its rotary positions": rope(raw).get("rope_type", "default") != "default",
+        "scales its rotary positions": rope(raw)["rope_type"] != "default",
     }
     return next((words for words, differs in differences.items() if differs), None)
 
