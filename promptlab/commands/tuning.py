@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from promptlab.tiny.train import Recipe
 
 Labelled = Annotated[Path, typer.Argument(help="CSV, TSV, JSON or JSONL, as `promptlab compare` reads it.")]
-Preferences = Annotated[Path, typer.Argument(help="JSONL or CSV with prompt, chosen and rejected.")]
+Preferences = Annotated[
+    Path, typer.Argument(help="JSONL or CSV with prompt, chosen and rejected: texts, or TRL's messages.")
+]
 Out = Annotated[Path, typer.Option(help="The folder that the trained model goes to.")]
 Instruction = Annotated[str, typer.Option(help="What prompts say of the task.")]
 Free = Annotated[bool, typer.Option("--free", help="The labels are free answers, each maybe another, not classes.")]
@@ -281,7 +283,7 @@ def usable(base: Tiny | str, pairs: list[Pair]) -> list[Pair]:
 
 
 def rlhf(
-    file: Annotated[Path, typer.Argument(help="Prompts: JSONL, or CSV.")],
+    file: Annotated[Path, typer.Argument(help="Prompts, as texts or messages: JSONL, or CSV.")],
     out: Out,
     reward: Annotated[str, typer.Option(help="module:function of a prompt and a reply, or a reward model's folder.")],
     prompt: Annotated[str, typer.Option(help="The column of prompts.")] = "prompt",
