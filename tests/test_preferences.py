@@ -117,7 +117,18 @@ def test_a_masked_model_which_sees_what_it_has_to_say_is_refused(random_model, t
         dpo(masked, tiny_tokenizer, some_pairs(2))
 
 
-@pytest.mark.parametrize("wrong", [{"kind": "kto"}, {"beta": 0}, {"kind": "robust", "smoothing": 0.5}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "kto"},
+        {"beta": 0},
+        {"beta": math.inf},
+        {"kind": "robust", "smoothing": 0.5},
+        {"sft_weight": math.nan},
+        {"sft_weight": -3},
+    ],
+    ids=str,
+)
 def test_what_dpo_cannot_be_is_refused(random_model, tiny_tokenizer, wrong):
     with pytest.raises(SetupError, match="dpo"):
         dpo(random_model, tiny_tokenizer, some_pairs(2), **wrong)

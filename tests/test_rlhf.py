@@ -195,10 +195,10 @@ def test_what_cannot_be_learnt_from_is_refused(random_model, tiny_tokenizer):
         rlhf(random_model, tiny_tokenizer, [], shortness)
     with pytest.raises(DataError, match="no room"):
         rlhf(random_model, tiny_tokenizer, [[Message("user", "long " * 999)]], shortness)
-    with pytest.raises(SetupError, match="temperature"):
-        PPO(temperature=0)
-    with pytest.raises(SetupError, match="kl_target"):
-        PPO(kl_target=0)
+    wrong = {"temperature": 0, "kl_target": 0, "beta": math.nan, "value_weight": -1, "lam": 1.5, "gamma": math.nan}
+    for name, number in wrong.items():
+        with pytest.raises(SetupError, match=name):
+            PPO(**{name: number})
     masked = Transformer(replace(random_model.config, causal=False))
     with pytest.raises(SetupError, match="masked model"):
         rlhf(masked, tiny_tokenizer, PROMPTS, shortness, ppo=SMALL)

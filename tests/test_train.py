@@ -127,6 +127,14 @@ def test_the_schedule_warms_up_stays_and_falls_to_a_tenth():
     assert Recipe(steps=1, warmup=0).lr_at(0) == pytest.approx(2e-3)
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"decay": math.nan}, {"decay": 1.5}, {"lr": math.inf}, {"weight_decay": -1}], ids=str
+)
+def test_a_recipe_that_no_other_rate_mends_is_refused(wrong):
+    with pytest.raises(SetupError, match=next(iter(wrong))):
+        Recipe(2, **wrong)
+
+
 def test_lengthening_a_run_changes_only_its_end():
     short, long = Recipe(100), Recipe(200)
     assert [short.lr_at(s) for s in range(61)] == [long.lr_at(s) for s in range(61)]

@@ -192,6 +192,8 @@ def test_what_is_no_text_and_no_chat_is_told_with_its_place(typed, tmp_path, wro
         ("rlhf prompts.jsonl --reward rewards:shortness --out out --lr nan", "'--lr': nan is not above 0"),
         ("sft fruit.csv --text nose --out out", 'has no text column "nose"'),
         ("dpo fruit.csv --out out", 'has no preference column "prompt"'),
+        ("dpo wishes.jsonl --beta inf --out out", "dpo(beta=inf): it must be a number above 0"),
+        ("dpo wishes.jsonl --sft-weight nan --out out", "dpo(sft_weight=nan)"),
         ("dpo wishes.jsonl --kind kto --out out", "known are sigmoid, ipo, hinge, robust"),
         ("sft fruit.csv --out .", ". exists and is no empty folder"),
         ("rlhf prompts.jsonl --reward nowhere:at_all --out out", "the module nowhere is not installed"),

@@ -224,7 +224,7 @@ def dpo(
 
     base, pairs = begin(model, out), read_pairs(file)
     how: dict[str, Any] = {"kind": kind, "beta": beta, "smoothing": smoothing, "sft_weight": sft_weight, "seed": seed}
-    tiny.check(kind, beta, smoothing)
+    tiny.check(kind, beta, smoothing, sft_weight)
     pairs = usable(base, pairs) if skip else pairs
     if isinstance(base, str):
         from promptlab.learners.hf import preferences as real

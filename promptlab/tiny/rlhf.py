@@ -60,11 +60,17 @@ class PPO:
     no_end_penalty: float = 1.0  # taken from the reward of a reply that was cut off at max_tokens
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise SetupError(f"PPO(temperature={self.temperature}): it samples, so it must be above 0.")
+        if not 0 < self.temperature < math.inf:
+            raise SetupError(f"PPO(temperature={self.temperature}): it samples, so it must be a number above 0.")
+        for name in ("beta", "clip", "value_clip", "value_weight", "no_end_penalty"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise SetupError(f"PPO({name}={getattr(self, name)}): it must be a number of at least 0.")
+        for name in ("gamma", "lam"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SetupError(f"PPO({name}={getattr(self, name)}): it is from 0 to 1.")
         if not 1 <= self.minibatches <= self.rollouts or self.epochs < 1:
             raise SetupError("PPO needs at least one epoch, and from one minibatch to as many as there are rollouts.")
-        if self.kl_target is not None and not self.kl_target > 0:
+        if self.kl_target is not None and not 0 < self.kl_target < math.inf:
             raise SetupError(f"PPO(kl_target={self.kl_target}): it is nats a reply, above 0.")
 
     @property

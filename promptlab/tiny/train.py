@@ -66,6 +66,13 @@ class Recipe:
     clip: float = 1.0
     bf16: bool = False
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay <= 1:
+            raise SetupError(f"Recipe(decay={self.decay}): it is a share of the steps, from 0 to 1.")
+        for name in ("lr", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise SetupError(f"Recipe({name}={getattr(self, name)}): it must be a number of at least 0.")
+
     def lr_at(self, step: int) -> float:
         """The rate of a step, counted from 0."""
         stable_until = self.steps * (1 - self.decay)
