@@ -154,6 +154,12 @@ def test_rows_are_short_at_first_and_then_as_long_as_the_context(tiny_tokenizer:
         assert {batch.weights.shape[1] for batch in made} == {size}
 
 
+def test_a_step_of_fewer_tokens_than_the_context_reads_a_row(tmp_path: Path, random_folder: Path) -> None:
+    given = {"steps": 1, "lr": 1e-3, "long_from": 0, **QUIET}
+    pretrain_masked(tmp_path / "run", init=random_folder, tokens_per_step=16, **given)
+    assert not same(tmp_path / "run", random_folder)
+
+
 def test_rows_that_another_process_makes_are_the_same_rows(tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:
     tiny_tokenizer.save(tmp_path / "tokenizer.json")
     reading = Reading(0, 128, long_from=9, early=1, tokens_per_step=512, later=2)
