@@ -461,8 +461,8 @@ def trace(
     quiet: Quiet = False,
 ) -> None:
     """Write a page of all calls that were made: what they cost, and each program's as a tree."""
-    from promptlab.compare.cellfile import whole
     from promptlab.trace.rendering import file_of, page
+    from promptlab.whole import whole
 
     html = page(file, redact=redact, most_calls=calls)
     found = file_of(file)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from promptlab.types import Message
+from promptlab.whole import open_text, whole
 
 Line = dict[str, Any]
 NOT_NOW = "Unavailable:"  # how the reason of such an answer begins
@@ -60,7 +61,7 @@ class CellFile:
 @contextmanager
 def opened(path: Path) -> Iterator[CellFile]:
     """A cell's file to go on with; what a crash tore at its end is cut off."""
-    with open_jsonl(path, "a") as out:
+    with open_text(path, "a") as out:
         # A worker whose parent was killed may be at its last line still: wait for it to leave.
         fcntl.flock(out, fcntl.LOCK_EX)
         lines, end = whole_lines(path)
@@ -111,19 +112,3 @@ def message_id(message: Message) -> str:
 
 def as_line(value: Mapping[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False) + "\n"
-
-
-def open_jsonl(path: Path, mode: str) -> IO[str]:
-    """Half a surrogate pair, which UTF-8 does not have, is written as JSON escapes it."""
-    return path.open(mode, encoding="utf-8", errors="backslashreplace")
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[IO[str]]:
-    """A file that is there, whole, after the block, or is as it was before."""
-    part = path.with_name(f"{path.name}.part")
-    with open_jsonl(part, "w") as out:
-        yield out
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(part, path)

@@ -11,11 +11,12 @@ import numpy as np
 
 from promptlab.compare.calibration import brier, probabilities
 from promptlab.compare.carrying import in_rows, plain, revived
-from promptlab.compare.cellfile import as_line, whole, whole_lines
+from promptlab.compare.cellfile import as_line, whole_lines
 from promptlab.compare.plan import Cell, Plan
 from promptlab.errors import PromptlabError, SetupError
 from promptlab.task import Task, scored
 from promptlab.types import Example
+from promptlab.whole import whole
 
 OUTSIDE, BEFORE, AFTER = "outside.jsonl", "general-before.jsonl", "general-after.jsonl"
 FILES = {"outside": OUTSIDE, "before": BEFORE, "after": AFTER}

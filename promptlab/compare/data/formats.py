@@ -78,13 +78,20 @@ def _jsonl(file: TextFile, header: bool) -> Parsed:
     return Parsed(tuple(columns), rows, lines, [])
 
 
+class Nested(str):
+    """The JSON of a cell that is no text but an object, or a list of other things than texts."""
+
+    __slots__ = ()
+
+
 def _cell(value: Any) -> str | None:
     """Strings as they are, a list of strings (PubMedQA's CONTEXTS) as lines, everything else as its JSON."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return "\n".join(value)
-    return json.dumps(value, ensure_ascii=False)
+    told = json.dumps(value, ensure_ascii=False)
+    return Nested(told) if isinstance(value, (list, dict)) else told
 
 
 def _no_number(name: str) -> None:

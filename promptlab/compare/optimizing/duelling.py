@@ -10,7 +10,6 @@ from typing import Any
 
 from promptlab.backends.routed import Routed
 from promptlab.characters import whole_text
-from promptlab.compare.cellfile import whole
 from promptlab.compare.data.tables import read_table, text_columns
 from promptlab.compare.optimizing.arguments import Arguments, Calls, placed
 from promptlab.compare.optimizing.models import described, models_of, solve_of
@@ -25,6 +24,7 @@ from promptlab.prompt import Prompt
 from promptlab.runners import run
 from promptlab.task import Task
 from promptlab.types import Example
+from promptlab.whole import whole
 
 Json = dict[str, Any]
 
