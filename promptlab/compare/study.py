@@ -99,7 +99,8 @@ class Source:
 
 def read_source(given: Arguments, file: str, *, for_test: bool = False) -> Source:
     """The examples of a file."""
-    table = read_table(file, given.format, header=given.header)
+    wanted = (*given.text.split("+"), given.label)
+    table = read_table(file, given.format, header=given.header, wanted=wanted)
     subgroup = given.subgroup if for_test or given.test is None else None  # it is the test that is cut by it
     read = examples_from(table, given.text, given.label, given.group, subgroup, for_test=for_test)
     told = () if for_test else telling(table, text_columns(table, given.text), given.label, given.group)
