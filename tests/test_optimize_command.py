@@ -75,6 +75,14 @@ def test_a_better_prompt_is_found_tested_once_and_written_down(promptlab):
     assert {row["item"] for row in rows}.isdisjoint(searched_items())
 
 
+def test_a_control_makes_no_more_calls_than_were_given(promptlab):
+    code, _, err = promptlab(LISTS, *TOLD, "--out", "run", "--control")
+    assert (code, "The search may make 201 calls, its control as many" in err) == (0, True)
+    assert "500 calls at most" in err
+    assert results()["control"]["why"]
+    assert 201 + 72 < len(called(Path("calls"))) <= 500
+
+
 def searched_items() -> set[str]:
     """The ids of all examples that stand in the ledger's events: those of the search."""
     from promptlab.compare.optimizing.arguments import Arguments, material

@@ -57,11 +57,17 @@ def optimize(
     model: ModelName = "tiny",
     proposer: Proposer = "",
     strategy: Strategy = "",
-    calls: Annotated[int | None, typer.Option(min=1, help="The most calls of all, the test's among them.")] = None,
+    calls: Annotated[
+        int | None, typer.Option(min=1, help="The most calls of all, --control's and the test's among them.")
+    ] = None,
     budget_usd: Annotated[float | None, typer.Option(min=0, help="The most dollars, resumed runs included.")] = None,
     alpha: Annotated[float, typer.Option(help="How often a prompt that is no better may be accepted.")] = 0.05,
-    control: Annotated[bool, typer.Option("--control", help="Search once more with the labels shuffled.")] = False,
-    fragility: Annotated[bool, typer.Option("--fragility", help="500 calls more: what changes the answers?")] = False,
+    control: Annotated[
+        bool, typer.Option("--control", help="Search once more with the labels shuffled; both get half of the calls.")
+    ] = False,
+    fragility: Annotated[
+        bool, typer.Option("--fragility", help="500 calls more, beside --calls: what changes the answers?")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what there is to win and to spend; ask nothing.")
     ] = False,
