@@ -219,7 +219,7 @@ def test_an_instruction_and_options_may_stand_in_files(promptlab):
         ("--method guess", "Unknown method 'guess'. Known: ape"),
         ("--method duels", "`promptlab duels` is a command of its own."),
         ("--output poem", "--output is classification or text, got 'poem'"),
-        ("--calls 60", "60 --calls are too few for an honest comparison and a test: give 69 or more"),
+        ("--calls 60", "60 --calls are too few for an honest comparison and a test: give 69 or more, or 207,"),
         ("--strategy guess", "Unknown strategy 'guess'"),
         ("--option proposals", "--option takes name=value"),
         ("--option colour=3", "ape has no option colour"),

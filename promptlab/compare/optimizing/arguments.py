@@ -201,7 +201,10 @@ def told_of_all(given: Arguments) -> Iterator[None]:
         if few.what == "calls" and given.calls is not None:
             asked = [divide(replace(given, calls=n), int(FOR_THE_TEST * n) // 2) for n in range(4 * few.enough + 10)]
             enough = 1 + max(n for n, each in enumerate(asked) if each.search < few.enough)  # more is not always better
-            said = f"{given.calls:,} --calls are too few for an honest comparison and a test: give {enough:,} or more."
+            said = (
+                f"{given.calls:,} --calls are too few for an honest comparison and a test: give {enough:,} or more, or "
+                f"{3 * enough:,}, as most methods need for proposals and races, too."
+            )
         elif few.what != "calls" and given.test is None:
             enough = next(n for n in itertools.count() if n - round(n * given.test_share) >= few.enough)
             said = f"{few} With those kept for the test that is {enough:,} in all."
