@@ -134,6 +134,7 @@ def test_pairs_that_teach_nothing_are_counted_and_left_out_when_asked(typed, tmp
         ("sft fruit.csv --out out --lr 0", "'--lr': 0 is not above 0"),
         ("head fruit.csv --out out --lr -3", "'--lr': -3 is not above 0"),
         ("rlhf prompts.jsonl --reward rewards:shortness --out out --lr nan", "'--lr': nan is not above 0"),
+        ("sft fruit.csv --instruction @nowhere.txt --out out", "nowhere.txt cannot be read"),
         ("sft fruit.csv --text nose --out out", 'has no text column "nose"'),
         ("dpo fruit.csv --out out", 'has no preference column "prompt"'),
         ("dpo wishes.jsonl --kind kto --out out", "known are sigmoid, ipo, hinge, robust"),

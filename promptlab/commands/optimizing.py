@@ -24,9 +24,10 @@ from promptlab.commands.options import (
     TestFile,
     TestShare,
     Text,
+    said,
     typed,
 )
-from promptlab.errors import SetupError, reason
+from promptlab.errors import SetupError
 
 Proposer = Annotated[str, typer.Option(help="The model that writes proposals; the same as --model if left out.")]
 Strategy = Annotated[str, typer.Option(help="How prompts are answered; the cheapest way there is if left out.")]
@@ -232,16 +233,6 @@ def export(folder: Path | None, sft: Path | None, dpo: Path | None, quiet: bool)
             n = write(found, path)
             if not quiet:
                 print(f"{path}: {n:,} {'right answers' if path is sft else 'pairs'}")
-
-
-def said(text: str, option: str = "--instruction") -> str:
-    """A text, or what the file named by @FILE says."""
-    if not text.startswith("@"):
-        return text
-    try:
-        return Path(text[1:]).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeError) as error:
-        raise SetupError(f"{option} {text}: {text[1:]} cannot be read ({reason(error)}).") from error
 
 
 def options_of(given: Any) -> dict[str, Any]:
