@@ -237,7 +237,7 @@ def compare(
     if dry_run:
         from promptlab.compare.rehearsal import rehearse
 
-        print(rehearse(given, quiet))
+        print(rehearse(given, quiet, resume))
         return
     folder = resume or out or Path("runs") / (file.stem if file else "run")
     command = shlex.join(["promptlab", *ctx.find_root().obj])

@@ -64,6 +64,16 @@ def test_a_dry_run_says_what_it_takes_and_sends_nothing(server, tmp_path, capsys
     assert len(server.received) == promised
 
 
+def test_a_dry_run_of_a_run_that_was_begun_says_what_is_left_of_it(server, tmp_path, capsys):
+    csv, folder = write_csv(tmp_path / "notes.csv"), tmp_path / "run"
+    command(capsys, *study(csv, server.url, "--out", str(folder), "--calls", "30"))
+    _, out, _ = command(capsys, "compare", "--resume", str(folder), "--dry-run")
+    left = int(re.search(r"take ([\d,]+) calls", out)[1].replace(",", ""))
+    assert command(capsys, "compare", "--resume", str(folder), "--calls", str(30 + left), "--jobs", "1")[0] == 0
+    assert len(server.received) == 30 + left
+    assert command(capsys, "compare", "--resume", str(folder), "--dry-run")[1].startswith("It would take 0 calls")
+
+
 def test_a_dry_run_tells_what_is_odd_about_the_data_as_the_run_does(server, tmp_path, capsys):
     csv = tmp_path / "notes.csv"
     kinds = [("apple", 1, "yes"), ("apple", 1, "yes"), ("bolt", 0, "no"), ("bolt", 0, "no")]
