@@ -64,6 +64,13 @@ def test_too_few_calls_or_examples_are_refused_with_the_smallest_that_is_enough(
         run(ape(Prompt("Give a word."), lists(10) * 6, calls=600), Script(obedient))
 
 
+@pytest.mark.parametrize("calls", [60, 75, 100, 150, 200, 250])
+def test_where_calls_are_few_fewer_are_raced_and_the_best_so_far_is_confirmed(calls):
+    found = run(ape(Prompt("Give a word."), lists(120), calls=calls), Script(obedient)).found
+    assert found.accepted, found.why
+    assert found.calls <= calls
+
+
 def test_graded_scores_and_bets_are_refused_where_groups_suffice_for_right_and_wrong_alone():
     def tuned(score: Any = exact, **options: Any) -> Any:
         return run(ape(Prompt("Give a word."), lists(15) * 6, score, calls=600, **options), Script(obedient))

@@ -190,6 +190,7 @@ def test_what_is_no_text_and_no_chat_is_told_with_its_place(typed, tmp_path, wro
         ("sft fruit.csv --out out --lr 0", "'--lr': 0 is not above 0"),
         ("head fruit.csv --out out --lr -3", "'--lr': -3 is not above 0"),
         ("rlhf prompts.jsonl --reward rewards:shortness --out out --lr nan", "'--lr': nan is not above 0"),
+        ("sft fruit.csv --instruction @nowhere.txt --out out", "nowhere.txt cannot be read"),
         ("sft fruit.csv --text nose --out out", 'has no text column "nose"'),
         ("dpo fruit.csv --out out", 'has no preference column "prompt"'),
         ("dpo wishes.jsonl --beta inf --out out", "dpo(beta=inf): it must be a number above 0"),

@@ -78,11 +78,20 @@ def opened(path: Path) -> Iterator[CellFile]:
 def reopen(path: Path) -> int:
     """Take the answers out for which the model was not available, so that they are asked again; how many there were."""
     lines, _ = whole_lines(path)
-    kept = [line for line in lines if not str(line.get("item", {}).get("error") or "").startswith(NOT_NOW)]
+    kept = [line for line in lines if not _not_now(line)]
     if taken := len(lines) - len(kept):
         with whole(path) as out:
             out.write("".join(as_line(line) for line in kept if "done" not in line))
     return taken
+
+
+def settled(path: Path) -> set[str]:
+    """The items that a cell's file has answers to which a run that goes on keeps."""
+    return {line["item"]["item"] for line in whole_lines(path)[0] if "item" in line and not _not_now(line)}
+
+
+def _not_now(line: Line) -> bool:
+    return str(line.get("item", {}).get("error") or "").startswith(NOT_NOW)
 
 
 def whole_lines(path: Path) -> tuple[list[Line], int]:

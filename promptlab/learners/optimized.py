@@ -8,7 +8,7 @@ from inspect import Parameter, signature
 from typing import Any, ClassVar, NamedTuple
 
 from promptlab.backends.routed import Routed
-from promptlab.errors import BudgetExceeded, DataError, ModelError, PromptlabError, SetupError
+from promptlab.errors import BudgetExceeded, BudgetSpent, DataError, ModelError, SetupError
 from promptlab.learners.in_context import in_both_ways, reply_tokens
 from promptlab.learners.solver import Family, Solver
 from promptlab.optimizers.found import TooFew
@@ -71,7 +71,7 @@ class Optimized:
 
         replies = [exchange.reply for exchange in learnt.exchanges]
         if spent := next((reply for reply in replies if isinstance(reply, BudgetExceeded)), None):
-            raise PromptlabError(f"The budget is spent: {spent}. A larger one goes on from here.")
+            raise BudgetSpent(spent)
         usages = [reply.usage for reply in replies if not isinstance(reply, ModelError)]
         tokens = sum(usage.input_tokens + usage.output_tokens for usage in usages)
         return Solver(program, self.base, notes=(learnt.note,), learn_calls=len(replies), learn_tokens=tokens)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
@@ -140,10 +140,15 @@ def _label_first(file: TextFile, header: bool) -> Parsed:
 PLAIN = ("sections", "label-first")  # the formats that no extension names
 
 
-def plain_format(file: TextFile) -> str:
+def plain_format(file: TextFile, wanted: Sequence[str]) -> str:
+    """The format of a file whose name says nothing: a table where its first line names the columns that are wanted."""
     sample = [line for _, line in islice(file.lines(), 200)]
-    tabs = sum("\t" in line for line in sample)
-    return "sections" if any(line.startswith("###") for line in sample) or 2 * tabs > len(sample) else "label-first"
+    if any(line.startswith("###") for line in sample):
+        return "sections"
+    head = sample[0] if sample else ""
+    if set(wanted) <= {cell.strip(' "') for cell in re.split(r"[\t,;]", head)}:
+        return "tsv" if "\t" in head else "csv"
+    return "sections" if 2 * sum("\t" in line for line in sample) > len(sample) else "label-first"
 
 
 READERS: Mapping[str, Callable[[TextFile, bool], Parsed]] = MappingProxyType(

@@ -36,7 +36,7 @@ def duel_it_out(
 
     Returns what results.json holds: there is no test, as nothing is labelled, so the sentence says who was preferred.
     """
-    table = read_table(file)
+    table = read_table(file, wanted=text.split("+"))
     columns = text_columns(table, text)
     joined = ("\n".join((row[column] or "").strip() for column in columns).strip() for row in table.rows)
     inputs = list(dict.fromkeys(whole_text(each) for each in joined if each))

@@ -146,7 +146,7 @@ def searched(plan: Planned, models: Models, examples: Any, observe: Observe | No
     if observe is not None:
         options["observe"] = observe
     program = given.optimizer(task.prompt, examples, task.score, **options)
-    part = None if given.budget_usd is None else Budget(usd=(1 - FOR_THE_TEST) * given.budget_usd)
+    part = None if given.budget_usd is None else Budget(usd=(1 - FOR_THE_TEST) * given.budget_usd / (1 + given.control))
     with told_of_all(given):  # an answer may take several calls, which is known only now
         tuned: Any = models.run(program, part)
     plain = {name: getattr(tuned, name) for name in Prompt.__dataclass_fields__}
