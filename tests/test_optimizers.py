@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from promptlab import Example, Prompt, run
 from promptlab.backends.wrappers import Budget, Budgeted
-from promptlab.errors import DataError, SetupError
+from promptlab.errors import DataError, ModelError, Refused, SetupError, Unavailable
 from promptlab.optimizers import ape, pool
 from promptlab.optimizers.sections import grouped, looks, sections
 from promptlab.strategies import zero_shot
@@ -183,3 +183,37 @@ def test_ape_works_on_each_of_several_prompts():
     for slot, prompt in prompts.items():
         changed = {each.slot(slot).instruction for each in found.candidates} - {prompt.instruction}
         assert changed, slot
+
+
+@pytest.mark.parametrize(("error", "wins"), [(Unavailable("503 for a moment"), 0), (Refused("I would rather not"), 7)])
+def test_an_outage_decides_no_comparison_and_a_refusal_which_the_prompt_may_be_the_cause_of_does(error, wins):
+    examples = lists(120)
+    right = {each.input: each.target for each in examples}
+    hit = set(Random(5).sample(list(right), 18))
+
+    def alike(request: Request) -> str | ModelError:
+        asked = request.messages[-1].content
+        if "old" in request.messages[0].content and asked in hit:
+            return error
+        return right[asked] if len(asked) % 3 else "nothing"
+
+    found = run(pool(Prompt("The old words."), examples, instructions=["New words."], calls=1_000), Script(alike)).found
+    assert (found.accepted, found.verdict.wins, found.verdict.losses) == (wins > 0, wins, 0)
+    assert found.verdict.n == 57
+    assert ("answers were not to be had, which counts as no difference" in found.why) == (wins == 0)
+
+
+def test_the_best_prompt_wins_the_race_though_some_of_its_answers_were_lost():
+    examples = lists(120)
+    lost = set(Random(5).sample([each.input for each in examples], 14))
+
+    def patchy(request: Request) -> str | ModelError:
+        words, told = request.messages[-1].content.split(), request.messages[0].content
+        if "second" in told and request.messages[-1].content in lost:
+            return Unavailable("503 for a moment")
+        return words["second" in told or ("middle" in told and words[0] != "cough")]
+
+    given = ["Give the second word.", "Give the middle one."]
+    found = run(pool(Prompt("Say a word."), examples, instructions=given, calls=1_000), Script(patchy)).found
+    assert found.accepted
+    assert found.best.slot().instruction == "Give the second word."

@@ -160,7 +160,8 @@ class Search:
                 continue
             self.each = max(self.each, outcome.calls)
             told = {"candidate": candidate.key, "item": item.number, "repeat": j, "score": outcome.score}
-            self.note("scored", **told, said=outcome.said, asked=outcome.calls, failed=outcome.failed, why=outcome.why)
+            told |= {"said": outcome.said, "asked": outcome.calls, "failed": outcome.failed, "lost": outcome.lost}
+            self.note("scored", **told, why=outcome.why)
         if refused is not None:  # what was paid for is kept
             raise refused
 
@@ -175,11 +176,11 @@ class Search:
         await self.score([self.seed], items[:1])  # what an answer costs
         self._afford()
         await self.score([self.seed], items)
-        if self.table.failures(self.seed, items) == 1:
+        if (failed := self.table.failures(self.seed, items)) == 1:
             [first, *_] = self.table.outcomes(self.seed, items[0])
             raise Over(f"none of the first {len(items)} requests was answered: {first.why}")
-        mean = self.table.mean(self.seed, items)
-        if 1 - mean < min(0.5 / len(items), smallest_gain(self._groups(self.confirmed()), self.alpha)):
+        missed = 1 - self.table.mean(self.seed, items)
+        if not failed and missed < min(0.5 / len(items), smallest_gain(self._groups(self.confirmed()), self.alpha)):
             raise Over(f"the task is saturated: the prompt is right on all of the first {len(items)} items")
 
     async def race(self, candidates: Iterable[Candidate], keep: int = 1, of: int = 1) -> list[Candidate]:
