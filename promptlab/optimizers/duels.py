@@ -181,7 +181,9 @@ class Ring:
         return found
 
     async def judged(self, contests: Sequence[Contest]) -> list[Judged]:
-        """The judge's verdicts, its calls counted; what could not be read of them is noted."""
+        """The judge's verdicts, its calls counted; what could not be read of them is noted. Raises Over where there are
+        not enough calls left, before any is made."""
+        self.search.need(len(contests) * BOTH_WAYS, "judging")
         found, asked = await traced(attempt(judge(contests, self.criterion)))
         self.search.spent += sum(not isinstance(exchange.reply, BudgetExceeded) for exchange in asked)
         if isinstance(found, ModelError):

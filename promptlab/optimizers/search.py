@@ -128,6 +128,14 @@ class Search:
             self.stopped = str(spent)
             self.note("stopped", why=self.stopped)
 
+    def need(self, calls: int, what: str) -> None:
+        """Raises Over where what comes next takes more calls than are left: who asks, asks here first."""
+        if calls > self.left:
+            kept = f", beside {self.reserved:,} that are kept for the last comparison" if self.reserved else ""
+            raise Spent(
+                f"of the budget of {self.calls:,} calls {max(self.left, 0):,} were left{kept}, and {what} takes {calls:,}"
+            )
+
     # Scoring
 
     async def score(self, candidates: Sequence[Candidate], items: Sequence[Item]) -> list[list[Outcome]]:
@@ -146,8 +154,7 @@ class Search:
         return [self.table.outcomes(each, item)[0] for each, item in pairs]
 
     async def _fill_paid(self, wanted: Sequence[tuple[Candidate, Item, int]]) -> None:
-        if len(wanted) * self.each > self.left:
-            raise Spent(f"the budget of {self.calls:,} calls was used up before the search was done")
+        self.need(len(wanted) * self.each, "scoring what comes next")
         await self._fill(wanted)
 
     async def _fill(self, wanted: Sequence[tuple[Candidate, Item, int]]) -> None:
@@ -166,8 +173,7 @@ class Search:
             raise refused
 
     def _take(self, calls: int) -> None:
-        if calls > self.left:  # a program asks more than it ever did
-            raise Spent(f"the budget of {self.calls:,} calls was used up before the search was done")
+        self.need(calls, "a program that asks more than it ever did")
         self.spent += calls
 
     async def opening(self) -> None:
@@ -236,8 +242,7 @@ class Search:
 
     async def ask(self, texts: Sequence[Prompted], op: str) -> list[str | None]:
         """What the proposer says to each text or chat, all asked in one wave; None where it did not answer."""
-        if len(texts) > self.left:
-            raise Spent(f"the budget of {self.calls:,} calls was used up before the search was done")
+        self.need(len(texts), f"asking the proposer ({op})")
         replies = await self._proposer(texts)
         refused = [reply for reply in replies if isinstance(reply, BudgetExceeded)]
         self.spent += len(texts) - len(refused)
