@@ -53,14 +53,15 @@ def nothing_better(search: Search) -> str:
     scores = [outcome.score for outcome in search.table.rows.values()]
     if not any(scores):
         return f"the task is out of reach: none of the prompts scored anything on {len(scores)} questions"
-    if search.stopped:
+    if search.stopped and not any(event["event"] == "raced" for event in search.events):
         return search.stopped
     if len(search.known) == 1:
         reasons = ", ".join(f"{why} ({n})" for why, n in search.rejected.items())
         failed = [why for event in search.events if event["event"] == "asked" for why in event["failed"]]
         said = f"; it failed with: {failed[0]}" if failed else ""
         return f"nothing was proposed that could be tried: {reasons or 'there was nothing to learn from'}{said}"
-    return f"none of {len(search.known) - 1} candidates did better in the race"
+    early = f", and the search ended early: {search.stopped}" if search.stopped else ""
+    return f"none of {len(search.known) - 1} candidates did better in the race{early}"
 
 
 def as_it_is(search: Search, why: str) -> Any:
