@@ -217,3 +217,27 @@ def test_the_best_prompt_wins_the_race_though_some_of_its_answers_were_lost():
     found = run(pool(Prompt("Say a word."), examples, instructions=given, calls=1_000), Script(patchy)).found
     assert found.accepted
     assert found.best.slot().instruction == "Give the second word."
+
+
+FORM = "Answer in this form:\n```\nWord: ice\n```"
+ALONE = "Give the second word."
+
+
+@pytest.mark.parametrize(
+    ("reply", "instruction"),
+    [
+        (text := 'Extract the word. Reply with JSON such as {"word": "ice"} and nothing else.', text),
+        (text := f"{FORM}\nDo not explain.", text),
+        (FORM, FORM),
+        ("<prompt>Finish with the tag <end>. Never explain.</prompt>", "Finish with the tag <end>. Never explain."),
+        (f"<START>{ALONE}<END>", ALONE),
+        (f"Sure! Here is it:\n```text\n{ALONE}\n```\nThis is clearer.", ALONE),
+        (f"```\n{ALONE}\n```", ALONE),
+        (f'```json\n{{"instruction": "{ALONE}", "why": "clearer"}}\n```', ALONE),
+        (f'The new instruction:\n\n{{"text": "{ALONE}"}}', ALONE),
+    ],
+)
+def test_an_instruction_may_hold_json_fences_and_tags_and_is_found_where_it_is_wrapped_in_them(reply, instruction):
+    model = Script(lambda request: reply if request.to == "proposer" else obedient(request))
+    found = run(ape(Prompt("Give a word."), lists(120), calls=400, proposals=2, rounds=1), model).found
+    assert [each.slot().instruction for each in found.candidates[1:]] == [instruction]

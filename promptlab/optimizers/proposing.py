@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from promptlab.optimizers.search import Search
     from promptlab.optimizers.sections import Item
 
-TAGGED = re.compile(r"<(prompt|instruction|improved|start)>\s*(.*?)\s*</?(?:\1|end)>", re.IGNORECASE | re.DOTALL)
-FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
+TAGGED = re.compile(
+    r"<(prompt|instruction|improved)>(.*?)</\1>|<start>(.*?)</?(?:start|end)>", re.IGNORECASE | re.DOTALL
+)
+ANNOUNCED = re.compile(r"\A[^\n]*\b(?:here|instruction|prompt|version|variation)\b[^\n]*:\s*\n", re.IGNORECASE)
+FENCED = re.compile(r"\s*```[^\n]*\n((?:(?!```).)*)```", re.DOTALL)
 WORD = re.compile(r"\w+")
 SAME = 0.95  # how alike two instructions are that are not worth two races
 COPIED = 5  # words in a row that stand in an example and in a proposal
@@ -88,17 +91,22 @@ async def proposed(search: Search, wishes: Sequence[Wish]) -> list[Candidate]:
 
 
 def instruction_in(reply: str) -> str:
-    """The instruction in a reply: between tags, else the text of a JSON object, else in the last fence, else all."""
+    """The instruction in a reply: between tags, else in a fence or in a JSON object, where the reply is that alone or a
+    first line announces it, else all: an instruction may hold JSON, fences and tags of its own."""
     if tagged := TAGGED.findall(reply):
-        return str(tagged[-1][1]).strip()
+        _, between, started = tagged[-1]
+        return (between or started).strip()
+    whole = reply.strip()
+    announced = ANNOUNCED.match(whole)
+    told = whole[announced.end() :] if announced else whole
+    if fenced := FENCED.match(told) if announced else FENCED.fullmatch(told):
+        told = whole = fenced[1].strip()
     with suppress(ValueError, AttributeError):
-        told = json.loads(reply[reply.index("{") : reply.rindex("}") + 1])
-        texts = [value for value in told.values() if isinstance(value, str)]
-        if len(texts) == 1 or "instruction" in told or "prompt" in told:
-            return str(told.get("instruction", told.get("prompt", texts[0] if texts else ""))).strip()
-    if fenced := FENCED.findall(reply):
-        return str(fenced[-1]).strip()
-    return reply.strip()
+        fields = json.loads(told)
+        texts = [value for value in fields.values() if isinstance(value, str)]
+        if len(texts) == 1 or "instruction" in fields or "prompt" in fields:
+            return str(fields.get("instruction", fields.get("prompt", texts[0] if texts else ""))).strip()
+    return whole
 
 
 def wrong_with(said: str, wish: Wish, search: Search) -> str | None:
@@ -122,7 +130,7 @@ def wrong_with(said: str, wish: Wish, search: Search) -> str | None:
     return None
 
 
-TAG_LEFT = re.compile(r"</?(?:prompt|instruction|improved|start|end)>", re.IGNORECASE)
+TAG_LEFT = re.compile(r"</?(?:prompt|instruction|improved|start)>", re.IGNORECASE)
 
 
 def plain(text: str) -> str:

@@ -132,9 +132,8 @@ class Search:
         """Raises Over where what comes next takes more calls than are left: who asks, asks here first."""
         if calls > self.left:
             kept = f", beside {self.reserved:,} that are kept for the last comparison" if self.reserved else ""
-            raise Spent(
-                f"of the budget of {self.calls:,} calls {max(self.left, 0):,} were left{kept}, and {what} takes {calls:,}"
-            )
+            left = f"of the budget of {self.calls:,} calls {max(self.left, 0):,} were left{kept}"
+            raise Spent(f"{left}, and {what} takes {calls:,}")
 
     # Scoring
 
