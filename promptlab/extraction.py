@@ -28,11 +28,22 @@ SPACED = (
 NUMBER = re.compile(  # 1/2 is one
     r"(?:(?<!\w)[-+−])?"
     rf"(?:(?<![\d.,/])(?:{FRACTIONS}|{SPACED})"
-    rf"|(?<![\d/])\d[\d,]{{0,160}}/[1-9]\d*(?![\d/]|\.\d)|(?:{DIGITS})(?:[eE][-+]?\d{{1,3}}(?!\d))?)"
+    rf"|(?<![\d/])\d[\d,]{{0,160}}/[1-9]\d*(?![\d/]|\.\d)|(?:{DIGITS})(?:[eE][-+−]?\d+)?)"
 )
 # As LaTeX has it: fractions, thousands apart, and what any text may say of large and small ones.
-FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*([-+−]?[\d.,]{1,160})\s*\}\s*\{\s*([-+−]?[\d.,]{1,160})\s*\}")
+PART = r"\s{0,9}(?:\{\s{0,9}([-+−]?[\d.,]{1,160})\s{0,9}\}|(\d))"
+FRACTION = re.compile(rf"\\[dt]?frac{PART}{PART}")
+OVER = re.compile(r"(?<=\d) / (?=\d)")
 APART = re.compile(r"(?<=\d)(?:\{,\}|\\[,!:; ])(?=\d{3}(?!\d))")
+# As others write thousands (1'000, 1_000, 1.000.000) and decimals (0,5): where no list or date is written so.
+THOUSANDS = re.compile(
+    r"(?<![\w.,])[1-9]\d{0,2}(?:(?:['’]\d{3}){1,12}|(?:_\d{3}){1,12}|(?:\.\d{3}){2,12})(?![\w.,'’]?\d|_)"
+)
+DECIMALS = re.compile(
+    r"(?<![\w.,])(?:[1-9]\d{0,2}(?:[.\u00a0\u202f ]\d{3}){1,12},\d{1,15}|0,\d{1,15}|\d{1,15},\d\d?)(?![.,]?\d)"
+)
+PAIRS = {"()", "[]", "{}", "(]", "[)"}  # of brackets around two numbers
+SIGNED = re.compile(r"(?<!\w)(?:([-+−])\\?[$€£¥]|–)(?=\.?\d)")
 RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 POWER_OF_TEN = re.compile(
     r"(?:(?<=\d)\s{0,9}(?:[×·*x]|\\times|\\cdot)\s{0,9}|(?<![\w.,^]))10"
@@ -44,6 +55,13 @@ LONGEST_NUMBER = 4000  # characters; Python itself refuses to read whole numbers
 ANSWER_IS = re.compile(r"\banswer(?:\s+is\b\s*:?|[*_]*\s*:)[*_]*\s*", re.IGNORECASE)
 SENTENCE = re.compile(r"[.!?;](?:\s|$)|\n")  # where one ends
 EMPHASIS = " \t*_`\"'“”‘’"
+# A negation, and what may stand between it and the label that it denies: a few words of its clause.
+DENIED = re.compile(
+    r"(?:\b(?:not|never|neither|nor|cannot|hardly|(?:no|without)(?! doubt| question))|n[’']t)"
+    r"(?:\s+(?!(?:but|so|and|or|because|since|as|if|therefore|thus|hence|rather|only)\b)[^\W\d_][\w’'-]*+){0,4}\s+$",
+    re.IGNORECASE,
+)
+CLAUSE = 120  # characters of it that are looked at
 AROUND = EMPHASIS + ".,;:!()[]"  # what may stand around a label said by itself
 NONE_NAMED = "the reply names none of the labels"
 YES_NO = {"yes": True, "true": True, "no": False, "false": False}
@@ -142,7 +160,7 @@ def by_itself(said: str, labels: Sequence[str]) -> str | None:
 
 
 def among_words(said: str, labels: Sequence[str]) -> tuple[set[str], bool]:
-    """The labels named in the text, and whether one is named after a "not".
+    """The labels named in the text, and whether one is denied by what its clause says before it.
 
     Longer labels go first ("weak evidence" is not "weak"), parts of words, numbers and compounds are not names
     ("10", "1.5", "-1", "non-smoker"), and a label of one letter counts only as it is written and where it is no word.
@@ -151,7 +169,6 @@ def among_words(said: str, labels: Sequence[str]) -> tuple[set[str], bool]:
     denied = False
     longest_first = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True) if label)
     name = re.compile(
-        r"(?P<denied>\b(?:not|never|neither|nor)\s+|n[’']t\s+)?(?:\b(?:an?|the)\s+)??"
         rf"(?<!\w)(?<![\w][-’'])(?<!\d[.,])(?!(?<=[-−])\d)(?P<label>{longest_first})(?!\w|[-’']\w|[.,]\d)",
         re.IGNORECASE,
     )
@@ -163,7 +180,7 @@ def among_words(said: str, labels: Sequence[str]) -> tuple[set[str], bool]:
             continue
         if len(written) > 1 or same or not written.isalpha():
             named.update(same or alike)
-            denied = denied or match["denied"] is not None
+            denied = denied or DENIED.search(said[max(0, match.start() - CLAUSE) : match.start()]) is not None
     return named, denied
 
 
@@ -191,8 +208,8 @@ def read_bool(said: str) -> Found:
 def read_number(said: str, kind: type, which: Literal["first", "last"] = "last") -> Found:
     """The last number of the text, or its first; a whole one where an int is wanted.
 
-    1,200 and 1 200 000, 1/2, 3 1/2 and 2½, 5 × 10³ and LaTeX's \\frac{1}{2} and 1{,}200 are numbers; currency, percent
-    signs and units around one are no part of it.
+    1,200 and 1 200 000, 1/2, 3 1/2 and 2½, 5 × 10³, 1'000, 1.000.000 and 0,5, and LaTeX's \\frac{1}{2} and 1{,}200 are
+    numbers; currency, percent signs and units around one are no part of it.
     """
     written = [match[0] for match in NUMBER.finditer(in_digits(said))]
     if not written:
@@ -200,7 +217,7 @@ def read_number(said: str, kind: type, which: Literal["first", "last"] = "last")
     number = written[0 if which == "first" else -1]
     exactly = fraction(number)
     if exactly is None:
-        return nothing(f"{number[:20]} is too large a number")
+        return nothing(f"{number[:20]} is too large a number, or too small a one")
     where = "the only number" if len(written) == 1 else f"the {which} of {len(written)} numbers"
     if kind is float:
         return Found(float(exactly), where)
@@ -210,15 +227,20 @@ def read_number(said: str, kind: type, which: Literal["first", "last"] = "last")
 
 
 def in_digits(said: str) -> str:
-    """The same with LaTeX's numbers, and powers of ten, as others are written."""
-    said = APART.sub(",", said)
+    """The same with LaTeX's numbers, powers of ten, and other countries' thousands and decimals as 1,234.5 is."""
+    said = THOUSANDS.sub(lambda match: re.sub(r"\D", "", match[0]), APART.sub(",", said))
+
+    def decimal(match: re.Match[str]) -> str:
+        if said[match.start() - 1 : match.start()] + said[match.end() : match.end() + 1] in PAIRS:
+            return match[0]  # two numbers: (1,5)
+        return re.sub(r"[.\s]", "", match[0]).replace(",", ".")
 
     def power(match: re.Match[str]) -> str:
         exponent = next(filter(None, match.groups())).translate(RAISED).replace("−", "-")
         return f"e{exponent}" if match[0][:2] != "10" else f"1e{exponent}"
 
     def of_two(match: re.Match[str]) -> str:
-        above, below = (part.replace("−", "-").replace(",", "") for part in match.groups())
+        above, below = (part.replace("−", "-").replace(",", "") for part in match.groups() if part is not None)
         try:
             exactly = Fraction(above) / Fraction(below)
         except (ValueError, ZeroDivisionError):  # 1.2.3, or of nothing
@@ -226,13 +248,16 @@ def in_digits(said: str) -> str:
         follows_whole = said[match.start() - 1 : match.start()].isdigit()
         return f"{' ' if follows_whole else ''}{exactly.numerator}/{exactly.denominator}"
 
-    return POWER_OF_TEN.sub(power, FRACTION.sub(of_two, said))
+    said = DECIMALS.sub(decimal, said)
+    said = POWER_OF_TEN.sub(power, FRACTION.sub(of_two, said))
+    return SIGNED.sub(lambda match: match[1] or "-", OVER.sub("/", said))
 
 
 def fraction(number: str) -> Fraction | None:
-    """A number as NUMBER finds it, exactly; None if no float is as large."""
+    """A number as NUMBER finds it, exactly; None if no float is as large, or it is written with too small a power."""
     plain = number.replace(",", "").replace("−", "-")
-    if len(plain) > LONGEST_NUMBER:
+    _, _, power = plain.lower().partition("e")
+    if len(plain) > LONGEST_NUMBER or (power and (len(power) > 9 or abs(int(power)) > LONGEST_NUMBER)):
         return None
     if mixed := re.fullmatch(rf"([-+]?)(\d*)\s?([{PARTS}]|(?<=\s)\d+/\d+)", plain):
         sign, whole, part = mixed.groups()

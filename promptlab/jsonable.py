@@ -51,8 +51,9 @@ def request_json(request: Request) -> Json:
             told[name] = value
     if request.top_p != 1:
         told["top_p"] = request.top_p
-    if request.logprobs:
-        told["logprobs"] = True
+    for name in ("logprobs", "alternatives"):
+        if getattr(request, name):
+            told[name] = True
     if request.tools:
         told["tools"] = [
             {"name": tool.name, "description": tool.description, "parameters": tool.parameters}

@@ -108,16 +108,19 @@ async def sample(prompt: Prompted, n: int, **options: Unpack[Options]) -> list[R
     return [_reply(exchange) for exchange in drawn]
 
 
-async def score(context: Prompted, continuations: Sequence[str]) -> list[float]:
+async def score(context: Prompted, continuations: Sequence[str], *, alternatives: bool = False) -> list[float]:
     """The log-probability, summed over its tokens and in nats, of each continuation as the reply to `context`.
 
-    Raises Unsupported, before anything is sent, where the backend does not give log-probabilities of given texts.
+    It is that of replies which begin so. Of `alternatives`, one that begins another ("1", beside "10") has only those
+    that do not go on to that, where a backend knows of tokens: tiny, hf, vllm and servers of completions do. Raises
+    Unsupported, before anything is sent, where the backend does not give log-probabilities of given texts.
     """
     if isinstance(continuations, str):
         raise TypeError(f"score takes a list of continuations, got the text {continuations!r}. Put it in a list.")
     if not continuations:
         return []
-    [exchange] = await Requests((_request(context, {}, continuations=tuple(continuations)),))
+    asked = _request(context, {}, continuations=tuple(continuations), alternatives=alternatives)
+    [exchange] = await Requests((asked,))
     return list(_reply(exchange).scores)
 
 

@@ -53,7 +53,8 @@ class ToolSpec:
 class Request:
     """One thing asked of a model.
 
-    With `continuations` it asks for the log-probability of each of them after `messages`; without, for a reply.
+    With `continuations` it asks for the log-probability of each of them after `messages`; without, for a reply. Where
+    they are `alternatives`, of one that begins another only what does not go on to that counts.
     `temperature=None` leaves sampling to the backend's own default (greedy for in-process engines).
     `branch` tells apart requests that are otherwise equal: n samples of one prompt are n different requests.
     `program` says which program asks, in the words of its runner, for traces; `to` which of several models is asked,
@@ -71,6 +72,7 @@ class Request:
     tools: tuple[ToolSpec, ...] = ()
     schema: Mapping[str, Any] | None = field(default=None, hash=False)
     branch: tuple[int, ...] = ()
+    alternatives: bool = False
     program: str = field(default="", compare=False, repr=False)
     to: str = field(default="", compare=False, repr=False)
 

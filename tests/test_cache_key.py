@@ -45,6 +45,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "tools": st.lists(st.builds(ToolSpec, st.just("t"), words, schemas), max_size=1).map(tuple),
     "schema": st.none() | schemas,
     "branch": st.sampled_from([(), (0,), (0, 0), (0, 1)]),
+    "alternatives": st.booleans(),
 }
 EXTRA = st.none() | st.dictionaries(st.sampled_from(["top_k", "user"]), some_json, max_size=2)
 SHARED = {"stream": st.booleans(), "extra": EXTRA}

@@ -94,6 +94,7 @@ some = {
     "tools": st.lists(st.builds(ToolSpec, texts, texts, st.dictionaries(texts, texts)), max_size=2).map(tuple),
     "schema": st.none() | st.dictionaries(texts, st.integers()),
     "branch": st.lists(st.integers(0, 9), max_size=3).map(tuple),
+    "alternatives": st.booleans(),
 }
 requests = st.builds(Request, **some)
 

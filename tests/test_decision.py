@@ -122,11 +122,6 @@ def test_of_arms_that_are_never_right_the_one_named_did_not_fail(tmp_path):
     assert "the highest is tune" in decide(replace(results, points=broken)).sentence
 
 
-def test_a_task_without_classes_takes_a_right_answer_to_be_recommended(tmp_path):
-    results = measure(write_run(tmp_path, arms={"ask": ("prompting", "", (0.9,))}, budgets=(8,)), DRAWS)
-    assert decide(replace(results, majority=None, above=())).per_budget[0].verdict == "nothing"
-
-
 def test_where_every_answer_failed_there_is_no_verdict(tmp_path):
     results = measure(write_run(tmp_path, arms={"ask": ("prompting", "", (0.9,))}, budgets=(8,)), DRAWS)
     failed = tuple(replace(point, failed=1.0) for point in results.points)
@@ -299,7 +294,7 @@ def test_a_ranking_that_depends_on_how_answers_are_read_is_told(tmp_path):
 
 
 def test_choosing_the_best_of_equal_arms_does_not_flatter_it():
-    rng, items = np.random.default_rng(0), Items(("",) * 80, np.zeros(80), np.arange(80), 80, (), None)
+    rng, items = np.random.default_rng(0), Items(("",) * 80, np.zeros(80), np.arange(80), 80, (), 0.0)
     naive, fair = [], []
     for _ in range(300):
         scored = {Option(str(i), 8): rng.random((1, 80)) < 0.5 for i in range(8)}
@@ -310,7 +305,7 @@ def test_choosing_the_best_of_equal_arms_does_not_flatter_it():
 
 
 def test_an_arm_that_is_clearly_best_keeps_its_own_score():
-    rng, items = np.random.default_rng(1), Items(("",) * 80, np.zeros(80), np.arange(80) // 2, 40, (), None)
+    rng, items = np.random.default_rng(1), Items(("",) * 80, np.zeros(80), np.arange(80) // 2, 40, (), 0.0)
     scored = {Option("a", 8): rng.random((2, 80)) < 0.4, Option("b", 8): rng.random((2, 80)) < 0.9}
     options, matrix = cross_fitted(scored, items)
     assert options == (Option("b", 8),)

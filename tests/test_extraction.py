@@ -53,6 +53,39 @@ def test_which_marker_and_which_number_count_is_said_by_the_rule(rule, value):
     assert Prompt(output=int, rule=rule).parse("The answer is 1 or 2. No: the answer is 3 or 4").value == value
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "This isn't really positive.",
+        "It is not at all positive.",
+        "It cannot be called positive.",
+        "I don't think it is positive.",
+        "The answer is not very positive.",
+        "There is no evidence that it is positive.",
+        "Not positive.",
+    ],
+)
+def test_a_label_that_its_clause_denies_is_not_the_answer(reply):
+    answer = Prompt(output=Literal["positive", "negative"]).parse(reply)
+    assert answer.value is None
+    assert "says what the label is not" in (answer.why or "")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "The patient is positive.",
+        "I am not sure, but positive.",
+        "Not only good but positive.",
+        "No doubt positive.",
+        "She did not die and was positive.",
+        "It is not clear at first. It is positive.",
+    ],
+)
+def test_a_label_is_not_denied_by_what_is_said_of_something_else(reply):
+    assert Prompt(output=Literal["positive", "negative"]).parse(reply).value == "positive"
+
+
 @pytest.mark.parametrize("reply", ["Answer: unclear", "A man walks in.", "“A man”, it says", "I do not know", "Abc"])
 def test_a_letter_that_is_a_word_or_part_of_one_is_no_choice(reply):
     assert Prompt(output=Literal["A", "B", "I"]).parse(reply).value is None
@@ -118,10 +151,15 @@ def test_numbers_as_people_write_them(text, value):
     assert read_number(text, float).value == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["9" * 5000, "1e999", "1e99999999999", "9" * 4200 + "/3"])
+@pytest.mark.parametrize("text", ["9" * 5000, "1e999", "1e9999", "1e99999999999"])
 def test_numbers_too_large_for_a_float_are_refused_in_no_time(text):
     number = read_number(text, float)
-    assert number.value is None or number.value < 1e308
+    assert number.value is None
+    assert "is too large a number" in (number.why or "")
+
+
+def test_a_fraction_of_thousands_of_digits_is_read_in_no_time_or_not_at_all():
+    assert (read_number("9" * 4200 + "/3", float).value or 0) < 1e308
 
 
 class Rows(RootModel[list[list[str]]]):
@@ -150,7 +188,6 @@ def test_endless_replies_are_read_in_linear_time(unit):
         ("about ¾ of them", 0.75),
         ("1 000 000", 1e6),
         ("It is 1 234 567 people.", 1234567),
-        ("12\u202f345,5", 5),  # a comma is no decimal point here, as elsewhere
         ("12\u202f345", 12345),
         ("100 200 300", 300),  # rather a list
         ("in groups of 5 120", 120),
@@ -191,6 +228,41 @@ def test_parts_and_thousands_apart_are_one_number(said, value):
 )
 def test_numbers_as_latex_and_science_write_them_are_one_number(said, value):
     assert read_number(said, float).value == value
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        ("The answer is -$1,200.", -1200),
+        ("−€5", -5),
+        (r"-\$5", -5),
+        ("$3-$5", 5),
+        ("–5", -5),
+        ("pp. 5–9", 9),
+        ("0,5", 0.5),
+        ("0,125 mg", 0.125),
+        ("1,5 km", 1.5),
+        ("12\u202f345,5", 12345.5),
+        ("€1.234,56", 1234.56),
+        ("(€1,50)", 1.5),
+        ("1.000.000", 1e6),
+        ("1.000", 1),
+        ("1'000 or 1_000", 1000),
+        ("(1,5)", 5),  # lists
+        ("[0,1)", 1),
+        ("3,4,5", 5),
+        ("1.5e−3", 0.0015),
+        (r"\frac12", 0.5),
+        ("1 / 2", 0.5),
+        ("1 / 2 / 2020", 2020),
+    ],
+)
+def test_numbers_are_read_as_other_countries_write_them_and_with_their_sign(said, value):
+    assert read_number(said, float).value == value
+
+
+def test_a_number_with_a_decimal_comma_is_no_whole_one():
+    assert read_number("1,5", int).why == "1.5 is not a whole number"
 
 
 EIGHTEEN = [

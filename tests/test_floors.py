@@ -19,6 +19,7 @@ FLOORS = {
     "runners": 1,
     "options": 1,
     "jsonable": 1,
+    "alternatives": 1,
     "constrained": 1,
     "extraction": 1,
     "equality": 1,

@@ -138,7 +138,7 @@ def test_a_second_look_at_the_test_is_recorded(promptlab):
 
 
 def test_test_items_that_another_run_has_opened_are_told_of_by_both_commands(promptlab):
-    told = "The same test was opened before by {}: what was changed in view of that was chosen on this test."
+    told = "All 36 test items were opened before by {}: what was changed in view of that was chosen on this test."
     promptlab(LISTS, *TOLD, "--out", "runs/one", "--quiet")
     assert not any("opened before" in alarm for alarm in results("runs/one")["alarms"])
     promptlab(LISTS, *TOLD, "--out", "runs/two", "--quiet")

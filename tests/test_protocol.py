@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from studies import ARMS, Asked, a_task, always, rows_of, says_yes
 
-from promptlab import Answer, Example, ModelError, Reply, Task, compare, in_context
+from promptlab import Answer, Example, ModelError, Prompt, Reply, Task, compare, in_context
 from promptlab.compare.calibration import calibration, probabilities
 from promptlab.compare.plan import data_sha256
 from promptlab.learners.solver import Silent, Solver
@@ -82,7 +82,7 @@ def test_another_run_on_the_same_test_is_named_and_one_on_another_test_is_not(ta
     unlike = Task.classification("t", task.train, [Example(f"other {i}", "yes", f"test:{i}") for i in range(12)])
     compare({"yes": says_yes}, unlike, (4,), 1, out=tmp_path / "unlike")
     results = compare(ARMS, task, (4,), 1, out=tmp_path / "second")
-    assert "The same test was opened before by another run beside this one (first)" in doubts(results)
+    assert "All 12 test items were opened before by another run beside this one (first)" in doubts(results)
 
 
 def test_another_run_on_some_of_the_same_test_items_is_named_with_how_many(task, tmp_path):
@@ -95,7 +95,14 @@ def test_another_run_on_some_of_the_same_test_items_is_named_with_how_many(task,
     assert "5 of the 12 test items were opened before by another run beside this one (shorter)" in doubts(results)
     assert "5 of the 12 test items were opened before" in (tmp_path / "whole" / "report.html").read_text()
     results = compare(ARMS, replace(task, test=corrected), (4,), 1, out=tmp_path / "corrected")
-    assert "The same test was opened before by 2 other runs beside this one (shorter, whole)" in doubts(results)
+    assert "All 12 test items were opened before by 2 other runs beside this one (shorter, whole)" in doubts(results)
+
+
+def test_a_run_that_opened_the_test_after_this_one_is_not_said_to_have_done_so_before(task, tmp_path):
+    compare({"yes": says_yes}, task, (4,), 1, out=tmp_path / "first")
+    compare({"yes": says_yes}, task, (4,), 1, out=tmp_path / "later")
+    results = compare({"yes": says_yes}, task, (4,), 1, out=tmp_path / "first", resume=True)
+    assert "opened before" not in doubts(results)
 
 
 def test_a_run_of_before_that_kept_no_texts_is_named_where_the_test_is_identical(task, tmp_path):
@@ -104,7 +111,7 @@ def test_a_run_of_before_that_kept_no_texts_is_named_where_the_test_is_identical
     compare({"yes": says_yes}, replace(task, test=task.test[:5]), (4,), 1, out=tmp_path / "shorter")
     assert run_json(tmp_path / "shorter")["test_opened_elsewhere"] == []
     results = compare(ARMS, task, (4,), 1, out=tmp_path / "new")
-    assert "The same test was opened before by 2 other runs beside this one (old, shorter)" in doubts(results)
+    assert "All 12 test items were opened before by 2 other runs beside this one (old, shorter)" in doubts(results)
 
 
 # ---- what the examples lack
@@ -208,3 +215,19 @@ def test_where_nothing_failed_there_is_no_such_line(task, tmp_path):
     results = compare({"tuned": Fails(None)}, task, (4,), 1, out=tmp_path / "b")
     assert results["decision"]["without_failures"] is None  # nothing else is left to tell of
     assert "nothing was answered" in results["decision"]["sentence"].lower()
+
+
+# ---- answers that are no classes
+
+
+@pytest.mark.parametrize(("output", "common", "rare", "said"), [(bool, False, True, "yes"), (int, 3, 7, "7")])
+def test_what_is_below_the_commonest_answer_is_not_recommended_where_answers_are_no_classes(
+    tmp_path, output, common, rare, said
+):
+    examples = [Example(f"note {i}", rare if i % 5 == 0 else common, str(i)) for i in range(60)]
+    task = Task("odd", Prompt("Is it?", output), tuple(examples[:30]), tuple(examples[30:]))
+    arms = {"ask": in_context(Script(lambda request: said))}
+    verdict = compare(arms, task, (0,), 1, out=tmp_path / "run")["decision"]
+    assert "nothing is shown to be better than always answering the commonest class" in verdict["sentence"]
+    assert "against 0.80" in verdict["sentence"]
+    assert "0.80  most frequent" in (tmp_path / "run" / "report.html").read_text()

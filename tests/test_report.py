@@ -239,6 +239,15 @@ def test_the_curve_is_text_in_the_pages_colours_and_the_same_every_time(run):
     assert not re.search(r"#[0-9a-fA-F]{6}\b", svg)
 
 
+def test_what_is_reached_without_a_model_is_on_the_chart_also_above_all_arms(tmp_path):
+    run = write_run(tmp_path, n_items=40, arms={"ask": ("prompting", "", (0.02,))}, budgets=(0,))
+    svg = learning_curves(measure(run, DRAWS))
+    height = float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)"', svg)[1])
+    at = {name: float(y) for y, name in re.findall(r' y="(-?[\d.]+)"[^>]*>\d\.\d\d  ([a-z ]+)<', svg)}
+    assert at.keys() == {"chance", "most frequent", "ask"}
+    assert all(0 < y < height for y in at.values())
+
+
 def test_an_arm_called_like_a_formula_is_drawn_as_written(tmp_path):
     arms = {"costs $5 & $6 <b>": ("prompting", "", (0.8, 0.9)), "^_": ("fine-tuning", "", (0.4, 0.9))}
     run = write_run(tmp_path, n_items=20, arms=arms, budgets=(8, 16))

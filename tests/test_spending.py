@@ -107,7 +107,7 @@ def test_latency_is_of_the_answers_that_were_timed_and_energy_of_watts_that_are_
 
 
 def sure(n_items=60):
-    items = Items(tuple(map(str, range(n_items))), np.zeros(n_items, int), np.arange(n_items), n_items, (), None)
+    items = Items(tuple(map(str, range(n_items))), np.zeros(n_items, int), np.arange(n_items), n_items, (), 0.0)
     return sure_on(items, DRAWS, 0.95)
 
 

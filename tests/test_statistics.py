@@ -227,14 +227,15 @@ def test_the_same_arguments_give_the_same_resamples_and_another_seed_others():
     assert (a.clusters != c.clusters).any()
 
 
-@pytest.mark.parametrize("n_clusters", [2, 4, 10, 40])
-def test_equal_arms_are_told_apart_in_about_five_of_a_hundred_studies_however_few_the_groups(n_clusters):
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("n_clusters", [1, 2, 4, 10, 40])
+def test_equal_arms_are_told_apart_in_about_five_of_a_hundred_studies_however_few_the_groups(n_clusters, seeds):
     rng = np.random.default_rng(7)
     clusters = np.repeat(np.arange(n_clusters), 4)
     drawn, apart = resample(n_clusters, 500), 0
     for _ in range(300):
         rates = rng.beta(2, 2, size=(2, n_clusters))[:, clusters]  # each group has rates of its own
-        a, b = rng.random((2, 1, len(clusters))) < rates[:, None]
+        a, b = rng.random((2, seeds, len(clusters))) < rates[:, None]
         apart += paired_difference(a, b, clusters, drawn).excludes_zero
     assert apart <= 30  # 10 %; percentiles alone gave 33 % at 2 groups and 15 % at 4
 

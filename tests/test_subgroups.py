@@ -72,6 +72,25 @@ def test_groups_that_are_all_right_may_differ_either_way_and_no_gap_is_certain(t
     assert (apart.value, apart.low, apart.high) == pytest.approx((1.0, 1 - math.hypot(1 - low, 1 - low), 1.0))
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_gap_between_two_clinics_is_not_certain_where_clinics_are_what_was_drawn(tmp_path, seeds):
+    """One cluster each: resamples that hold both say nothing of other clinics."""
+    run = with_subgroups(tmp_path, lambda row: row["group"], arms={"ask": ("prompting", "", (0.9,))}, budgets=(8,))
+    lines = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    for row in lines:
+        last = int(row["item"][1:]) % 2 == 0
+        row["group"] = row["subgroup"] = "pmid-0" if last else "pmid-1"
+        row["cluster"] = int(not last)
+        row["correct"] = row["correct"] and last
+    kept = [row for row in lines if row["seed"] < seeds]
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    results = measure(run, DRAWS)
+    [ask] = results.subgroups
+    assert [group.accuracy.n_clusters for group in ask.groups] == [1, 1]
+    assert ask.gap.value > 0.5
+    assert not ask.gap.excludes_zero
+
+
 def test_a_column_that_an_option_names_gets_scores_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = write_csv(tmp_path / "notes.csv", 60)

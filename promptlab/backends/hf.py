@@ -8,6 +8,7 @@ from functools import cached_property
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from promptlab.alternatives import scores_of
 from promptlab.backends.pretrained import (
     adapted,
     context_of,
@@ -183,13 +184,12 @@ class HF:
             scores |= zip(
                 ((row, text) for row in rows for text in texts[row]), torch.stack(found).tolist(), strict=True
             )
-        return {
-            job.i: Reply(
-                scores=tuple(scores[(*job.prompt, *text[:-1]), tuple(text)] if text else 0.0 for text in job.texts),
-                usage=Usage(len(job.prompt) + sum(map(len, job.texts))),
-            )
-            for job in jobs
-        }
+        replies: dict[int, Reply] = {}
+        for job in jobs:
+            sums = [scores[(*job.prompt, *text[:-1]), tuple(text)] if text else 0.0 for text in job.texts]
+            usage = Usage(len(job.prompt) + sum(map(len, job.texts)))
+            replies[job.i] = Reply(scores=scores_of(sums, job.texts, job.request.alternatives), usage=usage)
+        return replies
 
     def _last_logits(self, rows: Sequence[Row], n: int) -> Any:
         """(rows, n, vocabulary): what follows the last n tokens of each row."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
+from promptlab.alternatives import scores_of
 from promptlab.backends import needs
 from promptlab.backends.pretrained import refuse_pickled, weights_of
 from promptlab.backends.templates import MAX_NEW_TOKENS, Job, encode, jobs_of, pieces, seed_of
@@ -109,7 +110,8 @@ class VLLM:
         outputs = iter(self.engine.generate(prompts, params, use_tqdm=False, lora_request=self.lora))
         for job in jobs:
             if job.texts:
-                scores = tuple(score(next(outputs), len(text)) for text in job.texts)
+                log_p = [score(next(outputs), len(text)) for text in job.texts]
+                scores = scores_of(log_p, job.texts, job.request.alternatives)
                 yield Reply(scores=scores, usage=Usage(len(job.prompt) + sum(map(len, job.texts))))
             else:
                 yield reply_of(next(outputs), job.request, self.tokenizer)

@@ -39,8 +39,9 @@ class Block(NamedTuple):
 class Items:
     """The test items in the order of the rows. Clusters are numbered from 0; targets are class numbers or -1.
 
-    `labels` are the targets as written, `groups` and `subgroups` as told; `asked` is the message that asks for an item
-    in the first arm that has a prompt, or -1. `others` are the answers that are no class: see `answer_text`.
+    `majority` is the share of the commonest target, `labels` are the targets as written, `groups` and `subgroups` as
+    told; `asked` is the message that asks for an item in the first arm that has a prompt, or -1. `others` are the
+    answers that are no class: see `answer_text`.
     """
 
     ids: tuple[str, ...]
@@ -48,7 +49,7 @@ class Items:
     clusters: Ints
     n_clusters: int
     classes: tuple[str, ...]
-    majority: float | None
+    majority: float
     labels: tuple[str, ...] = ()
     groups: tuple[str | None, ...] = ()
     subgroups: tuple[str | None, ...] = ()
@@ -224,7 +225,7 @@ class _Reading:
             clusters=clusters.astype(np.int64),
             n_clusters=len(found),
             classes=classes,
-            majority=most if classes else None,
+            majority=most,
             labels=tuple(self.labels),
             groups=tuple(self.groups),
             subgroups=tuple(self.subgroups) if any(self.subgroups) else (),

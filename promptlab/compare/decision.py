@@ -16,7 +16,7 @@ from promptlab.compare.next_measurement import Next, chance, next_measurement
 from promptlab.compare.overtaking import doubted, ends, families, told
 from promptlab.compare.points import Point
 from promptlab.compare.spending import USD
-from promptlab.compare.wording import FAMILY_NAMES, labels, number, plain, sentence_of, shown
+from promptlab.compare.wording import FAMILY_NAMES, counted, labels, number, plain, sentence_of, shown
 
 UNDECIDED, NOTHING, FAILED, ALONE = "undecided", "nothing", "failed", "alone"
 
@@ -75,7 +75,7 @@ def decide(results: Results) -> Decision:
     verdicts = tuple(verdict_at(budget, results) for budget in budgets)
     clauses = tuple(_clauses(verdicts, budgets))
     said = "; ".join(f"{clause.said} ({clause.numbers})" for clause in clauses)
-    basis = f"n = {results.n_items} test items, {_ran(results)}"
+    basis = f"n = {counted(results.n_items, 'test item')}, {_ran(results)}"
     found = families(results.crossovers)
     undecided = [verdict for verdict in verdicts if verdict.verdict == UNDECIDED]
     open_ = [verdict.budget for verdict in undecided if {PROMPTING, FINE_TUNING} <= {*verdict.families}]
@@ -235,10 +235,8 @@ def verdict_at(budget: int, results: Results) -> Verdict:
 def _nothing(there: Sequence[Point], results: Results, budget: int) -> str:
     """The numbers of the highest, in its own name; the bar itself only where nothing else was run."""
     top = max(there, key=lambda point: (point.arm != MAJORITY_ARM, point.accuracy.value, -point.failed))
-    said = f"the highest is {Option(top.arm, top.labels).at(budget)}, {shown(top.accuracy)}"
-    if results.majority is None:
-        return said
-    said = f"{said}, against {number(results.majority)}"
+    highest = f"the highest is {Option(top.arm, top.labels).at(budget)}, {shown(top.accuracy)}"
+    said = f"{highest}, against {number(results.majority)}"
     if results.nearly_above(budget) is None:
         return said
     return f"{said}, but not at the {_strict(results):.1%} asked of the highest of {len(_rivals(results))}"

@@ -9,7 +9,7 @@ from promptlab.compare.elsewhere import told_forgotten, told_outside
 from promptlab.compare.measures import Results
 from promptlab.compare.opened import told_of_elsewhere
 from promptlab.compare.points import Point
-from promptlab.compare.wording import FAMILY_NAMES, labels, number, shown
+from promptlab.compare.wording import FAMILY_NAMES, counted, labels, number, shown
 
 FEW_SEEDS = 5
 
@@ -120,11 +120,12 @@ def _written(point: Point) -> float:
 def _sample(results: Results) -> Iterator[str]:
     points = 100 * results.detectable
     yield (
-        f"With {results.n_clusters} independent test items a difference below about {points:.1f} points has less "
-        "than an 80 % chance of being seen (two arms near 0.75 that agree as language models usually do, r = 0.38)."
+        f"With {counted(results.n_clusters, 'independent test item')} a difference below about {points:.1f} points has "
+        "less than an 80 % chance of being seen (two arms near 0.75 that agree as models usually do, r = 0.38)."
     )
     if results.n_clusters < results.n_items:
-        yield f"The {results.n_items} test items come in {results.n_clusters} groups; the intervals rest on those."
+        come = f"The {results.n_items:,} test items come in {counted(results.n_clusters, 'group')}"
+        yield f"{come}; the intervals rest on {'those' if results.n_clusters > 1 else 'that one'}."
     most = results.budgets[-1]
     other = "training examples" if most else "random draws"
     if len(results.seeds) < FEW_SEEDS and results.drawn:

@@ -80,7 +80,7 @@ class Results:
     n_items: int
     n_clusters: int
     chance: float | None
-    majority: float | None
+    majority: float
     margin: float
     confidence: float
     draws: int
@@ -148,7 +148,7 @@ class Results:
         share; `above` asks for more, as the highest of several is picked."""
         there = (p for p in self.points if p.labels in (0, budget) and p.family in FAMILIES and p.arm != MAJORITY_ARM)
         top = max(there, key=lambda point: (point.accuracy.value, -point.failed), default=None)
-        return top if top is not None and top.accuracy.low > (self.majority or 0.0) else None
+        return top if top is not None and top.accuracy.low > self.majority else None
 
     def between(self, a: str, b: str, budget: int) -> Difference:
         """The best of family a minus the best of family b at a budget."""
@@ -216,7 +216,7 @@ def measured(
     choosable = [cell for cell in cells if family[cell.arm] in FAMILIES]
     rivals = [cell for cell in choosable if cell.arm != MAJORITY_ARM]
     strict = replace(sure, confidence=1 - (1 - confidence) / max(len(rivals), 1))
-    above = [cell for cell in rivals if strict.accuracy(cell.correct).low > (items.majority or 0.0)]
+    above = [cell for cell in rivals if strict.accuracy(cell.correct).low > items.majority]
     there = {budget: [cell for cell in cells if cell.labels in (0, budget)] for budget in budgets}
     compared = [compare_at(budget, some, family, sure_of(some)) for budget, some in there.items()]
     differences = with_holm([difference for found in compared for difference in found.differences])

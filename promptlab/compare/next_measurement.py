@@ -112,7 +112,7 @@ def next_measurement(results: Results, undecided: Sequence[int], unproven: Seque
 
 def _more_of(top: Point, results: Results) -> Next:
     """Twice as much of what an arm's interval is as wide for: seeds where they are few, else items."""
-    bar = f"may show that {top.arm}, now {shown(top.accuracy)}, is above {number(results.majority or 0.0)}"
+    bar = f"may show that {top.arm}, now {shown(top.accuracy)}, is above {number(results.majority)}"
     if 1 < (n := top.accuracy.n_seeds) <= FEW_SEEDS:
         return Next(SEEDS, 2 * n, f"Run with --seeds {2 * n}: it takes no new labels and {bar}.")
     return Next(ITEMS, 2 * results.n_items, f"Test on about {2 * results.n_items:,} items: it {bar}.")

@@ -29,7 +29,8 @@ def keep_keys(folder: Path, test: Sequence[Example]) -> None:
 
 
 def opened_elsewhere(folder: Path, test: Sequence[Example]) -> dict[str, Any]:
-    """For run.json: the runs in folders beside this one that opened some of these test items, and how many they did.
+    """For run.json, when its test is first opened: the runs in folders beside this one that have opened some of these
+    test items, and how many they did.
 
     An item is known by its text; a run of before, which kept no keys of texts, by the hash of its whole test.
     """
@@ -53,8 +54,9 @@ def told_of_elsewhere(run: Mapping[str, Any], of: int) -> str | None:
     if not (others := run.get("test_opened_elsewhere")):
         return None
     n = run.get("test_items_opened_elsewhere")  # runs of before knew of identical tests alone
-    which = "The same test was" if n in (None, of) else f"{n:,} of the {of:,} test items {'was' if n == 1 else 'were'}"
+    some = f"All {of:,} test items were" if n == of else f"{n:,} of the {of:,} test items {'was' if n == 1 else 'were'}"
+    by = "another run" if len(others) == 1 else f"{len(others)} other runs"
     return (
-        f"{which} opened before by {'another run' if len(others) == 1 else f'{len(others)} other runs'} "
-        f"beside this one ({', '.join(others)}): what was changed in view of that was chosen on this test."
+        f"{'The same test was' if n is None else some} opened before by {by} beside this one ({', '.join(others)}): "
+        "what was changed in view of that was chosen on this test."
     )

@@ -155,8 +155,9 @@ def open_test(plan: Plan, folder: Path) -> None:
     """
     there, rows = folder / "run.json", folder / "rows.jsonl"
     run, before = read_run(folder), sha256_of(rows)
-    run |= opened_elsewhere(folder, plan.task.test)
     opened = run.get("test_opened", [])
+    if not opened:
+        run |= opened_elsewhere(folder, plan.task.test)
     keep_keys(folder, plan.task.test)
     write_json(there, {**run, "test_opened": [*opened, now()]})
     join_targets(plan, folder)

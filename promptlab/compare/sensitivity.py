@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -38,15 +39,14 @@ def without_failures(items: Items, cells: Sequence[Cell]) -> Rest | None:
     if not stays.any():
         return None
     found, clusters = np.unique(items.clusters[stays], return_inverse=True)
-    targets = items.targets[stays]
-    most = float(np.bincount(targets[targets >= 0]).max() / len(targets)) if items.majority is not None else None
+    left = [label for label, stay in zip(items.labels, stays, strict=True) if stay]
     some = replace(
         items,
         ids=tuple(id for id, stay in zip(items.ids, stays, strict=True) if stay),
-        targets=targets,
+        targets=items.targets[stays],
         clusters=clusters.astype(np.int64),
         n_clusters=len(found),
-        majority=most,
+        majority=Counter(left).most_common(1)[0][1] / len(left),
         labels=(),
         groups=(),
         subgroups=(),

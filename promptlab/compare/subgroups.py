@@ -69,13 +69,12 @@ def _gap(cell: Cell, one: np.ndarray, other: np.ndarray, sure: Sure) -> Interval
     sides = [np.broadcast_to(inside, cell.correct.shape) for inside in (one, other)]
     draws = [counted_draws(cell.correct, side, clusters, again) for side in sides]
     value = float(cell.correct[:, one].mean() - cell.correct[:, other].mean())
-    p, q = (np.where(side, cell.correct - cell.correct[side].mean(), 0.0) / side.sum() for side in sides)
-    either, parts = sides[0] | sides[1], p - q
+    of_one, of_other = (np.where(side, cell.correct - cell.correct[side].mean(), 0.0) / side.sum() for side in sides)
+    either, parts = sides[0] | sides[1], of_one - of_other
     found = counted_interval(value, draws[0] - draws[1], either, parts, clusters, again, sure.confidence, lowest=-1.0)
-    if found.method == WILSON:  # each side all right or all wrong
-        (p, n), (q, m) = (
-            (float(cell.correct[:, inside].mean()), len(np.unique(clusters[inside]))) for inside in (one, other)
-        )
+    n, m = (len(np.unique(clusters[inside])) for inside in (one, other))
+    if found.method == WILSON or min(n, m) < 2:  # each side all right or all wrong, or a cluster without another
+        p, q = (float(cell.correct[:, inside].mean()) for inside in (one, other))
         low, high = newcombe(p, n, q, m, sure.confidence)
-        found = replace(found, low=low, high=high)
+        found = replace(found, low=low, high=high, method=WILSON)
     return sure.told(found, found.n_clusters)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from promptlab.compare.cellfile import NOT_NOW
 from promptlab.compare.data.lint import Finding
 from promptlab.compare.failures import Failure
+from promptlab.compare.wording import counted, labels
 from promptlab.splits import clusters
 from promptlab.task import Task
 
@@ -30,13 +31,14 @@ def tell_beforehand(
     n, m = len(task.test), len(set(clusters(task.test)))
     lines = [
         Text(
-            f"{task.name}: {len(task.train)} labelled examples to learn from, {n} to test on, {len(task.labels)} labels"
+            f"{task.name}: {counted(len(task.train), 'labelled example')} to learn from, {n:,} to test on, "
+            f"{labels(len(task.labels))}"
         ),
         *(Text.assemble(("note ", "yellow"), line) for line in warnings),
         *(Text.assemble((f"{finding.kind}: ", "yellow"), finding.message) for finding in findings),
         Text(
-            f"Differences under {100 * smallest_difference:.1f} points cannot be told apart with {n} test items"
-            f"{f' in {m} groups' if m < n else ''} (80 % power)."
+            f"Differences under {100 * smallest_difference:.1f} points cannot be told apart with "
+            f"{counted(n, 'test item')}{' in ' + counted(m, 'group') if m < n else ''} (80 % power)."
         ),
     ]
     for line in lines:
@@ -89,7 +91,7 @@ def tell_afterwards(results: dict[str, Any], folder: Path, failed: Sequence[Fail
 
     if not quiet:
         budgets = sorted({point["labels"] for point in results["points"]})
-        table = Table("arm", *(f"{k} labels" for k in budgets))
+        table = Table("arm", *map(labels, budgets))
         for arm in dict.fromkeys(point["arm"] for point in results["points"]):
             of_arm = {p["labels"]: p["accuracy"] for p in results["points"] if p["arm"] == arm}
             shown = [of_arm.get(k) for k in budgets]

@@ -24,9 +24,14 @@ def shown(interval: Interval, sign: bool = False) -> str:
     return f"{number(interval.value, sign)} [{number(interval.low)}, {number(interval.high)}]"
 
 
+def counted(n: int, what: str) -> str:
+    """How many of something that has a regular plural: "1 test item", "1,200 test items"."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
 def labels(n: int) -> str:
     """How many labels, in words that start a clause."""
-    return "1 label" if n == 1 else f"{n:,} labels"
+    return counted(n, "label")
 
 
 def sentence_of(clause: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from promptlab.alternatives import overlap
 from promptlab.errors import SetupError
 from promptlab.program import gather, score
 from promptlab.prompt import Prompt
@@ -16,6 +17,7 @@ CONTENT_FREE = ("N/A", "[MASK]", "")  # Zhao et al. 2021, section 5
 async def likeliest_label(question: str, prompt: Prompt, calibrated: bool = False) -> Answer:
     """The label of `prompt.labels` with the highest log-probability as the reply (summed over its tokens, nats).
 
+    Where a label begins another ("severe", "severe pain"), replies that go on to the longer one are only that one's.
     With `calibrated`, contextual calibration (Zhao et al. 2021, arXiv 2102.09690, eq. 1 with W = diag(p_cf)⁻¹, b = 0):
     each label's probability is divided by the one it has when the question says nothing, averaged over three such
     questions. Differs: the quotients are divided by their sum, not put through a softmax; the argmax is the same.
@@ -31,7 +33,8 @@ async def likeliest_label(question: str, prompt: Prompt, calibrated: bool = Fals
     if not prompt.labels:
         raise SetupError(f"likeliest_label needs labels to choose from; this prompt's output is {prompt.output!r}.")
     chats = [prompt.render(q) for q in (question, *(CONTENT_FREE if calibrated else ()))]
-    asked, *free = await gather(score(chat, prompt.labels) for chat in chats)
+    alternatives = overlap(prompt.labels)
+    asked, *free = await gather(score(chat, prompt.labels, alternatives=alternatives) for chat in chats)
     if free:
         p_cf = [sum(column) / len(free) for column in zip(*map(normalised, free), strict=True)]  # (labels,)
         quotients = [p / q for p, q in zip(normalised(asked), p_cf, strict=True)]

@@ -167,10 +167,12 @@ CONTINUATIONS = {
 }
 
 
+@pytest.mark.parametrize("alternatives", [False, True])
 @pytest.mark.parametrize("given", CONTINUATIONS.values(), ids=CONTINUATIONS)
-def test_given_texts_score_the_same(tiny: Tiny, other: Any, given: tuple[str, ...]):
+def test_given_texts_score_the_same(tiny: Tiny, other: Any, given: tuple[str, ...], alternatives: bool):
     symptoms = ["wheeze", "cough and wheeze, " * 9, "rash"]  # of different lengths, to be padded
-    asked = [Request((Message("user", f"symptom: {symptom}"),), continuations=given) for symptom in symptoms]
+    how = {"continuations": given, "alternatives": alternatives}
+    asked = [Request((Message("user", f"symptom: {symptom}"),), **how) for symptom in symptoms]
     if not other.scores:
         with pytest.raises(Unsupported):
             other.generate(asked)

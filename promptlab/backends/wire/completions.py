@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+from promptlab.alternatives import scores_of
 from promptlab.backends.wire.chat import usage_of
 from promptlab.backends.wire.common import FINISH, Json, in_bytes, odd_end, part, text_in, whole, without_end
 from promptlab.errors import Malformed, ModelError, Refused
@@ -49,15 +50,16 @@ def read(answer: Mapping[str, Any], request: Request) -> list[Reply | ModelError
         if len(choices) != len(request.continuations):
             raise Malformed(f"the server scored {len(choices)} of {len(request.continuations)} texts")
         context, told = text_of(request.messages), zip(choices, request.continuations, strict=True)
-        return [Reply(scores=tuple(score(part(c, "logprobs", dict), context, text) for c, text in told), usage=usage)]
+        log_p, tokens = zip(*(scored(part(c, "logprobs", dict), context, text) for c, text in told), strict=True)
+        return [Reply(scores=scores_of(log_p, tokens, request.alternatives), usage=usage)]
     return [read_choice(choice, request, usage if i == 0 else Usage()) for i, choice in enumerate(choices)]
 
 
 PARTIAL = "\ufffd".encode()  # how a token reads that is part of a character only
 
 
-def score(logprobs: Mapping[str, Any], context: str, text: str) -> float:
-    """Σ log p of the tokens of `text` after `context`, in nats. Raises Malformed where no token begins where it does.
+def scored(logprobs: Mapping[str, Any], context: str, text: str) -> tuple[float, list[str]]:
+    """Σ log p of the tokens of `text` after `context`, in nats, and these. Raises Malformed where none begins there.
 
     Tokens are counted from the end: before the context a server may put tokens of its own, and their letters, and those
     of tokens that are part of a character, make `text_offset` another text's.
@@ -71,7 +73,7 @@ def score(logprobs: Mapping[str, Any], context: str, text: str) -> float:
         begins = 1
     if None in values[begins:]:
         raise Malformed("the server does not tell the log-probabilities of all tokens")
-    return float(sum(values[begins:]))
+    return float(sum(values[begins:])), tokens[begins:]
 
 
 def ending(tokens: Sequence[bytes], context: bytes, text: bytes) -> int:

@@ -17,7 +17,7 @@ from promptlab.compare.logs.judging import Judging
 from promptlab.compare.logs.matching import Matched, match
 from promptlab.compare.logs.shape import Log
 from promptlab.compare.statistics import Floats, Interval
-from promptlab.compare.wording import number, shown
+from promptlab.compare.wording import counted, number, shown
 from promptlab.errors import DataError
 
 MOST_CLASSES = 50
@@ -90,7 +90,7 @@ class Comparison:
         """One sentence."""
         said, n = self.difference, f"n = {len(self.matched.ids):,} shared items"
         if self.matched.n_clusters < len(self.matched.ids):
-            n += f" in {self.matched.n_clusters:,} groups"
+            n += f" in {counted(self.matched.n_clusters, 'group')}"
         clear = said.excludes_zero
         but = "" if clear == (self.p < 0.05) else f", which alone would {'not call it' if clear else 'call it'} at 0.05"
         tested = f"p {p_value(self.p)}, {self.test}{but}; {n}"

@@ -91,7 +91,7 @@ def tested(
 def sure_of(items: Sequence[Example]) -> Sure:
     """Intervals over these items, as everywhere: of very many clusters only so many are resampled."""
     of = np.array(clusters(items), dtype=np.int64)
-    return sure_on(Items((), np.full(len(of), -1), of, int(of.max()) + 1, (), None), 2_000, 0.95)
+    return sure_on(Items((), np.full(len(of), -1), of, int(of.max()) + 1, (), 0.0), 2_000, 0.95)
 
 
 def row(task: Task, item: Example, first: Answer | ModelError, last: Answer | ModelError) -> Row:

@@ -12,7 +12,7 @@ from promptlab.compare.optimizing.fragility import Fragility
 from promptlab.compare.optimizing.models import Models
 from promptlab.compare.optimizing.reporter import Tested
 from promptlab.compare.optimizing.scores import Look, Scores, candidates_of, failures_of, races_of
-from promptlab.compare.wording import number, shown
+from promptlab.compare.wording import counted, number, shown
 from promptlab.optimizers.acceptance import smallest_gain
 from promptlab.optimizers.candidate import Candidate
 from promptlab.optimizers.concluding import TOO_MANY_FAILED
@@ -88,10 +88,11 @@ def sentence(found: Found, test: Tested) -> str:
             f"Nothing is known: {failed:,} of {test.n:,} test items were not answered ({why}). The search: {found.why}."
         )
     if not found.accepted or test.difference is None:
-        return f"Keep the prompt you have: {found.why}. It is right on {shown(test.seed)} of {test.n:,} test items."
-    said, n = shown(test.difference, sign=True), f"{test.n:,} test items that nothing was chosen by"
+        right = f"It is right on {shown(test.seed)} of {counted(test.n, 'test item')}."
+        return f"Keep the prompt you have: {found.why}. {right}"
+    said, n = shown(test.difference, sign=True), f"{counted(test.n, 'test item')} that nothing was chosen by"
     if test.n_clusters < test.n:
-        n += f", in {test.n_clusters:,} groups"
+        n += f", in {counted(test.n_clusters, 'group')}"
     p = "p < 0.001" if test.p < 0.001 else f"p = {test.p:.3f}"
     if (clear := test.difference.excludes_zero) == (test.p >= 0.05):
         p += f", which alone would {'not call it' if clear else 'call it'} at 0.05"

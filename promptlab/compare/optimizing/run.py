@@ -167,7 +167,7 @@ def open_test(plan: Planned, models: Models, found: Found, prompt: Prompt, folde
     kind = "again, after the run was finished" if "finished" in run else "after an interruption"
     opening = {"at": now(), "what": kind if run["test_openings"] else "first", "prompt": found.best.key}
     items = affordable(task, plan.calls.test, cost_of_an_answer(found))
-    before = opened_elsewhere(folder, items)
+    before = {} if run["test_openings"] else opened_elsewhere(folder, items)
     keep_keys(folder, items)
     note(folder, test_openings=[*run["test_openings"], opening], **before)
     return tested(task, items, models.run, task.prompt, prompt, solve_of(plan.given, task, models.task))

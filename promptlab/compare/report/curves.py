@@ -30,6 +30,7 @@ STYLES: dict[str, tuple[Any, str]] = {
 }
 STYLES |= {CONTROL: ((0, (1, 3)), "x"), ANOTHER_MODEL: ((0, (8, 2, 1.5, 2)), "D")}
 COLOURS_A_FAMILY = 4
+CHANCE, MOST_FREQUENT = "chance", "most frequent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +109,9 @@ class End:
 
 def _frame(axes: Axes, results: Results) -> None:
     """Axes that show little more than the data: a light grid, no box."""
-    lows = [p.accuracy.low for p in results.points] + [x for x in (results.chance, results.majority) if x is not None]
-    bottom = np.floor(max(0.0, min(lows) - 0.03) * 10) / 10
-    top = np.ceil(min(1.0, max(p.accuracy.high for p in results.points) + 0.005) * 10) / 10
+    bars = list(_bars(results).values())
+    bottom = np.floor(max(0.0, min([*bars, *(p.accuracy.low for p in results.points)]) - 0.03) * 10) / 10
+    top = np.ceil(min(1.0, max([*bars, *(p.accuracy.high for p in results.points)]) + 0.005) * 10) / 10
     axes.set_xlim(-0.25, max(len(results.budgets) - 1, 0) + 0.08)
     axes.set_ylim(bottom, max(top, bottom + 0.1))
     axes.set_xticks(range(len(results.budgets)), [f"{k:,}" for k in results.budgets])
@@ -145,14 +146,17 @@ def _draw(axes: Axes, series: Series, budgets: Sequence[int]) -> End:
     return End(xs[-1], ys[-1], f"{number(ys[-1])}  {series.name}", series.colour)
 
 
+def _bars(results: Results) -> dict[str, float]:
+    """What is reached without a model: by chance among classes, and by the most frequent answer if any comes twice."""
+    chance = {} if results.chance is None else {CHANCE: results.chance}
+    return chance | ({MOST_FREQUENT: results.majority} if results.majority * results.n_items > 1.5 else {})
+
+
 def _references(axes: Axes, results: Results) -> list[End]:
     """Chance, and the most frequent answer unless an arm already gives it."""
-    lines = {}
-    if results.chance is not None:
-        lines[f"{number(results.chance)}  chance"] = results.chance
     constant = {round(p.accuracy.value, 9) for p in results.points if p.family == BASELINE}
-    if results.majority is not None and round(results.majority, 9) not in constant:
-        lines[f"{number(results.majority)}  most frequent"] = results.majority
+    bars = _bars(results).items()
+    lines = {f"{number(y)}  {name}": y for name, y in bars if name == CHANCE or round(y, 9) not in constant}
     last = len(results.budgets) - 1
     for y in lines.values():
         axes.plot([-0.25, last], [y, y], color=MUTED, linewidth=1, linestyle=(0, (1, 3)))

@@ -20,7 +20,7 @@ from promptlab.compare.report.curves import all_series, learning_curves
 from promptlab.compare.report.packing import all_rows
 from promptlab.compare.results import as_json, write_results
 from promptlab.compare.spending import Terms
-from promptlab.compare.wording import labels, number, p_shown, plain, share, shown
+from promptlab.compare.wording import counted, labels, number, p_shown, plain, share, shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -100,7 +100,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"shown": shown, "number": number, "labels": labels, "share": share, "chance": as_chance}
+    found.filters |= {
+        "shown": shown,
+        "number": number,
+        "labels": labels,
+        "counted": counted,
+        "share": share,
+        "chance": as_chance,
+    }
     found.filters |= {"p": p_shown, "plain": _plain, "given": plain, "ends": ends}
     return found
 

@@ -26,6 +26,7 @@ from itertools import groupby
 
 import torch
 
+from promptlab.alternatives import scores_of
 from promptlab.constrained import Held
 from promptlab.errors import ContextOverflow, Interrupted, ModelError
 from promptlab.tiny.engine.drawing import uniforms
@@ -106,7 +107,7 @@ class Engine:
                     f"{context:,} has to hold {needed:,} more"
                 )
             elif continuations:
-                jobs[i] = Weighing(prompt, continuations)
+                jobs[i] = Weighing(prompt, continuations, request.alternatives)
             else:
                 try:
                     held = None if request.schema is None else Held(request.schema, self.tokenizer.grammatical)
@@ -210,7 +211,8 @@ def weighed(weighing: Weighing) -> Reply | ModelError:
     if any(score != score for score in weighing.sums):
         return no_numbers("a continuation")
     tokens = len(weighing.prompt) + sum(map(len, weighing.continuations))
-    return Reply(scores=tuple(weighing.sums), usage=Usage(tokens))
+    scores = scores_of(weighing.sums, weighing.continuations, weighing.alternatives)
+    return Reply(scores=scores, usage=Usage(tokens))
 
 
 def no_numbers(where: str) -> ModelError:

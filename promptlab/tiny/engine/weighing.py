@@ -25,6 +25,7 @@ class Weighing:
 
     prompt: tuple[int, ...]
     continuations: list[list[int]]
+    alternatives: bool = False
     sums: list[float] = field(default_factory=list)
     done: bool = False
 
