@@ -95,12 +95,12 @@ def instruction_in(reply: str) -> str:
     first line announces it, else all: an instruction may hold JSON, fences and tags of its own."""
     if tagged := TAGGED.findall(reply):
         _, between, started = tagged[-1]
-        return (between or started).strip()
+        return str(between or started).strip()
     whole = reply.strip()
     announced = ANNOUNCED.match(whole)
     told = whole[announced.end() :] if announced else whole
     if fenced := FENCED.match(told) if announced else FENCED.fullmatch(told):
-        told = whole = fenced[1].strip()
+        told = whole = str(fenced[1]).strip()
     with suppress(ValueError, AttributeError):
         fields = json.loads(told)
         texts = [value for value in fields.values() if isinstance(value, str)]
