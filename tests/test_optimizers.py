@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from promptlab import Example, Prompt, run
 from promptlab.backends.wrappers import Budget, Budgeted
 from promptlab.errors import DataError, ModelError, Refused, SetupError, Unavailable
-from promptlab.optimizers import ape, pool
+from promptlab.optimizers import ape, pool, templates
 from promptlab.optimizers.sections import grouped, looks, sections
 from promptlab.strategies import zero_shot
 from promptlab.task import exact
@@ -241,3 +241,29 @@ def test_an_instruction_may_hold_json_fences_and_tags_and_is_found_where_it_is_w
     model = Script(lambda request: reply if request.to == "proposer" else obedient(request))
     found = run(ape(Prompt("Give a word."), lists(120), calls=400, proposals=2, rounds=1), model).found
     assert [each.slot().instruction for each in found.candidates[1:]] == [instruction]
+
+
+RUSSIAN = [Example(f"вода {i} дерево", "да" if i % 2 else "нет") for i in range(80)]
+
+
+@pytest.mark.parametrize("instruction", ["", "Ответь, есть ли здесь дерево."])
+def test_the_bank_is_tried_whatever_the_language_of_the_task(instruction):
+    prompt: Any = Prompt(instruction, Literal["да", "нет"])
+    found = run(templates(prompt, RUSSIAN, calls=600), Script(lambda request: "да")).found
+    assert "it is in another script" not in found.rejected
+    assert len(found.candidates) > 20
+
+
+def proposals(seed: str, *said: str) -> dict[str, int]:
+    """Why proposals are not tried that say these, for a prompt that says `seed`."""
+    replies = [f"<prompt>{text}</prompt>" for text in said]
+    model = Script(lambda request: replies[sum(request.branch) % len(said)] if request.to == "proposer" else "да")
+    prompt: Any = Prompt(seed, Literal["да", "нет"])
+    return dict(run(ape(prompt, RUSSIAN, calls=300, proposals=8, rounds=1), model).found.rejected)
+
+
+def test_japanese_is_one_language_in_kanji_and_kana_and_a_prompt_without_a_word_may_be_put_in_any():
+    japanese = ("これはよいですか", "カタカナデコタエテ", "ｶﾅﾃﾞ", "コーヒー", "良否")
+    assert "it is in another script" not in proposals("良否判定", *japanese)
+    assert "it is in another script" not in proposals("", "Say yes or no.", "Скажи да или нет.")
+    assert proposals("良否判定", "Say yes or no.")["it is in another script"] == 16

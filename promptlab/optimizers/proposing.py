@@ -29,6 +29,7 @@ TAGGED = re.compile(
 ANNOUNCED = re.compile(r"\A[^\n]*\b(?:here|instruction|prompt|version|variation)\b[^\n]*:\s*\n", re.IGNORECASE)
 FENCED = re.compile(r"\s*```[^\n]*\n((?:(?!```).)*)```", re.DOTALL)
 WORD = re.compile(r"\w+")
+JAPANESE = ("HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "IDEOGRAPHIC")  # how names of its own letters begin
 SAME = 0.95  # how alike two instructions are that are not worth two races
 COPIED = 5  # words in a row that stand in an example and in a proposal
 REPAIR = "\n\nWrite only the new instruction, between <prompt> and </prompt>, and nothing else."
@@ -48,7 +49,8 @@ class Wish:
     """One thing asked of the proposer: a text, and whose instruction the reply stands in for.
 
     `parents` are those that the new candidate comes from, `base` alone if there are none. `changes` False lets the
-    reply say again what `base` says: it was not shown to the proposer. `before` is a talk that the text goes on with.
+    reply say again what `base` says: it was not shown to the proposer. `translates` lets it be in another script.
+    `before` is a talk that the text goes on with.
     """
 
     text: str
@@ -57,6 +59,7 @@ class Wish:
     slot: str = ONLY
     parents: tuple[Candidate, ...] = ()
     changes: bool = True
+    translates: bool = False
     before: tuple[Message, ...] = ()
 
 
@@ -122,7 +125,7 @@ def wrong_with(said: str, wish: Wish, search: Search) -> str | None:
         return "it changes nothing"
     if any(text.casefold() in said.casefold() for text in search.limits.forbidden):
         return "it holds what is forbidden"
-    wanted = script(before) or script(shown(search.feed[0].example.input))
+    wanted = None if wish.translates else script(before)
     if wanted is not None and script(said) not in (None, wanted):
         return "it is in another script"
     if copies(said, before, search.feed):
@@ -139,8 +142,10 @@ def plain(text: str) -> str:
 
 
 def script(text: str) -> str | None:
-    """The script that most letters are of: LATIN, CYRILLIC, CJK …; None without letters."""
-    names = [unicodedata.name(c, "").split(" ")[0] for c in text[:2_000] if c.isalpha()]
+    """The script that most letters are of: LATIN, CYRILLIC, CJK …; None without letters. Kana are of one script with
+    the characters of Chinese: Japanese is written in both."""
+    names = [unicodedata.name(c, "").split(" ")[0] for c in unicodedata.normalize("NFKC", text[:2_000]) if c.isalpha()]
+    names = ["CJK" if name in JAPANESE else name for name in names]
     return max(set(names), key=lambda name: (names.count(name), name)) if names else None
 
 

@@ -27,8 +27,8 @@ def verdict(text: str, words: Mapping[str, float] = VERDICTS) -> float | None:
     """The value of the word that the last line with any of them says; None if there is none, or several, or its clause
     denies it.
 
-    "unlikely" is none of them, and "we can't be sure" cannot be read. The paper's code wants the last line to be the word and nothing else,
-    and lost 11.7 % of its samples so.
+    "unlikely" is none of them, and "we can't be sure" cannot be read. The paper's code wants the last line to be the
+    word and nothing else, and lost 11.7 % of its samples so.
     """
     word = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, words))})(?![\w-])", re.IGNORECASE)
     for line in reversed(text.replace("*", "").splitlines()):
