@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from searches import called, write_lists
 
-from promptlab import Example, ModelError, Prompt, Reply, run
+from promptlab import Example, ModelError, Prompt, Reply, ask, run
 from promptlab.backends.routed import Routed
 from promptlab.cli import main
 from promptlab.errors import SetupError
@@ -167,3 +167,25 @@ def test_a_command_that_was_refused_leaves_its_folder_to_the_one_that_is_mended(
             main(["duels", "lists.csv", "--instruction", "Give a word.", "--calls", calls, *models])
         assert ended.value.code == code
         assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("calls", [100, 150, 300])
+def test_no_budget_is_exceeded_by_a_judge_whose_turn_comes_after_answers_that_cost_more_than_any_before(calls):
+    hard: set[str] = set()
+
+    async def solve(question, prompt):
+        for _ in range(3 if question in hard else 1):
+            reply = await ask(prompt.render(question))
+        return prompt.parse(reply.text)
+
+    def found(model):
+        return run(duels(Prompt("Give a word."), inputs(60), calls=calls, proposals=1, solve=solve), model).found
+
+    def asked(request: Request) -> str:
+        of = {"judge": honest, "proposer": proposes}.get(request.to, answers)
+        return of(request)
+
+    [last] = [event for event in found(Script(asked)).events if event["event"] == "confirmed"]
+    hard |= {inputs(60)[number] for number in last["items"]}
+    model = Script(asked)
+    assert found(model).calls == len(model.requests) <= calls

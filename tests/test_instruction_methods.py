@@ -80,7 +80,20 @@ def test_a_proposer_is_not_asked_more_than_is_paid_for():
     model = script(lambda r: f"Say {lot(r.branch)}.")
     found = run(opro(SEED, LISTS, calls=100, proposals=90), model).found
     assert len(model.requests) == found.calls <= 60
-    assert "was used up" in found.why
+    assert "none of 3 candidates did better in the race, and the search ended early" in found.why
+    assert "21 were left, beside 40 that are kept for the last comparison, and a proposal that is scored" in found.why
+
+
+@pytest.mark.parametrize("optimizer", [opro, copro])
+@pytest.mark.parametrize("calls", [100, 200, 300])
+def test_what_was_proposed_is_scored_and_raced_however_few_the_calls(optimizer, calls):
+    model = script(lambda r: f"Say {lot(r.branch)} and {sum(r.branch)}.")
+    found = run(optimizer(SEED, LISTS, calls=calls), model).found
+    scored = {event["candidate"] for event in found.events if event["event"] == "scored"}
+    assert len(found.candidates) > 1
+    assert scored == {each.key for each in found.candidates}
+    assert any(event["event"] == "raced" for event in found.events)
+    assert "was used up" not in found.why
 
 
 def test_opro_reads_what_was_tried_in_ascending_order_of_its_scores():

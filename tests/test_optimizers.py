@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from promptlab import Example, Prompt, run
 from promptlab.backends.wrappers import Budget, Budgeted
-from promptlab.errors import DataError, SetupError
-from promptlab.optimizers import ape, pool
+from promptlab.errors import DataError, ModelError, Refused, SetupError, Unavailable
+from promptlab.optimizers import ape, pool, templates
 from promptlab.optimizers.sections import grouped, looks, sections
 from promptlab.strategies import zero_shot
 from promptlab.task import exact
@@ -192,3 +192,87 @@ def test_ape_works_on_each_of_several_prompts():
     for slot, prompt in prompts.items():
         changed = {each.slot(slot).instruction for each in found.candidates} - {prompt.instruction}
         assert changed, slot
+
+
+@pytest.mark.parametrize(("error", "wins"), [(Unavailable("503 for a moment"), 0), (Refused("I would rather not"), 7)])
+def test_an_outage_decides_no_comparison_and_a_refusal_which_the_prompt_may_be_the_cause_of_does(error, wins):
+    examples = lists(120)
+    right = {each.input: each.target for each in examples}
+    hit = set(Random(5).sample(list(right), 18))
+
+    def alike(request: Request) -> str | ModelError:
+        asked = request.messages[-1].content
+        if "old" in request.messages[0].content and asked in hit:
+            return error
+        return right[asked] if len(asked) % 3 else "nothing"
+
+    found = run(pool(Prompt("The old words."), examples, instructions=["New words."], calls=1_000), Script(alike)).found
+    assert (found.accepted, found.verdict.wins, found.verdict.losses) == (wins > 0, wins, 0)
+    assert found.verdict.n == 57
+    assert ("answers were not to be had, which counts as no difference" in found.why) == (wins == 0)
+
+
+def test_the_best_prompt_wins_the_race_though_some_of_its_answers_were_lost():
+    examples = lists(120)
+    lost = set(Random(5).sample([each.input for each in examples], 14))
+
+    def patchy(request: Request) -> str | ModelError:
+        words, told = request.messages[-1].content.split(), request.messages[0].content
+        if "second" in told and request.messages[-1].content in lost:
+            return Unavailable("503 for a moment")
+        return words["second" in told or ("middle" in told and words[0] != "cough")]
+
+    given = ["Give the second word.", "Give the middle one."]
+    found = run(pool(Prompt("Say a word."), examples, instructions=given, calls=1_000), Script(patchy)).found
+    assert found.accepted
+    assert found.best.slot().instruction == "Give the second word."
+
+
+FORM = "Answer in this form:\n```\nWord: ice\n```"
+ALONE = "Give the second word."
+
+
+@pytest.mark.parametrize(
+    ("reply", "instruction"),
+    [
+        (text := 'Extract the word. Reply with JSON such as {"word": "ice"} and nothing else.', text),
+        (text := f"{FORM}\nDo not explain.", text),
+        (FORM, FORM),
+        ("<prompt>Finish with the tag <end>. Never explain.</prompt>", "Finish with the tag <end>. Never explain."),
+        (f"<START>{ALONE}<END>", ALONE),
+        (f"Sure! Here is it:\n```text\n{ALONE}\n```\nThis is clearer.", ALONE),
+        (f"```\n{ALONE}\n```", ALONE),
+        (f'```json\n{{"instruction": "{ALONE}", "why": "clearer"}}\n```', ALONE),
+        (f'The new instruction:\n\n{{"text": "{ALONE}"}}', ALONE),
+    ],
+)
+def test_an_instruction_may_hold_json_fences_and_tags_and_is_found_where_it_is_wrapped_in_them(reply, instruction):
+    model = Script(lambda request: reply if request.to == "proposer" else obedient(request))
+    found = run(ape(Prompt("Give a word."), lists(120), calls=400, proposals=2, rounds=1), model).found
+    assert [each.slot().instruction for each in found.candidates[1:]] == [instruction]
+
+
+RUSSIAN = [Example(f"вода {i} дерево", "да" if i % 2 else "нет") for i in range(80)]
+
+
+@pytest.mark.parametrize("instruction", ["", "Ответь, есть ли здесь дерево."])
+def test_the_bank_is_tried_whatever_the_language_of_the_task(instruction):
+    prompt: Any = Prompt(instruction, Literal["да", "нет"])
+    found = run(templates(prompt, RUSSIAN, calls=600), Script(lambda request: "да")).found
+    assert "it is in another script" not in found.rejected
+    assert len(found.candidates) > 20
+
+
+def proposals(seed: str, *said: str) -> dict[str, int]:
+    """Why proposals are not tried that say these, for a prompt that says `seed`."""
+    replies = [f"<prompt>{text}</prompt>" for text in said]
+    model = Script(lambda request: replies[sum(request.branch) % len(said)] if request.to == "proposer" else "да")
+    prompt: Any = Prompt(seed, Literal["да", "нет"])
+    return dict(run(ape(prompt, RUSSIAN, calls=300, proposals=8, rounds=1), model).found.rejected)
+
+
+def test_japanese_is_one_language_in_kanji_and_kana_and_a_prompt_without_a_word_may_be_put_in_any():
+    japanese = ("これはよいですか", "カタカナデコタエテ", "ｶﾅﾃﾞ", "コーヒー", "良否")
+    assert "it is in another script" not in proposals("良否判定", *japanese)
+    assert "it is in another script" not in proposals("", "Say yes or no.", "Скажи да или нет.")
+    assert proposals("良否判定", "Say yes or no.")["it is in another script"] == 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from promptlab.optimizers.acceptance import Verdict, verdict
@@ -11,6 +12,7 @@ from promptlab.optimizers.sections import by_group, looks
 
 if TYPE_CHECKING:
     from promptlab.optimizers.search import Search
+    from promptlab.optimizers.table import Outcome
 
 BLOCK = 10  # items between two looks, where one may stop early
 TOO_MANY_FAILED = 0.2  # of a candidate's requests: it is not scored then
@@ -33,6 +35,7 @@ async def conclude(search: Search, challenger: Candidate) -> Any:
     failed = max(search.table.failures(each, items) for each in pair)
     what = "items" if found.n == len(asked) else "groups"
     told = f"{found.wins} {what} won and {found.losses} lost of {found.n} fresh ones (p = {found.p:.3g})"
+    told += undecided(search.table.outcomes(each, item) for item in items[:end] for each in pair)
     if failed > TOO_MANY_FAILED:
         return ended(search, search.seed, False, f"{failed:.0%} of the last comparison's requests failed", found)
     if not found.accepted:
@@ -40,18 +43,25 @@ async def conclude(search: Search, challenger: Candidate) -> Any:
     return ended(search, challenger, True, f"better on fresh items: {told}", found)
 
 
+def undecided(last: Iterable[Sequence[Outcome]]) -> str:
+    """What is told of the answers of a last comparison that were lost."""
+    n = sum(outcome.lost for outcomes in last for outcome in outcomes)
+    return f"; {n} answers were not to be had, which counts as no difference" if n else ""
+
+
 def nothing_better(search: Search) -> str:
     scores = [outcome.score for outcome in search.table.rows.values()]
     if not any(scores):
         return f"the task is out of reach: none of the prompts scored anything on {len(scores)} questions"
-    if search.stopped:
+    if search.stopped and not any(event["event"] == "raced" for event in search.events):
         return search.stopped
     if len(search.known) == 1:
         reasons = ", ".join(f"{why} ({n})" for why, n in search.rejected.items())
         failed = [why for event in search.events if event["event"] == "asked" for why in event["failed"]]
         said = f"; it failed with: {failed[0]}" if failed else ""
         return f"nothing was proposed that could be tried: {reasons or 'there was nothing to learn from'}{said}"
-    return f"none of {len(search.known) - 1} candidates did better in the race"
+    early = f", and the search ended early: {search.stopped}" if search.stopped else ""
+    return f"none of {len(search.known) - 1} candidates did better in the race{early}"
 
 
 def as_it_is(search: Search, why: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from promptlab.optimizers.candidate import Candidate
-from promptlab.optimizers.opro import ascending, by_score, sample_size, settled
+from promptlab.optimizers.opro import ascending, by_score, sample_size, scorable, settled
 from promptlab.optimizers.optimizer import optimizer
 from promptlab.optimizers.proposing import Wish, instruction_in, meta, wrong_with
 from promptlab.optimizers.search import Search
@@ -25,7 +25,7 @@ async def copro(
     after the input of the best, before its answer. Differs: as `opro` does, of which it is a variant that needs no
     examples to read; and the words after the input are looked for once there is an instruction, not along with it.
     """
-    slots, ranked = search.seed.slots, [search.seed]
+    slots, ranked, half = search.seed.slots, [search.seed], search.left // 2
     items = drawn(search, sample_size(search, (breadth * depth + prefixes) * len(slots)), "scored on")
     with search.until_spent():
         await search.score(ranked, items)
@@ -35,15 +35,17 @@ async def copro(
                 text = meta("copro_propose", instruction=said(best, slot))
                 if turn:
                     text = meta("copro_improve", history=ascending(search, ranked[:history], items, slot))
-                new = await search.propose([Wish(text, best, "improved", slot)] * breadth)
+                n = scorable(search, breadth, items, half)
+                new = await search.propose([Wish(text, best, "improved", slot)] * n)
                 await search.score(new, items)
                 ranked = by_score(search, [*ranked, *new], items)
             if settled(search, ranked, items):
                 break
         for slot in () if settled(search, ranked, items) else slots:
-            new = await prefixed(search, ranked[0], slot, prefixes)
+            new = await prefixed(search, ranked[0], slot, scorable(search, prefixes, items, half))
             await search.score(new, items)
             ranked = by_score(search, [*ranked, *new], items)
+    with search.until_spent():
         ranked = await search.race([*ranked[:finalists], search.seed])
     return ranked[0]
 

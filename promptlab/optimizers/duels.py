@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from promptlab.errors import BudgetExceeded, ModelError, SetupError
 from promptlab.optimizers.acceptance import verdict
 from promptlab.optimizers.candidate import Candidate
-from promptlab.optimizers.concluding import as_it_is, concluded
+from promptlab.optimizers.concluding import as_it_is, concluded, undecided
 from promptlab.optimizers.found import FEWEST_CONFIRMED, Event, Found, Over, TooFew
 from promptlab.optimizers.judge import BOTH_WAYS, Bias, Contest, Judged, bias_of, judge, settled
 from promptlab.optimizers.proposing import Limits, Wish, meta
@@ -167,7 +167,7 @@ class Ring:
         await search.score_each((candidate, item) for *two, item in wanted for candidate in two)
         table = search.table
         said = [(table.outcomes(a, item)[0], table.outcomes(b, item)[0]) for a, b, item in wanted]
-        won = [settled(x.value, y.value) for x, y in said]
+        won = [0 if x.lost or y.lost else settled(x.value, y.value) for x, y in said]
         open_ones = [i for i, known in enumerate(won) if known is None]
         inputs = [shown(wanted[i][2].example.input) for i in open_ones]
         contests = [Contest(text, *map(text_of, said[i])) for text, i in zip(inputs, open_ones, strict=True)]
@@ -181,7 +181,9 @@ class Ring:
         return found
 
     async def judged(self, contests: Sequence[Contest]) -> list[Judged]:
-        """The judge's verdicts, its calls counted; what could not be read of them is noted."""
+        """The judge's verdicts, its calls counted; what could not be read of them is noted. Raises Over where there are
+        not enough calls left, before any is made."""
+        self.search.need(len(contests) * BOTH_WAYS, "judging")
         found, asked = await traced(attempt(judge(contests, self.criterion)))
         self.search.spent += sum(not isinstance(exchange.reply, BudgetExceeded) for exchange in asked)
         if isinstance(found, ModelError):
@@ -203,6 +205,7 @@ class Ring:
         search.note("confirmed", candidate=challenger.key, items=[item.number for item in items], **found._asdict())
         told = f"{found.wins} duels won and {found.losses} lost of {found.n} on fresh inputs (p = {found.p:.3g})"
         bias = bias_of(duel.orders for duel in (*self.fought, *last) if duel.orders)
+        told += undecided(search.table.outcomes(each, item) for item in items for each in (challenger, search.seed))
         told += f"; the judge contradicted itself in {bias.contradicted} of {bias.judged} when answers were swapped"
         if not found.accepted:
             return concluded(search, search.seed, f"the best candidate is not shown to be better: {told}", found)

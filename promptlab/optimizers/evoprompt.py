@@ -46,6 +46,7 @@ async def evoprompt(
             everyone = [*pool, *new]
             ranked = await search.race(everyone, keep=len(everyone), of=generations - generation + 1)
             pool = ranked[:population] if algorithm == "ga" else surviving(pool, new, ranked)
+    with search.until_spent():
         pool = await search.race([*pool, search.seed])
     return pool[0]
 

@@ -42,7 +42,8 @@ async def gepa(search: Search, steps: int = 200, minibatch: int = 4, pareto: int
             if joined := child is not None:
                 await search.score([child], front)
                 pool.append(child)
-        pool.sort(key=lambda each: -search.table.mean(each, front))
+    pool.sort(key=lambda each: -search.table.mean(each, front))
+    with search.until_spent():
         pool = await search.race(pool)
     return pool[0]
 

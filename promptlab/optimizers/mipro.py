@@ -165,7 +165,7 @@ async def learn(search: Search, parts: Parts, model: Factored) -> None:
             budget -= search.spent - before
             for candidate in candidates:
                 asked[candidate.key] = begin + len(block)
-                for item in block:
+                for item in (each for each in block if search.table.answered(candidate, each)):
                     model.add(item.number, new[candidate.key], search.table.on(candidate, item))
         if not any(score for _, _, score in model.data):
             raise Over(f"the task is out of reach: none of {len(asked)} prompts scored anything on {BLOCK} items each")

@@ -20,11 +20,12 @@ async def opro(
 
     In each of the `steps` the proposer reads the `history` best instructions with their scores, ascending, and some
     `exemplars`, and writes `proposals` new ones. Differs: scores are those on one sample of the feed, the same for all
-    and as large as half of the calls pay for (theirs: all of the training set); the `finalists` best are then raced on
-    items that no score was shown of; a program's prompts take turns, one a step; and it ends early when nothing that
-    was tried scores at all, or when one is right on all of the sample.
+    and as large as half of the calls pay for (theirs: all of the training set), and where they pay for too few, less is
+    proposed; the `finalists` best are then raced, for the other half, on items that no score was shown of; a program's
+    prompts take turns, one a step; and it ends early when nothing that was tried scores at all, or when one is right on
+    all of the sample.
     """
-    slots, ranked = search.seed.slots, [search.seed]
+    slots, ranked, half = search.seed.slots, [search.seed], search.left // 2
     items = drawn(search, sample_size(search, steps * proposals), "scored on")
     with search.until_spent():
         await search.score(ranked, items)
@@ -32,11 +33,13 @@ async def opro(
             slot, best = slots[step % len(slots)], ranked[0]
             shown = pairs(drawn(search, exemplars, "exemplars", step))
             text = meta("opro_improve", history=ascending(search, ranked[:history], items, slot), pairs=shown)
-            new = await search.propose([Wish(text, best, "improved", slot)] * proposals)
+            n = scorable(search, proposals, items, half)
+            new = await search.propose([Wish(text, best, "improved", slot)] * n)
             await search.score(new, items)
             ranked = by_score(search, [*ranked, *new], items)
             if settled(search, ranked, items):
                 break
+    with search.until_spent():
         ranked = await search.race([*ranked[:finalists], search.seed])
     return ranked[0]
 
@@ -45,6 +48,14 @@ def sample_size(search: Search, candidates: int) -> int:
     """Items that so many candidates can be asked, and be proposed, for half of the calls that are left."""
     each = (search.left // 2 - candidates) // ((candidates + 1) * search.each * search.table.repeats)
     return max(LEAST, each)
+
+
+def scorable(search: Search, n: int, items: Sequence[Item], kept: int) -> int:
+    """How many of n proposals can be paid for and scored on the items, `kept` calls being left for the race. Raises
+    Over where none can."""
+    each = 1 + len(items) * search.each * search.table.repeats
+    search.need(kept + each, "a proposal that is scored and raced")
+    return min(n, (search.left - kept) // each)
 
 
 def by_score(search: Search, candidates: Sequence[Candidate], items: Sequence[Item]) -> list[Candidate]:

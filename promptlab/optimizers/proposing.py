@@ -23,9 +23,13 @@ if TYPE_CHECKING:
     from promptlab.optimizers.search import Search
     from promptlab.optimizers.sections import Item
 
-TAGGED = re.compile(r"<(prompt|instruction|improved|start)>\s*(.*?)\s*</?(?:\1|end)>", re.IGNORECASE | re.DOTALL)
-FENCED = re.compile(r"```[^\n]*\n(.*?)```", re.DOTALL)
+TAGGED = re.compile(
+    r"<(prompt|instruction|improved)>(.*?)</\1>|<start>(.*?)</?(?:start|end)>", re.IGNORECASE | re.DOTALL
+)
+ANNOUNCED = re.compile(r"\A[^\n]*\b(?:here|instruction|prompt|version|variation)\b[^\n]*:\s*\n", re.IGNORECASE)
+FENCED = re.compile(r"\s*```[^\n]*\n((?:(?!```).)*)```", re.DOTALL)
 WORD = re.compile(r"\w+")
+JAPANESE = ("HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "IDEOGRAPHIC")  # how names of its own letters begin
 SAME = 0.95  # how alike two instructions are that are not worth two races
 COPIED = 5  # words in a row that stand in an example and in a proposal
 REPAIR = "\n\nWrite only the new instruction, between <prompt> and </prompt>, and nothing else."
@@ -45,7 +49,8 @@ class Wish:
     """One thing asked of the proposer: a text, and whose instruction the reply stands in for.
 
     `parents` are those that the new candidate comes from, `base` alone if there are none. `changes` False lets the
-    reply say again what `base` says: it was not shown to the proposer. `before` is a talk that the text goes on with.
+    reply say again what `base` says: it was not shown to the proposer. `translates` lets it be in another script.
+    `before` is a talk that the text goes on with.
     """
 
     text: str
@@ -54,6 +59,7 @@ class Wish:
     slot: str = ONLY
     parents: tuple[Candidate, ...] = ()
     changes: bool = True
+    translates: bool = False
     before: tuple[Message, ...] = ()
 
 
@@ -88,17 +94,22 @@ async def proposed(search: Search, wishes: Sequence[Wish]) -> list[Candidate]:
 
 
 def instruction_in(reply: str) -> str:
-    """The instruction in a reply: between tags, else the text of a JSON object, else in the last fence, else all."""
+    """The instruction in a reply: between tags, else in a fence or in a JSON object, where the reply is that alone or a
+    first line announces it, else all: an instruction may hold JSON, fences and tags of its own."""
     if tagged := TAGGED.findall(reply):
-        return str(tagged[-1][1]).strip()
+        _, between, started = tagged[-1]
+        return str(between or started).strip()
+    whole = reply.strip()
+    announced = ANNOUNCED.match(whole)
+    told = whole[announced.end() :] if announced else whole
+    if fenced := FENCED.match(told) if announced else FENCED.fullmatch(told):
+        told = whole = str(fenced[1]).strip()
     with suppress(ValueError, AttributeError):
-        told = json.loads(reply[reply.index("{") : reply.rindex("}") + 1])
-        texts = [value for value in told.values() if isinstance(value, str)]
-        if len(texts) == 1 or "instruction" in told or "prompt" in told:
-            return str(told.get("instruction", told.get("prompt", texts[0] if texts else ""))).strip()
-    if fenced := FENCED.findall(reply):
-        return str(fenced[-1]).strip()
-    return reply.strip()
+        fields = json.loads(told)
+        texts = [value for value in fields.values() if isinstance(value, str)]
+        if len(texts) == 1 or "instruction" in fields or "prompt" in fields:
+            return str(fields.get("instruction", fields.get("prompt", texts[0] if texts else ""))).strip()
+    return whole
 
 
 def wrong_with(said: str, wish: Wish, search: Search) -> str | None:
@@ -114,7 +125,7 @@ def wrong_with(said: str, wish: Wish, search: Search) -> str | None:
         return "it changes nothing"
     if any(text.casefold() in said.casefold() for text in search.limits.forbidden):
         return "it holds what is forbidden"
-    wanted = script(before) or script(shown(search.feed[0].example.input))
+    wanted = None if wish.translates else script(before)
     if wanted is not None and script(said) not in (None, wanted):
         return "it is in another script"
     if copies(said, before, search.feed):
@@ -122,7 +133,7 @@ def wrong_with(said: str, wish: Wish, search: Search) -> str | None:
     return None
 
 
-TAG_LEFT = re.compile(r"</?(?:prompt|instruction|improved|start|end)>", re.IGNORECASE)
+TAG_LEFT = re.compile(r"</?(?:prompt|instruction|improved|start)>", re.IGNORECASE)
 
 
 def plain(text: str) -> str:
@@ -131,8 +142,10 @@ def plain(text: str) -> str:
 
 
 def script(text: str) -> str | None:
-    """The script that most letters are of: LATIN, CYRILLIC, CJK …; None without letters."""
-    names = [unicodedata.name(c, "").split(" ")[0] for c in text[:2_000] if c.isalpha()]
+    """The script that most letters are of: LATIN, CYRILLIC, CJK …; None without letters. Kana are of one script with
+    the characters of Chinese: Japanese is written in both."""
+    names = [unicodedata.name(c, "").split(" ")[0] for c in unicodedata.normalize("NFKC", text[:2_000]) if c.isalpha()]
+    names = ["CJK" if name in JAPANESE else name for name in names]
     return max(set(names), key=lambda name: (names.count(name), name)) if names else None
 
 

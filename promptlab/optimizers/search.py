@@ -128,6 +128,13 @@ class Search:
             self.stopped = str(spent)
             self.note("stopped", why=self.stopped)
 
+    def need(self, calls: int, what: str) -> None:
+        """Raises Over where what comes next takes more calls than are left: who asks, asks here first."""
+        if calls > self.left:
+            kept = f", beside {self.reserved:,} that are kept for the last comparison" if self.reserved else ""
+            left = f"of the budget of {self.calls:,} calls {max(self.left, 0):,} were left{kept}"
+            raise Spent(f"{left}, and {what} takes {calls:,}")
+
     # Scoring
 
     async def score(self, candidates: Sequence[Candidate], items: Sequence[Item]) -> list[list[Outcome]]:
@@ -146,8 +153,7 @@ class Search:
         return [self.table.outcomes(each, item)[0] for each, item in pairs]
 
     async def _fill_paid(self, wanted: Sequence[tuple[Candidate, Item, int]]) -> None:
-        if len(wanted) * self.each > self.left:
-            raise Spent(f"the budget of {self.calls:,} calls was used up before the search was done")
+        self.need(len(wanted) * self.each, "scoring what comes next")
         await self._fill(wanted)
 
     async def _fill(self, wanted: Sequence[tuple[Candidate, Item, int]]) -> None:
@@ -160,13 +166,13 @@ class Search:
                 continue
             self.each = max(self.each, outcome.calls)
             told = {"candidate": candidate.key, "item": item.number, "repeat": j, "score": outcome.score}
-            self.note("scored", **told, said=outcome.said, asked=outcome.calls, failed=outcome.failed, why=outcome.why)
+            told |= {"said": outcome.said, "asked": outcome.calls, "failed": outcome.failed, "lost": outcome.lost}
+            self.note("scored", **told, why=outcome.why)
         if refused is not None:  # what was paid for is kept
             raise refused
 
     def _take(self, calls: int) -> None:
-        if calls > self.left:  # a program asks more than it ever did
-            raise Spent(f"the budget of {self.calls:,} calls was used up before the search was done")
+        self.need(calls, "a program that asks more than it ever did")
         self.spent += calls
 
     async def opening(self) -> None:
@@ -175,11 +181,11 @@ class Search:
         await self.score([self.seed], items[:1])  # what an answer costs
         self._afford()
         await self.score([self.seed], items)
-        if self.table.failures(self.seed, items) == 1:
+        if (failed := self.table.failures(self.seed, items)) == 1:
             [first, *_] = self.table.outcomes(self.seed, items[0])
             raise Over(f"none of the first {len(items)} requests was answered: {first.why}")
-        mean = self.table.mean(self.seed, items)
-        if 1 - mean < min(0.5 / len(items), smallest_gain(self._groups(self.confirmed()), self.alpha)):
+        missed = 1 - self.table.mean(self.seed, items)
+        if not failed and missed < min(0.5 / len(items), smallest_gain(self._groups(self.confirmed()), self.alpha)):
             raise Over(f"the task is saturated: the prompt is right on all of the first {len(items)} items")
 
     async def race(self, candidates: Iterable[Candidate], keep: int = 1, of: int = 1) -> list[Candidate]:
@@ -237,8 +243,7 @@ class Search:
 
     async def ask(self, texts: Sequence[Prompted], op: str) -> list[str | None]:
         """What the proposer says to each text or chat, all asked in one wave; None where it did not answer."""
-        if len(texts) > self.left:
-            raise Spent(f"the budget of {self.calls:,} calls was used up before the search was done")
+        self.need(len(texts), f"asking the proposer ({op})")
         replies = await self._proposer(texts)
         refused = [reply for reply in replies if isinstance(reply, BudgetExceeded)]
         self.spent += len(texts) - len(refused)

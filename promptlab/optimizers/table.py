@@ -6,7 +6,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from promptlab.errors import BudgetExceeded, ModelError
+from promptlab.errors import BudgetExceeded, ModelError, Unavailable
 from promptlab.optimizers.candidate import Candidate, as_text
 from promptlab.optimizers.sections import Item
 from promptlab.program import Exchange, attempt, gather, metered, traced
@@ -39,7 +39,8 @@ class Outcome(NamedTuple):
     """A candidate's answer to an item, and what it was worth.
 
     `feedback` is what the score says beside its number, `why` the reason where there is no answer; `failed` tells a
-    request that was not answered from an answer that is wrong. `steps` are those of the program, for items of the feed.
+    request that was not answered from an answer that is wrong, and `lost` one that was not answered for a reason that
+    says nothing of the prompt: it was Unavailable. `steps` are those of the program, for items of the feed.
     """
 
     score: float
@@ -51,6 +52,7 @@ class Outcome(NamedTuple):
     calls: int = 0
     usage: Usage = Usage()
     steps: tuple[Step, ...] = ()
+    lost: bool = False
 
 
 class Table:
@@ -88,20 +90,25 @@ class Table:
         keys = ((candidate.key, item.number, j) for j in range(self.repeats))
         return [self.rows[key] for key in keys if key in self.rows]
 
+    def answered(self, candidate: Candidate, item: Item) -> list[Outcome]:
+        """The same, without those that were lost."""
+        return [each for each in self.outcomes(candidate, item) if not each.lost]
+
     def on(self, candidate: Candidate, item: Item) -> float:
-        """The mean score of an item that was asked, over the repeats."""
-        outcomes = self.outcomes(candidate, item)
-        return math.fsum(outcome.score for outcome in outcomes) / len(outcomes)
+        """The mean score of an item that was asked, over the repeats that were not lost; 0 if all were."""
+        answered = self.answered(candidate, item)
+        return math.fsum(each.score for each in answered) / len(answered) if answered else 0.0
 
     def mean(self, candidate: Candidate, items: Iterable[Item]) -> float:
-        """The mean over those of the items that the candidate was asked; 0 if that is none."""
-        scores = [self.on(candidate, item) for item in items if (candidate.key, item.number, 0) in self.rows]
+        """The mean over those of the items that the candidate was asked, and not lost; 0 if that is none."""
+        scores = [self.on(candidate, item) for item in items if self.answered(candidate, item)]
         return math.fsum(scores) / len(scores) if scores else 0.0
 
     def differences(self, challenger: Candidate, incumbent: Candidate, items: Iterable[Item]) -> list[float]:
-        """Challenger minus incumbent on each item that both were asked."""
+        """Challenger minus incumbent on each item that both were asked; no difference where either is lost."""
         both = [i for i in items if all((each.key, i.number, 0) in self.rows for each in (challenger, incumbent))]
-        return [self.on(challenger, item) - self.on(incumbent, item) for item in both]
+        rows = [list(zip(self.outcomes(challenger, i), self.outcomes(incumbent, i), strict=True)) for i in both]
+        return [math.fsum(0 if a.lost or b.lost else a.score - b.score for a, b in row) / len(row) for row in rows]
 
     def failures(self, candidate: Candidate, items: Iterable[Item]) -> float:
         """The share of a candidate's requests on the items that nobody answered."""
@@ -118,7 +125,8 @@ class Table:
             take(-sum(isinstance(e.reply, BudgetExceeded) for e in exchanges))
             return answer
         if isinstance(answer, ModelError):
-            return Outcome(0.0, why=str(answer), failed=True, calls=len(exchanges), usage=usage)
+            lost = isinstance(answer, Unavailable)
+            return Outcome(0.0, why=str(answer), failed=True, calls=len(exchanges), usage=usage, lost=lost)
         said = answer.trace if isinstance(answer.trace, str) else answer.text or ""
         score, feedback = scored(self.score, answer.value, item.example.target)
         steps = steps_of(candidate, exchanges) if keep_steps else ()

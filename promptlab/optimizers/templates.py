@@ -59,10 +59,11 @@ async def templates(search: Search, bank: int = 60, rounds: int = 3, keep: int =
 
 
 def tried(search: Search, said: Sequence[tuple[str, Candidate, str]], slot: str = ONLY) -> list[Candidate]:
-    """The new candidates that say these texts, of those that an instruction may be; what may not is counted."""
+    """The new candidates that say these texts, of those that an instruction may be; what may not is counted. The bank
+    is English whatever the task is in."""
     made = []
     for text, base, op in said:
-        if (why := wrong_with(text, Wish("", base, op, slot), search)) is not None:
+        if (why := wrong_with(text, Wish("", base, op, slot, translates=True), search)) is not None:
             search.reject(why)
         else:
             made.append(base.saying(text, op, slot))

@@ -47,8 +47,8 @@ def common(search: Search, candidates: Sequence[Candidate]) -> list[Item]:
 
 
 def flawless(search: Search, candidate: Candidate) -> bool:
-    """Whether a candidate was right on all of the race's items that it was asked, and those are not few."""
-    asked = common(search, [candidate])
+    """Whether a candidate was right on all of the race's items that it has answered, and those are not few."""
+    asked = [item for item in search.sections.race if search.table.answered(candidate, item)]
     return len(asked) >= min(ENOUGH, len(search.sections.race)) and search.table.mean(candidate, asked) == 1
 
 

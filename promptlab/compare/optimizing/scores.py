@@ -25,13 +25,14 @@ class Look(NamedTuple):
 
 
 class Scores:
-    """The mean score over repeats of each candidate on each item, and which items were of the last comparison."""
+    """The mean score over repeats of each candidate on each item where an answer was to be had, and which items were of
+    the last comparison."""
 
     def __init__(self, events: Iterable[Event]) -> None:
         self.events = tuple(events)
         told: dict[tuple[str, int], list[float]] = defaultdict(list)
         for event in self.events:
-            if event["event"] == "scored":
+            if event["event"] == "scored" and not event["lost"]:
                 told[event["candidate"], event["item"]].append(event["score"])
         self.on = {key: math.fsum(scores) / len(scores) for key, scores in told.items()}
         last = next((e for e in self.events if e["event"] == "confirmed"), None)
@@ -42,7 +43,7 @@ class Scores:
         return {item: score for (key, item), score in self.on.items() if key == candidate}
 
     def look(self, candidate: str, seed: str, confirmed: bool) -> Look | None:
-        """Both on the items of the last comparison, or on all others; None where there are none."""
+        """Both on the items of the last comparison that were answered, or on all others; None where there are none."""
         one, other = self.items(candidate), self.items(seed)
         both = [item for item in one if item in other and (item in self.confirmed) == confirmed]
         if not both:
@@ -52,7 +53,7 @@ class Scores:
         )
 
     def mean(self, candidate: str) -> tuple[int, float | None]:
-        """On how many items a candidate was asked in the search, and its mean there: chosen by, and so flattered."""
+        """How many items a candidate answered in the search, and its mean there: chosen by, and so flattered."""
         scores = [score for item, score in self.items(candidate).items() if item not in self.confirmed]
         return len(scores), math.fsum(scores) / len(scores) if scores else None
 

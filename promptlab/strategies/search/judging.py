@@ -9,25 +9,38 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from promptlab.errors import ModelError
+from promptlab.extraction import CLAUSE, DENIED
 from promptlab.program import Prompted, attempt, sample
 
 T = TypeVar("T")
 
 VERDICTS = {"sure": 20.0, "likely": 1.0, "impossible": 0.001}  # as in the paper's code for Game of 24
-CHOICE = re.compile(r"best choice(?: is)?\D{0,20}?(\d+)", re.IGNORECASE)
+# "… among the 5 is 2", "… is not 1 but 2", and "…: 2" say 2.
+CHOICE = re.compile(
+    r"best choice(?: (?:among|from|of|out of)\b[^.:\n]{0,60}?(?:\b(?:is|be)\b|:)|(?! (?:among|from|of|out of)\b))"
+    r"(?: is)?(?: not\b\D{0,20}\d+\D{0,20}?\bbut\b)?\D{0,20}?(\d+)",
+    re.IGNORECASE,
+)
 
 
 def verdict(text: str, words: Mapping[str, float] = VERDICTS) -> float | None:
-    """The value of the word that the last line with any of them says; None if there is none, or several.
+    """The value of the word that the last line with any of them says; None if there is none, or several, or its clause
+    denies it.
 
-    "unlikely" and "not sure" say none of them. The paper's code wants the last line to be the word and nothing else,
-    and lost 11.7 % of its samples so.
+    "unlikely" is none of them, and "we can't be sure" cannot be read. The paper's code wants the last line to be the
+    word and nothing else, and lost 11.7 % of its samples so.
     """
-    word = re.compile(rf"(?<!not )(?<![\w-])({'|'.join(map(re.escape, words))})(?![\w-])", re.IGNORECASE)
-    for line in reversed(text.splitlines()):
-        if found := {each.lower() for each in word.findall(line)}:
-            return words[found.pop()] if len(found) == 1 else None
+    word = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, words))})(?![\w-])", re.IGNORECASE)
+    for line in reversed(text.replace("*", "").splitlines()):
+        if found := list(word.finditer(line)):
+            said = {each[1].lower() for each in found}
+            return words[said.pop()] if len(said) == 1 and not any(map(denied, found)) else None
     return None
+
+
+def denied(found: re.Match[str]) -> bool:
+    """Whether what a match has found is denied by what its clause says before it."""
+    return DENIED.search(found.string, max(0, found.start(1) - CLAUSE), found.start(1)) is not None
 
 
 async def mean_verdict(
@@ -51,12 +64,13 @@ async def readings(prompt: Prompted, n: int, read: Callable[[str], T | None], **
 
 
 def choice(text: str, n: int) -> int | None:
-    """Which of n, counted from 1, a text says is best, where it says so last; None if it names none of them.
+    """Which of n, counted from 1, a text says is best, where it says so last; None if it names none of them, or only
+    says what is not the best.
 
     "The best choice is 10" is 10, and "… is 2. It has 4 …" is 2: the paper's own reading takes the last digit in the
     text, so 0 and 4.
     """
-    found = [int(each) for each in CHOICE.findall(text)]
+    found = [int(each[1]) for each in CHOICE.finditer(text.replace("*", "")) if not denied(each)]
     return found[-1] if found and 1 <= found[-1] <= n else None
 
 
