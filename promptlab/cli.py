@@ -88,6 +88,14 @@ def root(
     pass
 
 
+def once(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
+    """The value of an option that is refused where it is given twice: of two files to write only one would be."""
+    given = sum(each.partition("=")[0] in param.opts for each in ctx.find_root().obj)
+    if given > 1:
+        raise SetupError(f"{param.opts[0]} is given {given} times, and one is written: give it once a command.")
+    return value
+
+
 def numbers(text: str, option: str) -> list[int]:
     """ "0,8,32" as numbers."""
     with suppress(ValueError):
@@ -113,7 +121,11 @@ def compare(
     id: Annotated[str, typer.Option("--id", help="Of two logs: the field of an item that matches it.")] = "",
     export: Annotated[
         tuple[str, Path],
-        typer.Option(help="Of two logs: csv, markdown, lm-eval or inspect, and where to write it.", show_default=False),
+        typer.Option(
+            callback=once,
+            help="Of two logs: csv, markdown, lm-eval or inspect, and where to write it.",
+            show_default=False,
+        ),
     ] = ("", Path()),
     judge: Annotated[
         str, typer.Option(help="Of two logs: a model that reads both answers, both ways round, and says who wins.")
@@ -385,7 +397,9 @@ def report(
     csv: Annotated[Path | None, typer.Option("--csv", help="Write a line for each arm and labels there too.")] = None,
     export: Annotated[
         tuple[str, Path],
-        typer.Option(help="lm-eval or inspect, and the folder for a log of each arm in it.", show_default=False),
+        typer.Option(
+            callback=once, help="lm-eval or inspect, and the folder for a log of each arm in it.", show_default=False
+        ),
     ] = ("", Path()),
     mlflow: Annotated[
         str | None, typer.Option(metavar="URI", help="Log the cells as runs of MLflow: sqlite:///mlflow.db, a server.")

@@ -39,6 +39,7 @@ def test_items_from_outside_are_asked_too_and_change_nothing_inside(task, tmp_pa
     told = " ".join(both["decision"]["not_established"])
     assert "on the 3 items from outside" in told
     assert "No test from outside this data set was run" in " ".join(alone["decision"]["not_established"])
+    assert "What fine-tuning made the model forget was not measured." in alone["decision"]["not_established"]
     assert "Outside this data set" in (tmp_path / "both" / "report.html").read_text()
     assert {row["item"] for row in lines(tmp_path / "both" / "outside.jsonl")} == {f"outside:{i}" for i in (1, 2, 3)}
 
@@ -131,6 +132,7 @@ def test_files_from_elsewhere_are_held_against_what_is_learnt_from_and_their_odd
     for name in ("ood", "general"):
         assert f"overlap: {n} of {len(copies.splitlines()) - 1} {name} texts are in train too" in told
         assert f"{name} texts are in train too" in doubts
+    assert "was not measured: no arm of this run could be asked the general set after it was tuned." in doubts
 
 
 def test_every_arm_that_tunes_says_whether_its_model_can_still_be_asked_anything(random_tiny):

@@ -620,6 +620,8 @@ def test_two_runs_whose_targets_are_numbers_are_compared(promptlab, tmp_path):
         ("compare a.json b.json --labels 0", "compares two logs, and runs nothing: leave out --labels."),
         ("compare a.json --metric acc", "with one file is a study; these are of two logs: leave out --metric."),
         ("compare a.json b.json", "There is no log a.json. Logs are a promptlab run's folder"),
+        ("compare a.json b.json --export csv x --export markdown y", "--export is given 2 times, and one is written"),
+        ("report . --export inspect x --export lm-eval y", "--export is given 2 times, and one is written"),
         ("compare a.json b.json --export pdf x", "--export takes one of csv, markdown, lm-eval, inspect"),
     ],
 )

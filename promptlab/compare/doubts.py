@@ -29,7 +29,7 @@ def doubts(results: Results, crossing: str | None = None) -> Iterator[str]:
     yield from _opened(results)
     here = {Option(p.arm, p.labels): p.accuracy for p in results.points if p.family in FAMILIES}
     yield from told_outside(results.outside, here)
-    yield from told_forgotten(results.forgotten)
+    yield from told_forgotten(results.forgotten, "general_sha256" in results.run.get("data", {}))
     others = any(arm.family == ANOTHER_MODEL for arm in results.arms)
     tried = "One task was tried, and one model in both families" if others else "One task and one model were tried"
     yield f"{tried}; another of either may order the arms differently."

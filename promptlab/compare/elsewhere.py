@@ -81,10 +81,11 @@ def told_outside(found: tuple[Outside, ...], here: Mapping[Option, Interval]) ->
     )
 
 
-def told_forgotten(found: tuple[Forgotten, ...]) -> Iterator[str]:
-    """The largest loss, or that it was not measured."""
+def told_forgotten(found: tuple[Forgotten, ...], given: bool) -> Iterator[str]:
+    """The largest loss, or that it was not measured, though a general set was `given`."""
     if not found:
-        yield "What fine-tuning made the model forget was not measured."
+        why = ": no arm of this run could be asked the general set after it was tuned" if given else ""
+        yield f"What fine-tuning made the model forget was not measured{why}."
         return
     worst = min(found, key=lambda one: one.change.value)
     yield (
