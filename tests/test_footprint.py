@@ -4,15 +4,25 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from studies import a_task, rows_of
+from torch.utils.flop_counter import FlopCounterMode
 
-from promptlab import Reply, Usage, compare, finetuned, gather, in_context, model, run
+from promptlab import Message, Reply, Usage, compare, finetuned, gather, in_context, model, run
 from promptlab.compare.answering import latency, longest_way
+from promptlab.compare.costs import Shape
 from promptlab.compare.footprint import Peak, model_told
 from promptlab.effort import counted, trained_on, training_begins
 from promptlab.learners import Solver
 from promptlab.program import Exchange, ask, traced
 from promptlab.testing import FakeServer
+from promptlab.tiny import block, rlhf
+from promptlab.tiny.dpo import dpo
+from promptlab.tiny.lora import add_lora
+from promptlab.tiny.model import Transformer
+from promptlab.tiny.pairs import Pair
+from promptlab.tiny.sft import sft
+from promptlab.tiny.train import Recipe
 from promptlab.types import Answer, Request
 
 
@@ -57,6 +67,46 @@ def test_only_what_is_trained_in_its_own_context_counts():
             trained_on(1, 3)
     assert (effort.trainings, effort.tokens, effort.attended) == (1, 20, 200)
     assert (inner.tokens, inner.attended) == (3, 9)
+
+
+def test_what_a_training_only_reads_and_writes_is_counted_beside_it(random_model, tiny_tokenizer, monkeypatch):
+    passed = {True: 0, False: 0}  # tokens, forward and backward, or forward only
+    forward, wrote = Transformer.forward, rlhf.sample
+
+    def counting(self, tokens, *args, **options):
+        passed[torch.is_grad_enabled()] += tokens.numel()
+        return forward(self, tokens, *args, **options)
+
+    def sample(*args):
+        written = wrote(*args)
+        passed[False] += sum(len(reply.ids) for reply in written)
+        return written
+
+    monkeypatch.setattr(Transformer, "forward", counting)
+    monkeypatch.setattr(rlhf, "sample", sample)
+    chat, ppo = [Message("user", "hi")], rlhf.PPO(rollouts=4, max_tokens=8)
+    for train in (
+        lambda: dpo(random_model, tiny_tokenizer, [Pair(chat, "yes", "no, thank you")] * 3, recipe=Recipe(2)),
+        lambda: rlhf.rlhf(random_model, tiny_tokenizer, [chat], lambda *_: 1.0, ppo=ppo, recipe=Recipe(ppo.steps)),
+    ):
+        passed.update({True: 0, False: 0})
+        with counted() as effort:
+            train()
+        assert effort.tokens == pytest.approx(passed[True], rel=0.15)  # a row's last token is a target only
+        assert effort.read_tokens == pytest.approx(passed[False], rel=0.15)
+
+
+@pytest.mark.parametrize("adapted", [True, False])
+def test_flops_of_a_step_are_those_that_pytorch_counts(random_model, tiny_tokenizer, monkeypatch, adapted):
+    """Also of adapters, whose gradients pass through the weights that they are added to."""
+    monkeypatch.setattr(block, "fits", lambda *_: False)  # it counts its own operations only
+    model = add_lora(random_model) if adapted else random_model
+    chats = [[Message("user", "a"), Message("assistant", "b " * 120)]] * 16
+    with FlopCounterMode(display=False) as flops, counted() as effort:
+        sft(model, tiny_tokenizer, chats, recipe=Recipe(1))
+    shape = Shape(sum(p.numel() for p in random_model.parameters()))  # attention on a CPU PyTorch does not count
+    billed = shape.training(effort.tokens, trained=effort.differentiated)
+    assert billed == pytest.approx(flops.get_total_flops(), rel=0.05)
 
 
 def test_the_beginning_of_a_prompt_is_reused_by_all_items_but_the_first(tmp_path):

@@ -61,6 +61,10 @@ def test_flops_are_two_a_parameter_and_token_read_six_trained_on_and_attention_o
     assert plain.training(100, trained=0) == 4e5  # adapters of next to no weights: forward, and back through the rest
     found = expenses_of(a_cell(), lines(tokens=100, attended=10_000), Terms())
     assert found[FLOPS].bill == Bill(shape.training(100, 5_000), shape.answering(100, 5_000))
+    effort = {"tokens": 100, "attended": 10_000, "trained_parameters": 10, "differentiated": 600}
+    effort |= {"read_tokens": 50, "read_attended": 2_000}  # of a reference
+    found = expenses_of(a_cell(), lines(**effort), Terms())
+    assert found[FLOPS].bill.once == shape.training(100, 5_000, trained=600) + shape.answering(50, 1_000)
 
 
 def test_a_kept_prompt_is_read_once_and_its_tokens_are_looked_back_on_all_the_same():

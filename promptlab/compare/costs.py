@@ -55,7 +55,8 @@ class Shape:
     def training(self, tokens: float, attended: float = 0.0, trained: float | None = None) -> float:
         """FLOPs of training on so many tokens, repeats counted: forward, and backward at twice that.
 
-        Half of the latter is for the weights, so it is little where few are `trained` (adapters); None is all of them.
+        Half of the latter is for the weights, so it is little where gradients are made of few (PEFT's adapters; not
+        tiny's, whose gradients pass through the weights that they are added to); None is all of them.
         """
         weights = self.parameters if trained is None else min(trained, self.parameters)
         return (4 * self.parameters + 2 * weights) * tokens + 12 * self.layers * self.width * attended

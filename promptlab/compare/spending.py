@@ -158,7 +158,10 @@ def _flops(cell: Cell, told: Sequence[Json]) -> dict[str, Expense]:
     shapes = [Shape(line.get("parameters") or 0, line.get("layers") or 0, line.get("width") or 0) for line in told]
     once = np.array(
         [
-            shape.training(line["tokens"], line["attended"] / 2, line.get("trained_parameters"))
+            shape.training(
+                line["tokens"], line["attended"] / 2, line.get("differentiated") or line.get("trained_parameters")
+            )
+            + shape.answering(line.get("read_tokens", 0), line.get("read_attended", 0) / 2)
             + shape.answering(line.get("learn_tokens", 0))
             for shape, line in zip(shapes, told, strict=True)
         ]

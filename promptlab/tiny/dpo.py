@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from promptlab.effort import read_only
 from promptlab.errors import SetupError
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.pairs import Pair, PairBatch, Row, log_likelihoods, pair_batch, pair_rows, width
@@ -148,6 +149,7 @@ def reference_of(model: Transformer, rows: Sequence[tuple[Row, Row]]) -> list[tu
     found: dict[int, tuple[float, float]] = {}
     for few in alike(range(len(rows)), width(rows)):
         batch = pair_batch([rows[i] for i in few], [(0.0, 0.0)] * len(few))
+        read_only(*batch.tokens.shape)
         chosen, rejected = log_likelihoods(model, batch).chunk(2)
         found.update(zip(few, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True))
     return [found[i] for i in range(len(rows))]

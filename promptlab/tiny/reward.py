@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from promptlab.effort import read_only
 from promptlab.errors import DataError
 from promptlab.tiny.engine import answer
 from promptlab.tiny.model import Transformer
@@ -51,6 +52,7 @@ class RewardModel(nn.Module):
         rows = [row(tokenizer, *reply).ids[-self.body.config.context :] for reply in replies]
         for few in alike(range(len(rows)), lambda i: len(rows[i])):
             batch = padded([rows[i] for i in few], [1] * len(few))
+            read_only(*batch.tokens.shape)
             scores = (self(batch.tokens, batch.weights) - self.shift) / self.scale
             found.update(zip(few, scores.tolist(), strict=True))
         return [found[i] for i in range(len(rows))]

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from promptlab.effort import read_only
 from promptlab.errors import DataError, SetupError
 from promptlab.tiny.checkpoint import sha256_in_memory
 from promptlab.tiny.engine import Engine, begin
@@ -196,6 +197,7 @@ def sample(
     for row in rows:
         ended = row.finish == "stop"
         ids = [*row.prompt, *row.ids, *([EOS] if ended else [])]
+        read_only(1, len(ids))
         written.append(Written(ids, len(row.prompt), tokenizer.decode(row.ids), ended))
     return written
 
@@ -380,6 +382,7 @@ def read_again(policy: Policy, base: Transformer, written: Sequence[Written], te
     for few in alike(range(len(written)), lambda i: len(written[i].ids)):
         end = max(len(written[i].ids) for i in few)
         part = tokens[few, :end], weights[few, : end - 1], temperature
+        read_only(2 * len(few), end)  # by the policy and by its reference
         for grid, of_few in zip(whole, (*policy(*part), reference(*part)[0]), strict=True):
             grid[few, : end - 1] = of_few
     return (*whole, tokens, weights)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from promptlab.effort import trained_on, training_begins
 from promptlab.errors import Diverged, SetupError
@@ -136,7 +137,7 @@ def train(
     optimizer = optimizer_for(model, recipe)
     done = load_state(state, model, optimizer) if state is not None and (state / "state.json").exists() else 0
     model.train()
-    training_begins()
+    training_begins(differentiated(model))
     for step in range(done, recipe.steps):
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr_at(step)
@@ -163,6 +164,15 @@ def train(
             if state is not None and parallel.rank() == 0:
                 save_state(state, model, optimizer, step + 1)
     return model.eval()
+
+
+def differentiated(model: nn.Module) -> int:
+    """Of how many weights a step makes gradients: where one is made of others (LoRA) they pass through all of it."""
+    made = [m for m in model.modules() if isinstance(m, parametrize.ParametrizationList)]
+    originals: list[Tensor] = [of.original for of in made]
+    within = {id(weight) for of in made for weight in of.parameters()}
+    others = sum(p.numel() for p in model.parameters() if p.requires_grad and id(p) not in within)
+    return others + sum(weight.numel() for weight in originals)
 
 
 def refuse_diverged(model: nn.Module, told: str = "") -> None:
