@@ -25,6 +25,7 @@ from promptlab.commands.options import (
     Format,
     Group,
     Header,
+    Instruction,
     Label,
     LocalOnly,
     ModelName,
@@ -40,6 +41,7 @@ from promptlab.commands.options import (
     UsdPerHour,
     UsdPerLabel,
     Watts,
+    said,
     terms_of,
     typed,
 )
@@ -135,7 +137,7 @@ def compare(
     test_items: Annotated[int, typer.Option(min=0, help="Ask at most so many test items (0: all).")] = 0,
     format: Format = "",
     header: Header = True,
-    instruction: Annotated[str, typer.Option(help="What prompts say of the task.")] = "",
+    instruction: Instruction = "",
     model: ModelName = "tiny",
     arms: Annotated[
         str,
@@ -221,7 +223,7 @@ def compare(
             test_items=test_items,
             format=format or None,
             header=header,
-            instruction=instruction,
+            instruction=said(instruction),
             model=model,
             arms=[name.strip() for name in arms.split(",") if name.strip()],
             also_models=list(dict.fromkeys(also_model or ())),
@@ -235,7 +237,7 @@ def compare(
     if dry_run:
         from promptlab.compare.rehearsal import rehearse
 
-        print(rehearse(given, quiet))
+        print(rehearse(given, quiet, resume))
         return
     folder = resume or out or Path("runs") / (file.stem if file else "run")
     command = shlex.join(["promptlab", *ctx.find_root().obj])
@@ -461,8 +463,8 @@ def trace(
     quiet: Quiet = False,
 ) -> None:
     """Write a page of all calls that were made: what they cost, and each program's as a tree."""
-    from promptlab.compare.cellfile import whole
     from promptlab.trace.rendering import file_of, page
+    from promptlab.whole import whole
 
     html = page(file, redact=redact, most_calls=calls)
     found = file_of(file)

@@ -8,6 +8,7 @@
     ├── Diverged           training went on until a loss or a weight was no finite number
     ├── ForeignAwaitable   a program under `run` awaited something that is not an effect
     ├── WrongCall          a call names no tool, or arguments it does not take: told to the model
+    ├── BudgetSpent        a study cannot be ended within its budget: a larger one goes on from there
     ├── ReplayMiss         a replayed program asked something that was not recorded
     └── ModelError         one request failed: a value in a batch, raised inside the program by `ask`
         ├── ContextOverflow    the prompt and the room for its reply exceed the model's context
@@ -108,7 +109,25 @@ class Refused(ModelError):
 
 
 class BudgetExceeded(ModelError):
-    """The request was not sent: calls, tokens, money or time could have come to more than the budget."""
+    """The request was not sent: calls, tokens, money or time could have come to more than the budget.
+
+    `least` is the limit that was in its way, as Budget calls it, and what it would have to be for this request alone.
+    """
+
+    def __init__(self, message: str, *, reply: Reply | None = None, least: tuple[str, float] | None = None) -> None:
+        super().__init__(message, reply=reply)
+        self.least = least
+
+
+class BudgetSpent(PromptlabError):
+    """A study cannot be ended within its budget: what was asked last was not sent for this reason."""
+
+    def __init__(self, reason: BudgetExceeded) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"The budget is spent: {self.reason}. A larger one goes on from here."
 
 
 class Truncated(ModelError):

@@ -41,7 +41,7 @@ def check_json(request: Request) -> None:
 
 
 def request_json(request: Request) -> Json:
-    """All of a request that is not at its default."""
+    """All of a request that is not at its default, but for the program that asks."""
     told: Json = {"messages": [message_json(message) for message in request.messages]}
     for name in ("continuations", "stop", "branch"):
         if value := getattr(request, name):
@@ -54,6 +54,8 @@ def request_json(request: Request) -> Json:
     for name in ("logprobs", "alternatives"):
         if getattr(request, name):
             told[name] = True
+    if request.to:
+        told["to"] = request.to
     if request.tools:
         told["tools"] = [
             {"name": tool.name, "description": tool.description, "parameters": tool.parameters}

@@ -152,5 +152,9 @@ class Prompt:
 
 
 def shown(question: str | Mapping[str, str]) -> str:
-    """An input as text: a string as it is, fields one a line."""
-    return question if isinstance(question, str) else "\n".join(f"{k}: {v}" for k, v in question.items())
+    """An input as text: a string as it is, fields one a line. Raises SetupError for what is neither."""
+    if isinstance(question, str):
+        return question
+    if not isinstance(question, Mapping):
+        raise SetupError(f"An input is a text, or a mapping of field names to values; got {question!r}.")
+    return "\n".join(f"{k}: {v}" for k, v in question.items())

@@ -15,6 +15,7 @@ from math import fsum
 from typing import NamedTuple
 
 from promptlab.errors import DataError
+from promptlab.prompt import shown
 from promptlab.types import Example
 from promptlab.words import UNSPACED
 
@@ -35,11 +36,13 @@ class Split(NamedTuple):
     test: list[Example]
 
 
-def text_key(text: str) -> bytes:
+def text_key(given: str | Mapping[str, str]) -> bytes:
     """16 bytes that are equal for texts equal apart from case, spacing and punctuation ("top-up?", "Top up").
 
-    In scripts that put no space between words, none tells texts apart, nor does a sign that stands for one.
+    Fields are the text that is shown of them. In scripts that put no space between words, none tells texts apart, nor
+    does a sign that stands for one.
     """
+    text = shown(given)
     plain = (text if text.isascii() else unicodedata.normalize("NFC", text)).casefold()
     words = _IDLE.sub(" ", plain).split() or plain.split()
     known = " ".join(words)
@@ -219,7 +222,7 @@ def label_budgets(pool: Sequence[Example], ks: Iterable[int], seed: int = 0) -> 
 
 
 def _draw(example: Example, seed: int) -> tuple[bytes, str, str]:
-    return _hash(f"{seed}:", text_key(example.input)), example.input, example.id
+    return _hash(f"{seed}:", text_key(example.input)), shown(example.input), example.id
 
 
 def _hash(text: str, more: bytes = b"") -> bytes:

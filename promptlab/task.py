@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from promptlab.errors import DataError, SetupError
-from promptlab.prompt import Prompt
+from promptlab.errors import DataError, PromptlabError, SetupError, reason
+from promptlab.prompt import Prompt, shown
 from promptlab.types import Example
 
 
@@ -17,12 +17,31 @@ def exact(answer: Any, target: Any) -> float:
 
 
 def scored(score: Callable[[Any, Any], Any], value: Any, target: Any) -> tuple[float, str]:
-    """What a score gives an answer, and what it says beside that. Raises SetupError for no number from 0 to 1."""
-    given = score(value, target)
+    """What a score gives an answer, and what it says beside that.
+
+    Raises SetupError for no number from 0 to 1, and where the score raises anything but promptlab's own errors.
+    """
+    try:
+        given = score(value, target)
+    except PromptlabError:
+        raise
+    except Exception as error:
+        hint = " Where there is no answer, it is None." if value is None else ""
+        raise SetupError(f"The score raised {reason(error)} {_where(value, target)}.{hint}") from error
     number, feedback = given if isinstance(given, tuple) and len(given) == 2 else (given, "")
     if not (hasattr(number, "__float__") and 0 <= float(number) <= 1):
-        raise SetupError(f"A score is a number from 0 to 1, or a pair of one and a text; got {given!r}.")
+        wanted = "A score is a number from 0 to 1, or a pair of one and a text"
+        raise SetupError(f"{wanted}; got {given!r} {_where(value, target)}.")
     return float(number), str(feedback)
+
+
+def _where(value: Any, target: Any) -> str:
+    return f"for the answer {value!r} where the target is {target!r}"
+
+
+def in_text(examples: Iterable[Example]) -> tuple[Example, ...]:
+    """The examples, their inputs as text. Raises SetupError for an input that is neither that nor a mapping."""
+    return tuple(e if isinstance(e.input, str) else replace(e, input=shown(e.input)) for e in examples)
 
 
 @dataclass(frozen=True)
@@ -30,7 +49,9 @@ class Task:
     """Programs are handed the inputs of a task; its targets go to `score` alone.
 
     `train` is the pool that label budgets are drawn from, `test` is answered once, and `score(answer, target)` lies in
-    [0, 1], or is a pair of that and a text for optimisers; a comparison counts 1 as right and all else as wrong.
+    [0, 1], or is a pair of that and a text for optimisers; a comparison counts 1 as right and all else as wrong. The
+    answer is None where there is none. An input of fields becomes the text that a prompt shows of it, and so is known
+    as that text wherever texts are compared, learnt from or written down.
     """
 
     name: str
@@ -40,6 +61,8 @@ class Task:
     score: Callable[[Any, Any], Any] = exact
 
     def __post_init__(self) -> None:
+        for side in ("train", "test"):
+            object.__setattr__(self, side, in_text(getattr(self, side)))
         if not self.test:
             raise DataError(f"Task {self.name!r} has no test examples, so nothing can be measured.")
 

@@ -57,8 +57,8 @@ class Request:
     they are `alternatives`, of one that begins another only what does not go on to that counts.
     `temperature=None` leaves sampling to the backend's own default (greedy for in-process engines).
     `branch` tells apart requests that are otherwise equal: n samples of one prompt are n different requests.
-    `program` says which program asks, in the words of its runner, for traces; `to` which of several models is asked,
-    where there are several (`promptlab.backends.routed`). Neither is a part of what is asked.
+    `to` says which of several models is asked, where there are several (`promptlab.backends.routed`); `program` which
+    program asks, in the words of its runner, for traces: alone of all it is no part of what is asked.
     """
 
     messages: tuple[Message, ...]
@@ -73,8 +73,8 @@ class Request:
     schema: Mapping[str, Any] | None = field(default=None, hash=False)
     branch: tuple[int, ...] = ()
     alternatives: bool = False
+    to: str = ""
     program: str = field(default="", compare=False, repr=False)
-    to: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

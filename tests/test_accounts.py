@@ -64,6 +64,16 @@ def test_a_dry_run_says_what_it_takes_and_sends_nothing(server, tmp_path, capsys
     assert len(server.received) == promised
 
 
+def test_a_dry_run_of_a_run_that_was_begun_says_what_is_left_of_it(server, tmp_path, capsys):
+    csv, folder = write_csv(tmp_path / "notes.csv"), tmp_path / "run"
+    command(capsys, *study(csv, server.url, "--out", str(folder), "--calls", "30"))
+    _, out, _ = command(capsys, "compare", "--resume", str(folder), "--dry-run")
+    left = int(re.search(r"take ([\d,]+) calls", out)[1].replace(",", ""))
+    assert command(capsys, "compare", "--resume", str(folder), "--calls", str(30 + left), "--jobs", "1")[0] == 0
+    assert len(server.received) == 30 + left
+    assert command(capsys, "compare", "--resume", str(folder), "--dry-run")[1].startswith("It would take 0 calls")
+
+
 def test_a_dry_run_tells_what_is_odd_about_the_data_as_the_run_does(server, tmp_path, capsys):
     csv = tmp_path / "notes.csv"
     kinds = [("apple", 1, "yes"), ("apple", 1, "yes"), ("bolt", 0, "no"), ("bolt", 0, "no")]
@@ -149,12 +159,39 @@ def test_a_study_stops_at_its_budget_and_goes_on_with_a_larger_one(server, tmp_p
     code, _, err = command(capsys, *study(csv, server.url, "--out", str(parts), "--calls", "30"))
     assert (code, len(server.received) - needed) == (1, 30)
     assert "The budget is spent: 30 calls of 30 calls" in err
-    assert "--resume" in err
+    assert err.endswith(f"go on with: promptlab compare --resume {parts} --calls 62\n")
     code, *_ = command(capsys, "compare", "--resume", str(parts), "--calls", "31", "--jobs", "1")
     assert (code, len(server.received) - needed) == (1, 31)
     code, *_ = command(capsys, "compare", "--resume", str(parts), "--calls", str(needed), "--jobs", "1")
     assert (code, len(server.received) - needed) == (0, needed)
     assert rows(parts) == rows(whole)
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("limit", [("--calls", "1"), ("--budget-usd", "0.0001")])
+def test_the_command_that_a_spent_budget_names_goes_on(tmp_path, capsys, limit, jobs):
+    folder, csv = tmp_path / "run", str(write_csv(tmp_path / "notes.csv"))
+    given = [
+        "compare",
+        csv,
+        "--model",
+        f"searches:Priced/{tmp_path / 'calls'}",
+        *"--arms few-shot --labels 2,4".split(),
+    ]
+    more = ["--seeds", "1", "--test-items", "8", "--out", str(folder), "--jobs", jobs, *limit]
+    (tmp_path / "calls").touch()
+    code, _, err = command(capsys, *given, *more)
+    assert code == 1
+    assert "1 call of 1 call is spent" in err or limit[0] != "--calls"
+    for _ in range(8):
+        before = len((tmp_path / "calls").read_text().splitlines())
+        again = err.strip().partition("go on with: promptlab ")[2].split()
+        assert again[:4] == ["compare", "--resume", str(folder), limit[0]], err
+        code, _, err = command(capsys, *again, "--jobs", jobs)
+        if code == 0:
+            break
+        assert len((tmp_path / "calls").read_text().splitlines()) > before
+    assert code == 0
 
 
 def test_a_budget_in_dollars_needs_a_price(server, tmp_path, capsys):

@@ -24,6 +24,7 @@ from promptlab.learners.controls import with_shuffled_labels
 from promptlab.learners.solver import Silent, Solver
 from promptlab.learners.tuned_and_prompted import halves
 from promptlab.optimizers import OPTIMIZERS, ape
+from promptlab.task import exact
 from promptlab.testing import Script
 
 
@@ -113,6 +114,28 @@ def test_a_search_keeps_to_the_calls_that_its_arm_names():
 def test_options_that_an_arm_does_not_have_are_said_before_anything_is_asked(name, said):
     with pytest.raises(SetupError, match=said):
         arms_named([name], Script(obeys))
+
+
+@pytest.mark.parametrize("name", ["prompt", "examples", "score"])
+def test_what_the_task_gives_a_search_is_no_option_of_it(name):
+    with pytest.raises(SetupError, match=f"What counts for {name} is the task's, of every arm: Task"):
+        optimized(Script(obeys), ape, **{name: None})
+
+
+@pytest.mark.parametrize(
+    ("options", "score", "said"),
+    [
+        ({}, lambda value, target: value / target, "The score raised TypeError"),
+        ({"alpha": 5}, exact, "alpha lies between 0 and 1"),
+    ],
+)
+def test_a_search_that_is_set_up_wrongly_ends_the_study_and_leaves_no_row_of_a_prompt_that_was_not_optimised(
+    tmp_path, options, score, said
+):
+    task = Task("lists", Prompt("Give a word."), second_word(60), second_word(4, "test"), score)
+    with pytest.raises(SetupError, match=said):
+        compare({"ape": optimized(Script(obeys), ape, **options)}, task, (60,), 1, out=tmp_path)
+    assert not (tmp_path / "rows.jsonl").exists()
 
 
 def test_a_budget_spent_while_searching_ends_the_study_and_leaves_no_row_of_a_worse_prompt(tmp_path):

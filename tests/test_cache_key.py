@@ -46,6 +46,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "schema": st.none() | schemas,
     "branch": st.sampled_from([(), (0,), (0, 0), (0, 1)]),
     "alternatives": st.booleans(),
+    "to": st.sampled_from(["", "judge"]),
 }
 EXTRA = st.none() | st.dictionaries(st.sampled_from(["top_k", "user"]), some_json, max_size=2)
 SHARED = {"stream": st.booleans(), "extra": EXTRA}

@@ -36,6 +36,7 @@ from promptlab import (
     sample,
     score,
 )
+from promptlab.backends.routed import Routed
 from promptlab.backends.wrappers.cached import Cached
 from promptlab.backends.wrappers.record import Record
 from promptlab.backends.wrappers.recorded import Recorded
@@ -51,6 +52,7 @@ from promptlab.errors import (
     Unavailable,
 )
 from promptlab.jsonable import dumped, reply_from, reply_json, request_from, request_json
+from promptlab.program import traced
 from promptlab.testing import FakeServer, Fault, Script
 from promptlab.types import Token, ToolCall, ToolSpec
 
@@ -95,6 +97,7 @@ some = {
     "schema": st.none() | st.dictionaries(texts, st.integers()),
     "branch": st.lists(st.integers(0, 9), max_size=3).map(tuple),
     "alternatives": st.booleans(),
+    "to": texts,
 }
 requests = st.builds(Request, **some)
 
@@ -728,6 +731,18 @@ def test_two_models_that_were_asked_the_same_are_told_apart(tmp_path: Path):
         run(asked("q"), Recorded(tmp_path))
     assert run(asked("q"), Recorded(tmp_path, model="large")) == "large"
     assert replay(asked("q"), tmp_path, model="small") == "small"
+
+
+def test_requests_for_several_models_behind_one_door_are_told_apart(tmp_path: Path):
+    routed = Routed(Script(lambda request: "one"), judge=Script(lambda request: "another"))
+
+    async def both() -> list[str]:
+        return await gather([asked("q"), asked("q", to="judge")], branches=[(0,), (0,)])
+
+    cached = Cached(routed, tmp_path / "calls.db", identity=WHO)
+    assert run([asked("q"), asked("q", to="judge")], cached) == ["one", "another"]
+    assert run(both(), cached) == replay(both(), tmp_path) == ["one", "another"]
+    assert replay(both(), run(traced(both()), routed).exchanges) == ["one", "another"]
 
 
 KILLED = """

@@ -179,6 +179,14 @@ def test_a_study_of_a_file(promptlab, fruit):
     assert run["arguments"]["labels"] == [0, 2]
 
 
+def test_an_instruction_may_stand_in_a_file(promptlab, fruit):
+    Path("now.txt").write_text("Is it a fruit?\n")
+    assert promptlab(SMALL, *MODEL, "--instruction", "@now.txt")[0] == 0
+    assert json.loads(Path("run/run.json").read_text())["arguments"]["instruction"] == "Is it a fruit?"
+    code, _, err = promptlab("compare fruit.csv --instruction @nowhere.txt")
+    assert (code, "--instruction @nowhere.txt: nowhere.txt cannot be read" in err) == (2, True)
+
+
 def test_the_seed_is_of_all_that_is_random_and_budgets_beyond_the_file_are_named(promptlab, fruit):
     options = ("--arms", "majority", "--seeds", "2", "--jobs", "1")
     for seed in (0, 5):

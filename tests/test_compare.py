@@ -480,10 +480,55 @@ def test_a_score_that_is_no_number_from_0_to_1_ends_the_study_and_a_mended_one_g
         score.mended = mended
         compare({"yes": says_yes}, replace(task, score=score), (0,), 1, out=tmp_path / "run", **options)
 
-    with pytest.raises(SetupError, match=r"^test:0, answered 'yes': A score is a number from 0 to 1.*resume=True"):
+    wanted = r"^test:0: A score is a number from 0 to 1.* for the answer 'yes' where the target is 'yes'\..*resume=True"
+    with pytest.raises(SetupError, match=wanted):
         study(lambda answer, target: given)
     study(lambda answer, target: (float(answer == target), "as it should be"), resume=True)
     assert [row["correct"] for row in rows_of(tmp_path / "run")] == [True, False] * 6
+
+
+def test_a_score_that_raises_ends_the_study_with_the_item_named_and_a_mended_one_goes_on(tmp_path, task):
+    def score(answer, target):
+        return score.mended(answer, target)
+
+    def broken(answer, target):
+        return {"yes": 1.0}[answer]
+
+    def refused(answer, target):
+        raise ModelError("the judge is away")
+
+    def study(mended, **options):
+        score.mended = mended
+        arms = {"none": lambda *_: always(None)}
+        compare(arms, replace(task, score=score), (0,), 1, out=tmp_path / "run", resume=True, **options)
+
+    with pytest.raises(
+        SetupError, match=r"^test:0: The score raised KeyError: None \(test_compare.py, line \d+\) for "
+    ):
+        study(broken)
+    with pytest.raises(SetupError, match=r"where the target is 'yes'\. Where there is no answer, it is None\. Every"):
+        study(broken)
+    with pytest.raises(SetupError, match=r"^test:0: the judge is away\. Every answer is kept: .*resume=True"):
+        study(refused)
+    study(lambda answer, target: answer == target)
+    assert [row["correct"] for row in rows_of(tmp_path / "run")] == [False] * 12
+
+
+def test_inputs_of_fields_are_studied_as_the_text_that_is_shown_of_them(tmp_path, task):
+    def fields(examples):
+        return (replace(e, input={"note": e.input, "ward": "3"}) for e in examples)
+
+    def texts(examples):
+        return (replace(e, input=f"note: {e.input}\nward: 3") for e in examples)
+
+    arms = {"few-shot": in_context(Script(lambda request: "no"), "nearest"), "tf-idf": TfidfLogistic(), "yes": says_yes}
+    elsewhere = [Example(f"elsewhere {i}", ("yes", "no")[i % 2]) for i in range(4)]
+    for made in (fields, texts):
+        given = Task("t", task.prompt, made(task.train), made(task.test))
+        compare(arms, given, (8,), 1, outside=made(elsewhere), out=tmp_path / made.__name__)
+    assert untimed(tmp_path / "fields") == untimed(tmp_path / "texts")
+    with pytest.raises(SetupError, match="An input is a text, or a mapping of field names to values; got 5"):
+        Task("t", task.prompt, (), [Example(5, "yes")])
 
 
 def test_half_a_surrogate_pair_is_a_text_like_any_other(tmp_path):
@@ -534,6 +579,15 @@ def test_a_folder_that_cannot_be_written_is_said_in_a_line(task, tmp_path):
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(SetupError, match=r"cannot be written \(.*\): choose another --out"):
             compare({"yes": says_yes}, task, (0,), 1, out=out)
+
+
+def test_arms_that_choose_among_labels_are_refused_before_anything_is_asked_of_a_task_without(random_tiny, tmp_path):
+    counts = [Example("x" * n, n) for n in range(1, 9)]
+    asked = Script(lambda request: "1")
+    arms = {"few-shot": in_context(asked), "h": finetuned(random_tiny, "head"), "d": finetuned(random_tiny, "dpo")}
+    with pytest.raises(SetupError, match="This study cannot be run: h chooses among labels, and the task has"):
+        compare(arms, Task("t", Prompt("Count.", int), counts[:4], counts[4:]), (2,), 1, out=tmp_path / "run")
+    assert not asked.requests
 
 
 def test_targets_are_what_json_has(task, tmp_path):

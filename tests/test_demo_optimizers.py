@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 from typing import Any, Literal
@@ -173,6 +174,15 @@ def test_answers_that_are_wrong_are_no_demonstrations():
     assert "out of reach" in found.found.why
     targets = {e.input: e.target for e in lists(120)}
     assert all(said == targets[asked] for request in model.requests for asked, said in shown(request))
+
+
+@pytest.mark.parametrize("method", [bootstrap, mipro])
+def test_demonstrations_of_fields_are_those_of_the_text_that_is_shown_of_them(method):
+    def found(given):
+        examples = [replace(each, input=given(each.input)) for each in lists(160)]
+        return run(method(GIVE, examples, calls=1_200), Script(lambda r: r.messages[-1].content.split()[-2])).found
+
+    assert found(lambda text: {"words": text}).events == found(lambda text: f"words: {text}").events
 
 
 # ---- templates

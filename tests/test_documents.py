@@ -49,6 +49,12 @@ def test_a_passage_is_found_with_its_source_and_line(folder, query, citation, te
     assert documents.at(citation) == best
 
 
+@pytest.mark.parametrize(("query", "found"), [("餐厅", ["我们在餐厅吃饭了。"]), ("รักษา", ["ต้องรักษาทันที"]), ("店", [])])
+def test_a_word_is_found_within_a_sentence_that_puts_no_space_around_it(tmp_path, query, found):
+    (tmp_path / "a.txt").write_text("我们在餐厅吃饭了。\n\nต้องรักษาทันที\n\n厅餐 fever", encoding="utf-8")
+    assert [passage.text for passage in Documents(tmp_path).search(query)] == found
+
+
 def test_rarer_words_weigh_more(tmp_path):
     (tmp_path / "a.txt").write_text("\n\n".join(["the well is dry"] * 20 + ["the goat is dry"]))
     assert Documents(tmp_path).search("dry goat")[0].text == "the goat is dry"

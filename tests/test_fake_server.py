@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -62,6 +63,20 @@ def test_a_reply_arrives_whole_and_streamed(format):
     assert "".join(parts) == "hello again"
     assert len(parts) > 1
     assert [request.messages[-1] for request in server.backend.requests] == [Message("user", p) for p in ("one", "two")]
+
+
+def test_a_request_in_chunks_is_read_whole_and_the_next_one_of_its_connection_too():
+    said = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]}).encode()
+    with FakeServer(["one", "two"]) as server:
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"))
+        for reply in ("one", "two"):
+            parts = (said[i : i + 20] for i in range(0, len(said), 20))
+            headers = {"authorization": "Bearer k", "content-type": "application/json"}
+            connection.request("POST", "/v1/chat/completions", parts, headers, encode_chunked=True)
+            answer = connection.getresponse()
+            assert (answer.status, reply in answer.read().decode()) == (200, True)
+        connection.close()
+        assert [each.body for each in server.received] == [json.loads(said)] * 2
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -14,6 +14,7 @@ FLOORS = {
     "types": 0,
     "errors": 0,
     "characters": 0,
+    "whole": 0,
     "effort": 0,
     "program": 1,
     "runners": 1,

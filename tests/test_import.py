@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import pydoc
 import subprocess
 import sys
 from pathlib import Path
@@ -76,3 +78,16 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_a_module_never_hides_the_function_of_the_same_name(first):
     code = f"{first}\nfrom promptlab import compare, tool\nassert callable(compare) and tool.__name__ == 'tool'"
     assert python(code).stderr == ""
+
+
+def test_help_and_editors_are_told_how_a_study_and_an_optimiser_are_called():
+    from promptlab.compare.runner import compare
+    from promptlab.optimizers import OPTIMIZERS
+
+    assert inspect.signature(promptlab.compare) == inspect.signature(compare)
+    told = pydoc.plain(pydoc.render_doc(promptlab.compare))
+    assert "compare(arms, task, ks=(0, 8, 32, 128), seeds=5, *, outside=()" in told
+    assert "Give every arm the same `ks` labelled examples" in told
+    assert {inspect.signature(each).return_annotation for each in OPTIMIZERS.values()} == {
+        "Program[Tuned | TunedPrompts]"
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from functools import partial
+from typing import Literal
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from studies import a_task
 
-from promptlab import Answer, Example, Message, Task, attempt, finetuned, in_context, run, traced
+from promptlab import Answer, Example, Message, Prompt, Task, attempt, finetuned, in_context, run, traced
 from promptlab.backends.tiny import Tiny
 from promptlab.errors import ContextOverflow, PromptlabError, SetupError
 from promptlab.learners import ARMS, DEFAULT_ARMS, Solver, arms_named
@@ -23,7 +24,7 @@ from promptlab.learners.baselines import Majority, TfidfLogistic
 from promptlab.learners.finetuned import pairs_of
 from promptlab.learners.lengths import end_of
 from promptlab.learners.rewarded import rewarded
-from promptlab.learners.tuned_and_prompted import halves
+from promptlab.learners.tuned_and_prompted import halves, tuned_and_prompted
 from promptlab.strategies import chain_of_thought, self_consistency
 from promptlab.testing import Script
 
@@ -221,6 +222,17 @@ def test_training_that_diverges_is_an_error_not_an_answer(random_tiny, method):
     task = a_task()
     with pytest.raises(PromptlabError, match="Training stopped in step 1: the loss is nan"):
         finetuned(Tiny.of(broken, random_tiny.tokenizer), method)(task, task.train[:2], 0)
+
+
+@pytest.mark.parametrize(
+    "learner", [lambda m: finetuned(m, "dpo"), lambda m: finetuned(m, "head"), lambda m: tuned_and_prompted(m, "dpo")]
+)
+def test_what_chooses_among_labels_says_so_of_a_task_without_them_or_with_others(random_tiny, learner):
+    counts = [Example("x" * n, n) for n in range(1, 9)]
+    with pytest.raises(SetupError, match="chooses among labels, and the task has fewer than two"):
+        learner(random_tiny)(Task("t", Prompt("Count.", int), counts, counts), counts, 0)
+    with pytest.raises(SetupError, match="of the task's prompt, 1, 2, and examples have others: 3, 4, 5, 6, 7"):
+        learner(random_tiny)(Task("t", Prompt("Count.", Literal["1", "2"]), counts, counts), counts, 0)
 
 
 def test_reinforcement_goes_on_from_half_of_the_labels_with_the_other_half_as_reward(random_tiny):

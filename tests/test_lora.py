@@ -233,6 +233,12 @@ def test_what_is_no_adapter_of_this_model_is_refused(random_model, tmp_path):
     config.write_text(config.read_text().replace('"bias": "none"', '"bias": "all"'))
     with pytest.raises(SetupError, match="trains biases"):
         load_adapter(random_model, tmp_path)
+    config.write_text('{"peft_type": "LORA"}')
+    with pytest.raises(SetupError, match="lacks r or lora_alpha"):
+        load_adapter(random_model, tmp_path)
+    config.write_text("[]")
+    with pytest.raises(SetupError, match="no readable LoRA adapter"):
+        load_adapter(random_model, tmp_path)
     (tmp_path / "adapter_model.safetensors").write_bytes(b"half")
     with pytest.raises(SetupError, match="no readable LoRA adapter"):
         load_adapter(random_model, tmp_path)

@@ -20,6 +20,7 @@ from promptlab.tiny.mlm import Masked, generator_of, hide, masked_token_loss, pr
 from promptlab.tiny.model import Config, Transformer, rotary, rotate
 from promptlab.tiny.precision import native_bf16
 from promptlab.tiny.sft import sft
+from promptlab.tiny.text import documents, split
 from promptlab.tiny.tokenizer import BOS, EOS, MASK, SPECIAL
 from promptlab.types import Request
 
@@ -139,8 +140,8 @@ def trained(tmp_path_factory):
         run,
         texts=texts,
         config=SMALL,
-        steps=500,
-        seed=1,
+        steps=700,  # with 500 the verbs are seen through by some seeds only
+        seed=0,
         lr=5e-3,
         tokens_per_step=512,
         held_out=0.05,
@@ -232,8 +233,18 @@ def test_a_finished_run_is_loaded_as_a_masked_model_and_not_begun_with_another_t
     assert not loaded.model.config.causal
     with pytest.raises(SetupError, match="was begun with"):
         pretrain_masked(
-            run, texts=["another text " * 200], config=SMALL, steps=500, seed=1, lr=5e-3, bf16=False, quiet=True
+            run, texts=["another text " * 200], config=SMALL, steps=700, seed=0, lr=5e-3, bf16=False, quiet=True
         )
+
+
+def test_no_words_are_learnt_from_what_is_held_out(tmp_path):
+    texts = [*(f"{i} the cough and the fever " * 6 for i in range(9)), "zyxwvut " * 9]
+    seed = next(seed for seed in range(99) if not any("zyx" in text for text in split(documents(texts), 0.2, seed)[0]))
+    options = {"texts": texts, "held_out": 0.2, "steps": 0, "threads": 1, "quiet": True}
+    pretrain_masked(tmp_path / "run", config=SMALL, seed=seed, **options)
+    tokenizer = load(tmp_path / "run").tokenizer
+    assert len(tokenizer.encode(" cough")) == 1
+    assert len(tokenizer.encode("zyxwvut")) == len("zyxwvut")
 
 
 def test_a_text_of_a_few_words_is_enough_to_say_how_well_gaps_are_filled(tmp_path, capsys):

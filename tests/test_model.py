@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
 from torch import nn
 
 from promptlab.errors import SetupError
@@ -25,7 +28,7 @@ from promptlab.tiny.model import (
     rotary,
     rotate,
 )
-from promptlab.tiny.tokenizer import Tokenizer
+from promptlab.tiny.tokenizer import SPECIAL, Tokenizer
 from promptlab.types import Message
 
 
@@ -167,6 +170,7 @@ def test_either_spelling_of_the_rotary_base_is_read(spelling, random_folder, tmp
         ({"hidden_act": "gelu"}, "the activation gelu"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0}}, "rotary"),
         ({"rope_parameters": None, "rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rotary"),
+        ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2.0}}, "rotary"),
     ],
 )
 def test_a_model_of_another_kind_is_refused_in_words(changes, words, random_folder, tmp_path):
@@ -191,6 +195,19 @@ def test_an_incomplete_folder_says_what_it_lacks(tmp_path):
 def test_weights_of_another_model_are_told_by_name(changes, words, random_folder, tmp_path):
     with pytest.raises(SetupError, match=f"holds another model: .*{words}"):
         checkpoint.load(rewritten(random_folder, tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("special", "alphabet"), [(("<unk>", "<s>", "</s>"), ByteLevel.alphabet()), (SPECIAL, ())], ids=["ids", "bytes"]
+)
+def test_a_tokenizer_of_another_kind_is_refused(special, alphabet, random_folder, tmp_path):
+    folder = rewritten(random_folder, tmp_path)
+    foreign = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token=special[0]))
+    trainer = BpeTrainer(vocab_size=400, special_tokens=list(special), initial_alphabet=list(alphabet))
+    foreign.train_from_iterator(["some words of a text"], trainer)
+    foreign.save(str(folder / "tokenizer.json"))
+    with pytest.raises(SetupError, match=r"tokenizer\.json is not of the bundled kind; load the folder with hf:"):
+        checkpoint.load(folder)
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])

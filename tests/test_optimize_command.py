@@ -75,6 +75,14 @@ def test_a_better_prompt_is_found_tested_once_and_written_down(promptlab):
     assert {row["item"] for row in rows}.isdisjoint(searched_items())
 
 
+def test_a_control_makes_no_more_calls_than_were_given(promptlab):
+    code, _, err = promptlab(LISTS, *TOLD, "--out", "run", "--control")
+    assert (code, "The search may make 201 calls, its control as many" in err) == (0, True)
+    assert "500 calls at most" in err
+    assert results()["control"]["why"]
+    assert 201 + 72 < len(called(Path("calls"))) <= 500
+
+
 def searched_items() -> set[str]:
     """The ids of all examples that stand in the ledger's events: those of the search."""
     from promptlab.compare.optimizing.arguments import Arguments, material
@@ -211,7 +219,7 @@ def test_an_instruction_and_options_may_stand_in_files(promptlab):
         ("--method guess", "Unknown method 'guess'. Known: ape"),
         ("--method duels", "`promptlab duels` is a command of its own."),
         ("--output poem", "--output is classification or text, got 'poem'"),
-        ("--calls 60", "60 --calls are too few for an honest comparison and a test: give 69 or more"),
+        ("--calls 60", "60 --calls are too few for an honest comparison and a test: give 69 or more, or 207,"),
         ("--strategy guess", "Unknown strategy 'guess'"),
         ("--option proposals", "--option takes name=value"),
         ("--option colour=3", "ape has no option colour"),

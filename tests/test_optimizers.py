@@ -64,6 +64,13 @@ def test_too_few_calls_or_examples_are_refused_with_the_smallest_that_is_enough(
         run(ape(Prompt("Give a word."), lists(10) * 6, calls=600), Script(obedient))
 
 
+@pytest.mark.parametrize("calls", [60, 75, 100, 150, 200, 250])
+def test_where_calls_are_few_fewer_are_raced_and_the_best_so_far_is_confirmed(calls):
+    found = run(ape(Prompt("Give a word."), lists(120), calls=calls), Script(obedient)).found
+    assert found.accepted, found.why
+    assert found.calls <= calls
+
+
 def test_graded_scores_and_bets_are_refused_where_groups_suffice_for_right_and_wrong_alone():
     def tuned(score: Any = exact, **options: Any) -> Any:
         return run(ape(Prompt("Give a word."), lists(15) * 6, score, calls=600, **options), Script(obedient))
@@ -86,6 +93,8 @@ def test_a_score_may_be_of_any_type_of_number_and_nothing_else():
     for wrong in (float("nan"), None, "1", 1.5):
         with pytest.raises(SetupError, match="A score is a number from 0 to 1"):
             found(lambda value, target, wrong=wrong: wrong)
+    with pytest.raises(SetupError, match=r"The score raised TypeError: .* \(test_optimizers\.py, line \d+\) for the "):
+        found(lambda value, target: value / target)
     with pytest.raises(SetupError, match="examples are Example"):
         run(ape(Prompt("Give a word."), ["ice red sun"] * 60), Script(obedient))
     with pytest.raises(SetupError, match=r"examples are Example\(input, target\) in a list, got 60"):

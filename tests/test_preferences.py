@@ -90,8 +90,11 @@ def test_a_reward_model_starts_at_ln_2_and_learns_which_reply_is_better(random_m
     assert reward_accuracy(model, tiny_tokenizer, some_pairs(48, seed=1)) >= 0.9
 
 
-def test_rewards_do_not_depend_on_who_is_scored_beside_them(random_model, tiny_tokenizer):
-    model = reward_model(random_model, tiny_tokenizer, some_pairs(16), recipe=FAST)
+@pytest.mark.parametrize("causal", [True, False])
+def test_rewards_do_not_depend_on_who_is_scored_beside_them(random_model, tiny_tokenizer, causal):
+    base = Transformer(replace(random_model.config, causal=causal))
+    base.load_state_dict(random_model.state_dict())
+    model = reward_model(base, tiny_tokenizer, some_pairs(16), recipe=FAST)
     replies = [(pair.prompt, text) for pair in some_pairs(8) for text in pair[1:]]
     alone = [model.rewards(tiny_tokenizer, [reply])[0] for reply in replies]
     assert model.rewards(tiny_tokenizer, replies) == pytest.approx(alone, abs=1e-5)
@@ -114,7 +117,18 @@ def test_a_masked_model_which_sees_what_it_has_to_say_is_refused(random_model, t
         dpo(masked, tiny_tokenizer, some_pairs(2))
 
 
-@pytest.mark.parametrize("wrong", [{"kind": "kto"}, {"beta": 0}, {"kind": "robust", "smoothing": 0.5}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "kto"},
+        {"beta": 0},
+        {"beta": math.inf},
+        {"kind": "robust", "smoothing": 0.5},
+        {"sft_weight": math.nan},
+        {"sft_weight": -3},
+    ],
+    ids=str,
+)
 def test_what_dpo_cannot_be_is_refused(random_model, tiny_tokenizer, wrong):
     with pytest.raises(SetupError, match="dpo"):
         dpo(random_model, tiny_tokenizer, some_pairs(2), **wrong)

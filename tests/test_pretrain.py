@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from promptlab.cli import main
 from promptlab.errors import SetupError
@@ -83,6 +86,37 @@ def test_a_run_knows_its_start_by_the_weights_and_not_by_where_they_lie(
         go_on(Path("moved"))
 
 
+@contextmanager
+def room_for_files_of(most: int) -> Iterator[None]:
+    """A file that grows longer than so many bytes stays as it is by then: as on a full disk, or after a kill."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("note", BEGUN)
+def test_a_run_that_was_stopped_while_it_wrote_a_note_goes_on(tmp_path: Path, random_folder: Path, note: str) -> None:
+    begin = BEGUN[note]
+    for room in (0, 20, 300, 3_000, 30_000, 60_000):  # the first note, half of a tokenizer, the weights …
+        with suppress(OSError, SafetensorError), room_for_files_of(room):
+            begin(tmp_path / "stopped", random_folder)
+    begin(tmp_path / "stopped", random_folder)
+    begin(tmp_path / "whole", random_folder)
+    assert same(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_a_note_that_cannot_be_read_is_named(tmp_path: Path, random_folder: Path) -> None:
+    for note, begin in BEGUN.items():
+        run = tmp_path / note
+        begin(run, random_folder)
+        (run / note).write_text("")
+        with pytest.raises(SetupError, match=note):
+            begin(run, random_folder)
+
+
 def test_a_run_can_be_continued_with_a_vocabulary_of_its_own(
     tmp_path: Path, random_folder: Path, random_model: Transformer, tiny_tokenizer: Tokenizer
 ) -> None:
@@ -118,6 +152,12 @@ def test_rows_are_short_at_first_and_then_as_long_as_the_context(tiny_tokenizer:
         assert tokens.shape == (8192 // size, size + 1)
         assert len(np.unique(tokens, axis=0)) == len(tokens)
         assert {batch.weights.shape[1] for batch in made} == {size}
+
+
+def test_a_step_of_fewer_tokens_than_the_context_reads_a_row(tmp_path: Path, random_folder: Path) -> None:
+    given = {"steps": 1, "lr": 1e-3, "long_from": 0, **QUIET}
+    pretrain_masked(tmp_path / "run", init=random_folder, tokens_per_step=16, **given)
+    assert not same(tmp_path / "run", random_folder)
 
 
 def test_rows_that_another_process_makes_are_the_same_rows(tmp_path: Path, tiny_tokenizer: Tokenizer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import torch
 from promptlab import Message
 from promptlab.errors import DataError, SetupError
 from promptlab.tiny.model import Transformer
+from promptlab.tiny.reward import RewardModel
 from promptlab.tiny.rlhf import (
     PPO,
     Iteration,
@@ -122,6 +124,29 @@ def test_a_run_is_its_seed_and_goes_on_where_it_stopped(random_model, tiny_token
     assert not torch.equal(weights(2, seed=1), whole)
 
 
+def test_a_run_is_not_gone_on_with_as_another_one(random_model, tiny_tokenizer, tmp_path):
+    few = replace(SMALL, rollouts=4, max_tokens=2)
+    recipe = Recipe(few.steps, lr=1e-3)
+    judge = RewardModel(random_model)
+    scaled = copy.deepcopy(random_model)
+    with torch.no_grad():
+        scaled.model.norm.weight *= 2
+    begun = {"base": random_model, "prompts": PROMPTS, "reward": judge, "ppo": few, "recipe": recipe, "seed": 0}
+    others = {
+        "base": scaled,
+        "prompts": PROMPTS[:7],
+        "reward": RewardModel(scaled),
+        "ppo": replace(few, epochs=1, minibatches=1),  # other steps an iteration
+        "recipe": replace(recipe, lr=2e-3),
+        "seed": 5,
+    }
+    rlhf(tokenizer=tiny_tokenizer, state=tmp_path / "state", **begun)
+    for name, other in others.items():
+        with pytest.raises(SetupError, match="was begun with"):
+            rlhf(tokenizer=tiny_tokenizer, state=tmp_path / "state", **{**begun, name: other})
+    rlhf(tokenizer=tiny_tokenizer, state=tmp_path / "state", **begun)
+
+
 def test_a_divergence_that_is_aimed_at_is_aimed_at_alike_after_a_stop(random_model, tiny_tokenizer, tmp_path):
     ppo = replace(SMALL, beta=0.05, kl_target=0.01)
 
@@ -170,10 +195,10 @@ def test_what_cannot_be_learnt_from_is_refused(random_model, tiny_tokenizer):
         rlhf(random_model, tiny_tokenizer, [], shortness)
     with pytest.raises(DataError, match="no room"):
         rlhf(random_model, tiny_tokenizer, [[Message("user", "long " * 999)]], shortness)
-    with pytest.raises(SetupError, match="temperature"):
-        PPO(temperature=0)
-    with pytest.raises(SetupError, match="kl_target"):
-        PPO(kl_target=0)
+    wrong = {"temperature": 0, "kl_target": 0, "beta": math.nan, "value_weight": -1, "lam": 1.5, "gamma": math.nan}
+    for name, number in wrong.items():
+        with pytest.raises(SetupError, match=name):
+            PPO(**{name: number})
     masked = Transformer(replace(random_model.config, causal=False))
     with pytest.raises(SetupError, match="masked model"):
         rlhf(masked, tiny_tokenizer, PROMPTS, shortness, ppo=SMALL)

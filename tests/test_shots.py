@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,19 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
 from promptlab import Example
-from promptlab.strategies.shots import at_random, balanced, bm25, fitting, nearest
+from promptlab.prompt import shown
+from promptlab.strategies.shots import (
+    at_random,
+    balanced,
+    bm25,
+    diverse,
+    dpp,
+    embedded,
+    fitting,
+    fixed,
+    nearest,
+    vote_k,
+)
 
 pools = st.lists(st.sampled_from("abc"), max_size=30).map(
     lambda ts: [Example(f"text {i}", t) for i, t in enumerate(ts)]
@@ -46,6 +59,20 @@ def test_orders_differ_by_seed(selector):
 def test_the_turns_of_a_balanced_order_do_not_always_begin_with_one_label():
     pool = [Example(f"text {i}", "ab"[i % 2]) for i in range(8)]
     assert {balanced(pool, seed)("")[0].target for seed in range(20)} == {"a", "b"}
+
+
+def embedded_by_length(pool):
+    return embedded(pool, lambda texts: [[len(text), 1.0] for text in texts])
+
+
+@pytest.mark.parametrize("select", [nearest, bm25, embedded_by_length, diverse, dpp, vote_k, fixed])
+def test_examples_of_fields_are_chosen_by_the_text_that_is_shown_of_them(select):
+    pool = [Example({"note": text, "ward": str(i % 2)}, "x") for i, text in enumerate(TEXTS)]
+    as_text = [replace(e, input=shown(e.input)) for e in pool]
+    asked = pool[3].input
+    chosen = select(pool)(asked)
+    assert [shown(e.input) for e in chosen] == [e.input for e in select(as_text)(shown(asked))]
+    assert pool[3] not in chosen
 
 
 TEXTS = ["fever and cough", "cough at night", "watery stool", "fever", "broken arm", "stool with blood and fever"]

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -216,6 +217,15 @@ def test_another_seed_gives_another_split_and_the_same_seed_the_same():
     examples = numbered((f"text {i}", "xy"[i % 2], None) for i in range(60))
     assert split(examples, seed=1) == split(examples, seed=1)
     assert split(examples, seed=1) != split(examples, seed=2)
+
+
+def test_fields_are_split_as_the_text_that_is_shown_of_them():
+    texts = [Example(f"note: {i // 2}\nward: 3", "ab"[i % 4 // 2], str(i)) for i in range(24)]
+    fields = [replace(e, input={"note": str(i // 2), "ward": "3"}) for i, e in enumerate(texts)]
+    assert clusters(fields) == clusters(texts)
+    for made, wanted in zip(split(fields, seed=1), split(texts, seed=1), strict=True):
+        assert [e.id for e in made] == [e.id for e in wanted]
+    assert [e.id for e in label_budgets(fields, [9])[9]] == [e.id for e in label_budgets(texts, [9])[9]]
 
 
 def test_both_sides_keep_the_order_the_examples_came_in():

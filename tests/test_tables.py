@@ -250,6 +250,17 @@ def test_a_format_that_is_named_goes_before_the_extension(file):
         read_table(path, "xml")
 
 
+def test_a_text_file_whose_first_line_names_the_wanted_columns_is_a_table(file):
+    from_excel = 'label\ttext\tclinic\r\nresp\thas "a cough" señora\tnorth\r\nskin\titch\tsouth\r\n'.encode("utf-16")
+    table = read_table(file("a.txt", from_excel))
+    assert (table.format, table.columns) == ("tsv", ("label", "text", "clinic"))
+    assert column(table, "label") == ["resp", "skin"]
+    asked = read_table(file("b.txt", "note;urgency\nan itch;low\n"), wanted=("note", "urgency"))
+    assert asked.rows == [{"note": "an itch", "urgency": "low"}]
+    assert read_table(file("c.txt", "aim\tlabel and text\naim\tTwo\n")).format == "sections"
+    assert read_table(file("d.txt", "###label\ttext\naim\tTwo\n")).format == "sections"
+
+
 # ---- encodings
 
 
@@ -400,6 +411,9 @@ def test_a_label_column_that_is_free_text_is_refused_and_better_ones_named(file)
     with pytest.raises(DataError, match=r'"label" .* 50 different values in 50 rows.*few different values: kind\.$'):
         labelled(file, "text,label,kind\n" + rows)
     assert len(labelled(file, "text,label,kind\n" + rows, for_test=True).examples) == 50
+    upside_down = "".join(f"question {i}\tkind\n" for i in range(50))
+    with pytest.raises(DataError, match=r"50 different values.*read as sections: name its format \(--format\)"):
+        examples_from(read_table(file("a.txt", upside_down)), "text", "label")
 
 
 def test_files_that_differ_in_an_unknown_extension_give_different_ids(file):

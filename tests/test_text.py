@@ -1,6 +1,7 @@
 """A user's own text as training data."""
 
 import json
+import math
 import re
 
 import pytest
@@ -11,11 +12,11 @@ from hypothesis import strategies as st
 from promptlab.cli import main
 from promptlab.commands.files import read_texts
 from promptlab.errors import DataError, SetupError
-from promptlab.tiny.adapt import adapt
+from promptlab.tiny.adapt import adapt, of_text
 from promptlab.tiny.checkpoint import load, save
 from promptlab.tiny.model import Config, Transformer
 from promptlab.tiny.precision import native_bf16
-from promptlab.tiny.text import Stream, apart, batch_of, documents, next_token_loss_apart, read_apart
+from promptlab.tiny.text import Stream, apart, batch_of, documents, next_token_loss_apart, split
 from promptlab.tiny.tokenizer import BOS, EOS, Tokenizer
 from promptlab.tiny.train import next_token_loss
 
@@ -85,16 +86,17 @@ def test_rows_run_through_all_documents_with_their_ends_once_an_epoch(texts, siz
 
 def test_what_is_held_out_is_read_nowhere_else_and_as_much_as_asked_for(tokenizer):
     texts = [f"text number {i} about fever" for i in range(50)]
-    read, held = read_apart(tokenizer, texts, 0.2, seed=0)
-    total = sum(map(len, tokenizer.encode_all(texts)))
-    kept = sum(len(d) - 2 for d in held.documents)
-    assert kept == round(0.2 * total)
-    assert sum(len(d) - 2 for d in read.documents) + kept == total
-    assert read_apart(tokenizer, texts, 0.0, seed=0)[1] is None
-    with pytest.raises(DataError, match="at least 0 and less than 1"):
-        read_apart(tokenizer, texts, 1.0, seed=0)
-    with pytest.raises(DataError, match="too few"):
-        read_apart(tokenizer, ["a"], 0.1, seed=0)
+    for whole in (texts, tokenizer.encode_all(texts)):
+        read, held = split(whole, 0.2, seed=0)
+        total = sum(map(len, whole))
+        kept = sum(map(len, held))
+        assert kept == round(0.2 * total)
+        assert sum(map(len, read)) + kept == total
+        assert split(whole, 0.0, seed=0)[1] == []
+        with pytest.raises(DataError, match="at least 0 and less than 1"):
+            split(whole, 1.0, seed=0)
+        with pytest.raises(DataError, match="too few"):
+            split(whole[:1], 0.001, seed=0)
 
 
 def test_with_the_block_mask_a_neighbour_changes_nothing_and_without_it_something():
@@ -139,6 +141,22 @@ def test_pretraining_goes_on_with_a_text_and_tells_what_was_gained_and_forgotten
     assert json.loads((tmp_path / "run" / "adapt.json").read_text())["bf16"] is native_bf16()
     with pytest.raises(SetupError, match="was begun with"):
         adapt(tmp_path / "run", init, texts, steps=60, **{**options, "lr": 1e-3})
+
+
+def test_a_text_read_apart_is_measured_apart(tmp_path, random_folder):
+    texts = [f"note {i}: {'fever cough rash pain'.split()[i % 4]} was seen" for i in range(40)]
+    given = {"steps": 0, "held_out": 0.5, "threads": 1, "quiet": True}
+    told = adapt(tmp_path / "run", random_folder, texts, apart=True, **given)[1]
+    model, tokenizer, _ = load(random_folder)
+    held = Stream(split(tokenizer.encode_all(texts), 0.5, seed=0)[1], 0)
+    rows = of_text(held, min(model.config.context, held.tokens))
+    with torch.no_grad():
+        loss = sum(float(next_token_loss_apart(model, batch)) for batch in rows)
+    expected = math.exp(loss / sum(batch.counted for batch in rows))
+    assert told.text_before == pytest.approx(expected, rel=1e-6)
+    together = adapt(tmp_path / "other", random_folder, texts, **given)[1]
+    assert together.text_before != pytest.approx(expected, rel=0.01)
+    assert together.mixture_before == told.mixture_before  # as it was pretrained on
 
 
 def test_a_perplexity_is_said_to_be_of_the_text_that_it_is_of(tmp_path, tokenizer, capsys):

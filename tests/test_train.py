@@ -25,7 +25,7 @@ from promptlab import Message
 from promptlab.backends.tiny import Tiny, TinyClassifier
 from promptlab.errors import DataError, Diverged, SetupError
 from promptlab.tiny.head import Classifier, encoded, label_loss, train_head
-from promptlab.tiny.model import Config
+from promptlab.tiny.model import Config, Transformer
 from promptlab.tiny.sft import BATCH, epochs, padded, sft, steps_for
 from promptlab.tiny.tokenizer import EOS
 from promptlab.tiny.train import Batch, Recipe, next_token_loss, optimizer_for, train
@@ -125,6 +125,14 @@ def test_the_schedule_warms_up_stays_and_falls_to_a_tenth():
     assert recipe.lr_at(80) == pytest.approx(1 - 0.9 * 0.5)
     assert recipe.lr_at(100) == pytest.approx(0.1)
     assert Recipe(steps=1, warmup=0).lr_at(0) == pytest.approx(2e-3)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"decay": math.nan}, {"decay": 1.5}, {"lr": math.inf}, {"weight_decay": -1}], ids=str
+)
+def test_a_recipe_that_no_other_rate_mends_is_refused(wrong):
+    with pytest.raises(SetupError, match=next(iter(wrong))):
+        Recipe(2, **wrong)
 
 
 def test_lengthening_a_run_changes_only_its_end():
@@ -406,6 +414,7 @@ def test_steps_grow_with_the_examples_within_bounds():
 
 TEXTS = [f"{word} {i} {word}" for i in range(12) for word in ("cough", "nausea", "itch")]
 TARGETS = ["lung", "gut", "skin"] * 12
+LABELS = ("gut", "lung", "skin")
 
 
 def test_a_classifier_learns_its_labels(random_model, tiny_tokenizer):
@@ -479,15 +488,31 @@ def test_long_texts_lose_their_oldest_tokens(tiny_tokenizer):
     assert batch.tokens[0, -1] == tiny_tokenizer.role["assistant"]
 
 
-@pytest.mark.parametrize("method", ["sft", "head"])
+def of_both_sides(model: Transformer) -> Transformer:
+    masked = Transformer(replace(model.config, causal=False))
+    masked.load_state_dict(model.state_dict())
+    return masked
+
+
+def test_a_text_is_classified_alike_alone_and_beside_longer_ones_also_on_a_masked_model(random_model, tiny_tokenizer):
+    for base in (random_model, of_both_sides(random_model)):
+        classifier = train_head(base, tiny_tokenizer, TEXTS[:8], TARGETS[:8], LABELS, recipe=Recipe(8, lr=1e-2))
+        beside = [*TEXTS[:3], f"{TEXTS[3]} and so on"]
+        alone = [classifier.log_probabilities(tiny_tokenizer, [text])[0] for text in beside]
+        torch.testing.assert_close(
+            torch.tensor(classifier.log_probabilities(tiny_tokenizer, beside)), torch.tensor(alone), atol=1e-5, rtol=0
+        )
+
+
+@pytest.mark.parametrize("method", ["sft", "head", "head of a masked model"])
 def test_how_many_examples_are_taken_at_once_changes_rounding_only(random_model, tiny_tokenizer, monkeypatch, method):
     """Of a batch, texts of like length go together; weights after two steps are those of the whole batch at once."""
     texts = [f"{TEXTS[i]} " * (1 + i % 7) for i in range(20)]
 
     def tuned() -> nn.Module:
-        if method == "head":
-            labels = ("gut", "lung", "skin")
-            return train_head(random_model, tiny_tokenizer, texts, TARGETS[:20], labels, recipe=Recipe(2, lr=1e-3))
+        if method.startswith("head"):
+            base = random_model if method == "head" else of_both_sides(random_model)
+            return train_head(base, tiny_tokenizer, texts, TARGETS[:20], LABELS, recipe=Recipe(2, lr=1e-3))
         chats = [[Message("user", t), Message("assistant", y)] for t, y in zip(texts, TARGETS, strict=False)]
         return sft(random_model, tiny_tokenizer, chats, recipe=Recipe(2, lr=1e-3))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from test_cli import promptlab  # noqa: F401  the fixture
 from test_preferences import some_pairs
 
 from promptlab import Message, model
+from promptlab.commands.files import read_pairs, read_prompts
 from promptlab.errors import SetupError
 from promptlab.tiny.checkpoint import load
 from promptlab.tiny.heads import load_head, save_head
@@ -37,7 +40,7 @@ def typed(promptlab, random_folder, tmp_path):  # noqa: F811
     return train
 
 
-def write(path: Path, rows: list[dict[str, str]]) -> None:
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -81,6 +84,17 @@ def test_a_head_comes_back_with_its_labels(typed):
     assert len(classifier.log_probabilities(tokenizer, ["a plum"])[0]) == 2
     with pytest.raises(SetupError, match="out holds a classifier, not a reward model"):
         load_head("out", "reward model")
+
+
+@pytest.mark.parametrize(("made_by", "loader"), [("head fruit.csv", "load_head"), ("reward wishes.jsonl", "--reward")])
+def test_a_model_with_a_head_is_not_taken_for_a_language_model(typed, promptlab, made_by, loader):  # noqa: F811
+    assert typed(made_by, "--steps", "1", "--quiet", "--out", "headed")[0] == 0
+    train = "train sft fruit.csv --steps 1 --out more --model"
+    for command in ("ask hello --model", "export exported --model", train):
+        code, _, err = promptlab(command, "tiny:headed")
+        assert (code, "no language model" in err, loader in err, err.count("\n")) == (2, True, True, 1)
+    code, _, err = promptlab("train mlm more --steps 1 --init headed")
+    assert (code, "no language model" in err, Path("more").exists()) == (2, True, False)
 
 
 @pytest.mark.parametrize("command", ["sft", "lora", "head"])
@@ -127,6 +141,48 @@ def test_pairs_that_teach_nothing_are_counted_and_left_out_when_asked(typed, tmp
     assert "1 pair(s) with an empty reply left out (first: number 8)." in err
 
 
+def said(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def test_messages_are_read_as_the_chats_that_they_are(tmp_path):
+    """TRL's conversational preferences, with the prompt in a column or once more before each reply."""
+    asked, yes, no = (
+        [said("system", "Be brief."), said("user", "cough?")],
+        said("assistant", "yes"),
+        said("assistant", "no"),
+    )
+    pair = {"prompt": asked, "chosen": [yes], "rejected": [*asked, no]}
+    of_text = {"prompt": "cough?", "chosen": [said("user", "cough?"), yes], "rejected": "no"}
+    write(tmp_path / "wishes.jsonl", [pair, of_text])
+    chat = [Message("system", "Be brief."), Message("user", "cough?")]
+    expected = [(chat, "yes", "no"), (chat[1:], "yes", "no")]
+    assert [tuple(pair) for pair in read_pairs(tmp_path / "wishes.jsonl")] == expected
+    assert read_prompts(tmp_path / "wishes.jsonl", "prompt") == [chat, chat[1:]]
+    with (tmp_path / "wishes.csv").open("w", newline="") as out:
+        csv.writer(out).writerows([["prompt", "chosen", "rejected"], map(json.dumps, pair.values())])
+    assert [tuple(pair) for pair in read_pairs(tmp_path / "wishes.csv")] == expected[:1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"prompt": {"role": "user", "content": "a"}},
+        {"prompt": [{"role": "nobody", "content": "a"}]},
+        {"prompt": [{"role": "user", "content": [{"type": "image"}]}]},
+        {"chosen": [{"role": "assistant", "content": "a", "tool_calls": [{}]}]},
+        {"chosen": [said("user", "b")]},
+        {"rejected": [said("user", "another prompt"), said("assistant", "b")]},
+    ],
+    ids=str,
+)
+def test_what_is_no_text_and_no_chat_is_told_with_its_place(typed, tmp_path, wrong):
+    given = {"prompt": "a", "chosen": "b", "rejected": '{"json": "as a text"}'}
+    write(tmp_path / "some.jsonl", [given, given | wrong])
+    code, _, err = typed("dpo some.jsonl", *QUICK)
+    assert (code, "some.jsonl, line 2" in err, err.count("\n")) == (2, True, 1)
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
@@ -134,8 +190,11 @@ def test_pairs_that_teach_nothing_are_counted_and_left_out_when_asked(typed, tmp
         ("sft fruit.csv --out out --lr 0", "'--lr': 0 is not above 0"),
         ("head fruit.csv --out out --lr -3", "'--lr': -3 is not above 0"),
         ("rlhf prompts.jsonl --reward rewards:shortness --out out --lr nan", "'--lr': nan is not above 0"),
+        ("sft fruit.csv --instruction @nowhere.txt --out out", "nowhere.txt cannot be read"),
         ("sft fruit.csv --text nose --out out", 'has no text column "nose"'),
         ("dpo fruit.csv --out out", 'has no preference column "prompt"'),
+        ("dpo wishes.jsonl --beta inf --out out", "dpo(beta=inf): it must be a number above 0"),
+        ("dpo wishes.jsonl --sft-weight nan --out out", "dpo(sft_weight=nan)"),
         ("dpo wishes.jsonl --kind kto --out out", "known are sigmoid, ipo, hinge, robust"),
         ("sft fruit.csv --out .", ". exists and is no empty folder"),
         ("rlhf prompts.jsonl --reward nowhere:at_all --out out", "the module nowhere is not installed"),

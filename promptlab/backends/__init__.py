@@ -94,6 +94,7 @@ def made(spec: str, **options: Any) -> Backend:
     if not isinstance(spec, str):
         raise SetupError(f'model takes a name such as "tiny", got {spec!r}.')
     name, _, argument = spec.partition(":")
+    named = spec.partition("@")[0]  # for messages: an address may hold a key
     path = BACKENDS.get(name)
     if path is None and argument and ("." in name or (name.isidentifier() and find_spec(name))):
         attribute, _, argument = argument.partition("/")
@@ -102,13 +103,13 @@ def made(spec: str, **options: Any) -> Backend:
         near = get_close_matches(name, BACKENDS, n=1)
         hint = f' Did you mean "{near[0]}"?' if near else ""
         known = ", ".join([*BACKENDS, "package.module:Class/name"])
-        raise SetupError(f'Unknown model "{spec}".{hint} Known: {known}.')
+        raise SetupError(f'Unknown model "{named}".{hint} Known: {known}.')
     make = load_attribute(path)
     given = [argument] if argument else []
     try:
         signature(make).bind(*given, **options)
     except TypeError as error:
-        raise SetupError(f'"{spec}" cannot be made: {error}. What follows the name is its first argument.') from error
+        raise SetupError(f'"{named}" cannot be made: {error}. What follows the name is its first argument.') from error
     try:
         backend = make(*given, **options)
     except PromptlabError:

@@ -337,9 +337,12 @@ def key_from(given: str | None, variable: str, *, needed: bool) -> str:
 
 
 def name_and_url(given: str) -> tuple[str, str]:
-    """NAME@URL in its two parts. Names hold an @ too: what looks like no address behind one is the name's."""
-    if schemed := re.fullmatch(r"(.*?)@(\w+://.*)", given):
-        return schemed[1], schemed[2]
+    """NAME@URL in its two parts. Names hold an @ too: what looks like no address behind one is the name's.
+
+    USER:PASSWORD@HOST is the address's, which refuses it: nothing of a password becomes a name.
+    """
+    if whole := re.fullmatch(r"(.*?)@(\w+://.*|[^@]+:[^@]+@.*)", given):
+        return whole[1], whole[2]
     name, at, url = given.rpartition("@")
     host = url.partition("/")[0]
     is_url = host.startswith("localhost") or ":" in host or "." in host
@@ -351,15 +354,15 @@ def address(url: str | None, path: str) -> str | None:
     url = (url or "").strip()
     if not url:
         return None
-    parts = urlsplit(url if "//" in url else f"http://{url}")
-    try:
-        port_is_one = parts.port is None or parts.port > 0
-    except ValueError:
-        port_is_one = False
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_one or " " in url:
-        raise SetupError(f"{url!r} is no address of a server; it looks like http://localhost:8000/v1.")
-    if parts.username or parts.password or parts.query:
+    if any(sign in url for sign in "@?#"):  # before anything else is said of it, as it may hold a key
         raise SetupError("A server's address holds no user, password or query: pass the key as key=….")
+    try:
+        parts = urlsplit(url if "//" in url else f"http://{url}")
+        is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and " " not in url
+    except ValueError:  # of its port, or of its host in brackets
+        is_one = False
+    if not is_one:
+        raise SetupError(f"{url!r} is no address of a server; it looks like http://localhost:8000/v1.")
     trimmed = parts.path.rstrip("/")
     for door in ("/chat/completions", "/completions", "/responses", "/messages"):
         trimmed = trimmed.removesuffix(door)

@@ -11,6 +11,7 @@ from promptlab.errors import ModelError
 from promptlab.options import OPTIONS, UNSET, takes
 from promptlab.runners import check_backend, in_private_loop
 from promptlab.runners.senders import generated
+from promptlab.runners.step import checked
 from promptlab.types import Backend, Reply, Request
 
 Replies = list[Reply | ModelError]
@@ -63,7 +64,7 @@ class Routed:
                 answered = await model.agenerate(sent)
             else:
                 answered = await asyncio.to_thread(generated, model, sent)
-            replies.update(zip(places, answered, strict=True))
+            replies.update(zip(places, checked(model, sent, answered), strict=True))
 
         await asyncio.gather(*(from_one(model, places) for model, places in self._by_model(requests)))
         return [replies[i] for i in range(len(requests))]
@@ -90,11 +91,14 @@ class Routed:
     def _answered(model: Any, requests: list[Request]) -> Replies:
         """What a model answers in this thread: a hosted one to all of them at once."""
         if model.batched or not hasattr(model, "agenerate"):
-            return model.generate(requests)  # type: ignore[no-any-return]
+            return checked(model, requests, model.generate(requests))
+
+        async def one(request: Request) -> Reply | ModelError:
+            return checked(model, [request], await model.agenerate([request]))[0]
 
         async def each() -> Replies:
             try:
-                return [one for [one] in await asyncio.gather(*(model.agenerate([request]) for request in requests))]
+                return await asyncio.gather(*map(one, requests))
             finally:
                 if hasattr(model, "aclose"):
                     await model.aclose()

@@ -94,10 +94,7 @@ class Tiny:
         self.dtype = "bfloat16" if model.dtype == torch.bfloat16 else "float32"
         self.model, self.tokenizer, self.device = model, tokenizer, str(model.device)
         self._declare()
-        digest = hashlib.sha256(f"{model.config} {tokenizer.bpe.to_str()}".encode())
-        for weight in model.state_dict().values():
-            digest.update(weight.cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        self.sha256 = digest.hexdigest()
+        self.sha256 = checkpoint.sha256_in_memory(model, f"{model.config} {tokenizer.bpe.to_str()}")
         return self
 
     def _declare(self) -> None:

@@ -29,8 +29,8 @@ def lines_of(trace: Any) -> Iterator[str]:
 
 def write_page(path: Path, question: str, answer: Answer, model: str, exchanges: Sequence[Exchange]) -> Path:
     """Writes the page of an answer. Raises PromptlabError where it cannot be written."""
-    from promptlab.compare.cellfile import whole
     from promptlab.trace.answered import answer_page
+    from promptlab.whole import whole
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

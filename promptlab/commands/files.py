@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from promptlab.characters import whole_text
+from promptlab.commands.chats import prompt_in, reply_in
 from promptlab.compare.data.tables import column_named, read_table, read_text
 from promptlab.compare.data.textfile import plain_name
 from promptlab.errors import DataError, SetupError
@@ -78,13 +80,18 @@ def texts_of(file: Path, column: str | None) -> list[str]:
 
 
 def read_pairs(file: Path) -> list[Pair]:
-    """Preferences: columns prompt, chosen and rejected, of a JSONL or CSV file."""
+    """Preferences: columns prompt, chosen and rejected, of a JSONL or CSV file, as texts or as messages."""
     from promptlab.tiny.pairs import Pair
 
     table = read_table(file)
     names = [column_named(table, name, "preference") for name in ("prompt", "chosen", "rejected")]
-    rows = [[row[name] or "" for name in names] for row in table.rows]
-    return [Pair([Message("user", prompt)], chosen, rejected) for prompt, chosen, rejected in rows]
+    pairs = []
+    for i, row in enumerate(table.rows):
+        asked, *replies = (row[name] or "" for name in names)
+        where = f"{file.name}, {table.where(i)}"
+        prompt = prompt_in(asked, where)
+        pairs.append(Pair(prompt, *(reply_in(reply, prompt, where) for reply in replies)))
+    return pairs
 
 
 def without(pairs: Sequence[Pair], found: Mapping[str, list[int]]) -> tuple[list[Pair], list[str]]:
@@ -97,12 +104,14 @@ def without(pairs: Sequence[Pair], found: Mapping[str, list[int]]) -> tuple[list
 
 
 def read_prompts(file: Path, name: str) -> list[list[Message]]:
-    """Prompts: a column of a JSONL or CSV file."""
+    """Prompts: a column of a JSONL or CSV file, of texts or of messages."""
     table = read_table(file)
-    found = [(row[column_named(table, name, "prompt")] or "").strip() for row in table.rows]
-    if empty := found.count(""):
+    column = column_named(table, name, "prompt")
+    read = [prompt_in(row[column] or "", f"{file.name}, {table.where(i)}") for i, row in enumerate(table.rows)]
+    found = [[replace(message, content=message.content.strip()) for message in prompt] for prompt in read]
+    if empty := sum(not any(message.content for message in prompt) for prompt in found):
         raise DataError(f"{empty} of {len(found)} prompts in {file.name} are empty.")
-    return [[Message("user", prompt)] for prompt in found]
+    return found
 
 
 def reward_function(name: str) -> Callable[[Any, str], float]:

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from promptlab.compare.cellfile import whole
 from promptlab.compare.cells import read_json
 from promptlab.compare.logs import Keys, Log, every_series, inspect_log, lm_eval, read_log
 from promptlab.compare.logs.comparing import Comparison, compare_logs
@@ -18,6 +17,7 @@ from promptlab.compare.report import tables
 from promptlab.compare.runner import file_name, locked
 from promptlab.errors import PromptlabError, SetupError
 from promptlab.types import Backend
+from promptlab.whole import whole
 
 TABLES = ("csv", "markdown")
 TOOLS = ("lm-eval", "inspect")

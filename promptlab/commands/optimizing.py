@@ -24,9 +24,10 @@ from promptlab.commands.options import (
     TestFile,
     TestShare,
     Text,
+    said,
     typed,
 )
-from promptlab.errors import SetupError, reason
+from promptlab.errors import SetupError
 
 Proposer = Annotated[str, typer.Option(help="The model that writes proposals; the same as --model if left out.")]
 Strategy = Annotated[str, typer.Option(help="How prompts are answered; the cheapest way there is if left out.")]
@@ -57,11 +58,17 @@ def optimize(
     model: ModelName = "tiny",
     proposer: Proposer = "",
     strategy: Strategy = "",
-    calls: Annotated[int | None, typer.Option(min=1, help="The most calls of all, the test's among them.")] = None,
+    calls: Annotated[
+        int | None, typer.Option(min=1, help="The most calls of all, --control's and the test's among them.")
+    ] = None,
     budget_usd: Annotated[float | None, typer.Option(min=0, help="The most dollars, resumed runs included.")] = None,
     alpha: Annotated[float, typer.Option(help="How often a prompt that is no better may be accepted.")] = 0.05,
-    control: Annotated[bool, typer.Option("--control", help="Search once more with the labels shuffled.")] = False,
-    fragility: Annotated[bool, typer.Option("--fragility", help="500 calls more: what changes the answers?")] = False,
+    control: Annotated[
+        bool, typer.Option("--control", help="Search once more with the labels shuffled; both get half of the calls.")
+    ] = False,
+    fragility: Annotated[
+        bool, typer.Option("--fragility", help="500 calls more, beside --calls: what changes the answers?")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what there is to win and to spend; ask nothing.")
     ] = False,
@@ -226,16 +233,6 @@ def export(folder: Path | None, sft: Path | None, dpo: Path | None, quiet: bool)
             n = write(found, path)
             if not quiet:
                 print(f"{path}: {n:,} {'right answers' if path is sft else 'pairs'}")
-
-
-def said(text: str, option: str = "--instruction") -> str:
-    """A text, or what the file named by @FILE says."""
-    if not text.startswith("@"):
-        return text
-    try:
-        return Path(text[1:]).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeError) as error:
-        raise SetupError(f"{option} {text}: {text[1:]} cannot be read ({reason(error)}).") from error
 
 
 def options_of(given: Any) -> dict[str, Any]:

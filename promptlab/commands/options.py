@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promptlab.errors import SetupError, reason
+
 if TYPE_CHECKING:
     from promptlab.compare.spending import Terms
 
@@ -34,6 +36,7 @@ Label = Annotated[str, typer.Option("--label", help="The column that holds the r
 Group = Annotated[
     str, typer.Option("--group", help="A column whose equal values must not be split: patient, abstract.")
 ]
+Instruction = Annotated[str, typer.Option("--instruction", help="What prompts say of the task; @FILE reads a file.")]
 Header = Annotated[bool, typer.Option("--header/--no-header", help="Whether the first row names the columns.")]
 TestFile = Annotated[Path | None, typer.Option("--test", help="A file of its own for the test; else a share is kept.")]
 TestShare = Annotated[float, typer.Option("--test-share", min=0.01, max=0.9, help="The share kept for the test.")]
@@ -60,6 +63,16 @@ def positive(value: float | None) -> float | None:
     if value is not None and not 0 < value < float("inf"):
         raise typer.BadParameter(f"{value:g} is not above 0.")
     return value
+
+
+def said(text: str, option: str = "--instruction") -> str:
+    """A text, or what the file named by @FILE says."""
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        raise SetupError(f"{option} {text}: {text[1:]} cannot be read ({reason(error)}).") from error
 
 
 def typed(ctx: typer.Context, name: str) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 from promptlab.commands.files import empty_folder, read_labelled, read_pairs, read_prompts, reward_function, without
-from promptlab.commands.options import Label, Quiet, Seed, Text, positive
+from promptlab.commands.options import Instruction, Label, Quiet, Seed, Text, positive, said
 from promptlab.errors import SetupError
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from promptlab.tiny.train import Recipe
 
 Labelled = Annotated[Path, typer.Argument(help="CSV, TSV, JSON or JSONL, as `promptlab compare` reads it.")]
-Preferences = Annotated[Path, typer.Argument(help="JSONL or CSV with prompt, chosen and rejected.")]
+Preferences = Annotated[
+    Path, typer.Argument(help="JSONL or CSV with prompt, chosen and rejected: texts, or TRL's messages.")
+]
 Out = Annotated[Path, typer.Option(help="The folder that the trained model goes to.")]
-Instruction = Annotated[str, typer.Option(help="What prompts say of the task.")]
 Free = Annotated[bool, typer.Option("--free", help="The labels are free answers, each maybe another, not classes.")]
 Model = Annotated[str, typer.Option("--model", help="tiny, tiny:FOLDER, or hf:NAME (by TRL and PEFT)")]
 OnlyTiny = Annotated[str, typer.Option("--model", help="tiny or tiny:FOLDER")]
@@ -141,7 +142,7 @@ def replies(
     from promptlab.tiny import sft as tiny
 
     base = begin(model, out)
-    given = read_labelled(file, text, label, instruction, free=free)
+    given = read_labelled(file, text, label, said(instruction), free=free)
     warn(given.warnings)
     lora = adapters.LoRA(rank, 2.0 * rank) if rank else None
     if isinstance(base, str):
@@ -222,7 +223,7 @@ def dpo(
 
     base, pairs = begin(model, out), read_pairs(file)
     how: dict[str, Any] = {"kind": kind, "beta": beta, "smoothing": smoothing, "sft_weight": sft_weight, "seed": seed}
-    tiny.check(kind, beta, smoothing)
+    tiny.check(kind, beta, smoothing, sft_weight)
     pairs = usable(base, pairs) if skip else pairs
     if isinstance(base, str):
         from promptlab.learners.hf import preferences as real
@@ -281,7 +282,7 @@ def usable(base: Tiny | str, pairs: list[Pair]) -> list[Pair]:
 
 
 def rlhf(
-    file: Annotated[Path, typer.Argument(help="Prompts: JSONL, or CSV.")],
+    file: Annotated[Path, typer.Argument(help="Prompts, as texts or messages: JSONL, or CSV.")],
     out: Out,
     reward: Annotated[str, typer.Option(help="module:function of a prompt and a reply, or a reward model's folder.")],
     prompt: Annotated[str, typer.Option(help="The column of prompts.")] = "prompt",

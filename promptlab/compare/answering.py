@@ -23,7 +23,7 @@ from promptlab.compare.cellfile import CellFile, opened
 from promptlab.compare.footprint import Peak, model_told
 from promptlab.compare.plan import Cell, Part, Plan
 from promptlab.effort import Effort, counted
-from promptlab.errors import BudgetExceeded, Diverged, ModelError, PromptlabError, SetupError, reason
+from promptlab.errors import BudgetExceeded, BudgetSpent, Diverged, ModelError, PromptlabError, SetupError, reason
 from promptlab.learners.in_context import in_both_ways
 from promptlab.learners.solver import Silent, Solver
 from promptlab.program import Exchange, Program, discard, traced
@@ -173,7 +173,7 @@ async def asked(solver: Solver, question: str) -> Asked:
     started = time.perf_counter()
     result, exchanges = await traced(outcome(solver, question))
     if spent := next((e.reply for e in exchanges if isinstance(e.reply, BudgetExceeded)), None):
-        raise PromptlabError(f"The budget is spent: {spent}. A larger one goes on from here.")
+        raise BudgetSpent(spent)
     return Asked(result, exchanges, time.perf_counter() - started)
 
 

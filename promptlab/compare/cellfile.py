@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from promptlab.types import Message
+from promptlab.whole import open_text, whole
 
 Line = dict[str, Any]
 NOT_NOW = "Unavailable:"  # how the reason of such an answer begins
@@ -60,7 +61,7 @@ class CellFile:
 @contextmanager
 def opened(path: Path) -> Iterator[CellFile]:
     """A cell's file to go on with; what a crash tore at its end is cut off."""
-    with open_jsonl(path, "a") as out:
+    with open_text(path, "a") as out:
         # A worker whose parent was killed may be at its last line still: wait for it to leave.
         fcntl.flock(out, fcntl.LOCK_EX)
         lines, end = whole_lines(path)
@@ -77,11 +78,20 @@ def opened(path: Path) -> Iterator[CellFile]:
 def reopen(path: Path) -> int:
     """Take the answers out for which the model was not available, so that they are asked again; how many there were."""
     lines, _ = whole_lines(path)
-    kept = [line for line in lines if not str(line.get("item", {}).get("error") or "").startswith(NOT_NOW)]
+    kept = [line for line in lines if not _not_now(line)]
     if taken := len(lines) - len(kept):
         with whole(path) as out:
             out.write("".join(as_line(line) for line in kept if "done" not in line))
     return taken
+
+
+def settled(path: Path) -> set[str]:
+    """The items that a cell's file has answers to which a run that goes on keeps."""
+    return {line["item"]["item"] for line in whole_lines(path)[0] if "item" in line and not _not_now(line)}
+
+
+def _not_now(line: Line) -> bool:
+    return str(line.get("item", {}).get("error") or "").startswith(NOT_NOW)
 
 
 def whole_lines(path: Path) -> tuple[list[Line], int]:
@@ -111,19 +121,3 @@ def message_id(message: Message) -> str:
 
 def as_line(value: Mapping[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False) + "\n"
-
-
-def open_jsonl(path: Path, mode: str) -> IO[str]:
-    """Half a surrogate pair, which UTF-8 does not have, is written as JSON escapes it."""
-    return path.open(mode, encoding="utf-8", errors="backslashreplace")
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[IO[str]]:
-    """A file that is there, whole, after the block, or is as it was before."""
-    part = path.with_name(f"{path.name}.part")
-    with open_jsonl(part, "w") as out:
-        yield out
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(part, path)

@@ -11,11 +11,12 @@ import numpy as np
 
 from promptlab.compare.calibration import brier, probabilities
 from promptlab.compare.carrying import in_rows, plain, revived
-from promptlab.compare.cellfile import as_line, whole, whole_lines
+from promptlab.compare.cellfile import as_line, whole_lines
 from promptlab.compare.plan import Cell, Plan
-from promptlab.errors import SetupError
+from promptlab.errors import PromptlabError, SetupError
 from promptlab.task import Task, scored
 from promptlab.types import Example
+from promptlab.whole import whole
 
 OUTSIDE, BEFORE, AFTER = "outside.jsonl", "general-before.jsonl", "general-after.jsonl"
 FILES = {"outside": OUTSIDE, "before": BEFORE, "after": AFTER}
@@ -79,13 +80,12 @@ def judged(task: Task, cell: Cell, example: Example, cluster: int, answer: dict[
 
 
 def is_right(task: Task, told: Any, example: Example) -> bool:
-    """Whether the score of what was carried is 1. Raises SetupError for one that is no number from 0 to 1."""
-    value = revived(told, task.prompt.output)
+    """Whether the score of what was carried is 1. Raises SetupError where there is none, or no number from 0 to 1."""
     try:
-        return scored(task.score, value, example.target)[0] == 1
-    except SetupError as wrong:
+        return scored(task.score, revived(told, task.prompt.output), example.target)[0] == 1
+    except PromptlabError as wrong:
         mend = "Every answer is kept: mend the score, and go on with resume=True."
-        raise SetupError(f"{example.id}, answered {value!r}: {wrong} {mend}") from None
+        raise SetupError(f"{example.id}: {str(wrong).rstrip('.')}. {mend}") from wrong
 
 
 def sureness(task: Task, example: Example, scores: dict[str, float] | None) -> dict[str, float]:

@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from promptlab.compare.cellfile import whole
 from promptlab.compare.plan import data_sha256
 from promptlab.splits import text_key
 from promptlab.types import Example
+from promptlab.whole import whole
 
 TEST_TEXTS = "test_texts.txt"  # a key for each text of a test that was opened
 NOTED = ("test_opened", "test_openings")  # in run.json, when a study's test was, or an optimiser's

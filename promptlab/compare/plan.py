@@ -15,9 +15,9 @@ from promptlab.compare.stable import stable
 from promptlab.compare.wording import labels
 from promptlab.errors import SetupError
 from promptlab.learners.other_model import OfAnotherModel
-from promptlab.learners.solver import Learner, about
+from promptlab.learners.solver import CHOOSES, Learner, about
 from promptlab.splits import clusters, label_budgets
-from promptlab.task import Task
+from promptlab.task import Task, in_text
 from promptlab.types import Example
 
 LONGEST_NAME = 100  # of an arm, in bytes: it becomes part of a file's name
@@ -80,7 +80,9 @@ class Plan:
         twice = next((i for i in ids if ids.count(i) > 1), "") if len(set(ids)) < len(ids) else ""
         targets = [e.target for e in (*self.task.train, *self.task.test)]
         unlike = next((f"a {type(t).__name__}: {t!r}" for t in targets if not isinstance(t, str | int | float)), "")
+        choosing = next((name for name, learner in self.arms.items() if getattr(learner, "classifies", False)), "")
         yield not names, "there are no arms to compare"
+        yield bool(choosing) and len(self.task.labels) < 2, f"{choosing} {CHOOSES}"
         yield bool(odd), f"arms are called by 1 to {LONGEST_NAME} printable characters without '/', got {odd}"
         known = [about(learner, name)["family"] for name, learner in self.arms.items()]
         yield (
@@ -205,7 +207,7 @@ def planned(
         raise SetupError(f'Arms are a mapping of names to learners, {{"few-shot": in_context(model)}}, got {arms!r}.')
     test = tuple(e if e.id else replace(e, id=f"test:{at + 1}") for at, e in enumerate(task.test))
     chosen = range(index(seeds)) if isinstance(seeds, SupportsIndex) else whole_numbers(seeds, "Seeds")
-    beyond = tuple(replace(e, id=f"outside:{e.id or at + 1}") for at, e in enumerate(outside))
+    beyond = tuple(replace(e, id=f"outside:{e.id or at + 1}") for at, e in enumerate(in_text(outside)))
     if general is not None:
         numbered = tuple(replace(e, id=f"general:{at + 1}") for at, e in enumerate(general.test))
         general = replace(general, test=numbered)

@@ -7,10 +7,12 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from promptlab.backends import unasked
 from promptlab.backends.wrappers.worst import most_read, most_usd, most_written, usd_of
+from promptlab.compare.cellfile import settled
 from promptlab.compare.data.lint import lint
 from promptlab.compare.plan import planned
 from promptlab.compare.study import (
@@ -142,8 +144,10 @@ def dearest(backend: Any, read: float, written: float) -> float | None:
     return math.inf if some else some
 
 
-def rehearse(given: Arguments, quiet: bool = True) -> Estimate:
+def rehearse(given: Arguments, quiet: bool = True, begun: Path | None = None) -> Estimate:
     """What the study of `given` would ask of its models. Nothing is sent, and no key is needed.
+
+    Of a run that is `begun` in a folder it is what is left to ask, a search that was cut off counted whole.
 
     Unless `quiet`, what is odd about the data is told as the study itself would tell it.
 
@@ -170,13 +174,17 @@ def rehearse(given: Arguments, quiet: bool = True) -> Estimate:
         if cell.arm not in asking:
             continue
         learner, stand_in = asking[cell.arm]
-        items = asked[:ITEMS] if stand_in.backend.batched else asked
+        answered = settled(begun / "cells" / cell.file_name) if begun is not None else set()
+        left = [item for item in asked if item.id not in answered]
+        if not left:
+            continue
+        items = left[:ITEMS] if stand_in.backend.batched else left
         stand_in.seen = Estimate()
         solver = learner(plan.shown(cell.labels, cell.seed), plan.examples(cell.labels, cell.seed), cell.seed)
         total += searching(learner, cell.labels, stand_in.seen)
         stand_in.seen = Estimate()
         run([attempt(solver.program(item.input)) for item in items], solver.backend)
-        total += stand_in.seen.times(len(asked) / len(items))
+        total += stand_in.seen.times(len(left) / len(items))
     return total
 
 

@@ -11,12 +11,12 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from promptlab.compare.cellfile import whole
 from promptlab.compare.cells import Json
 from promptlab.compare.decision import decide
 from promptlab.compare.measures import Results
 from promptlab.compare.methods import methods
 from promptlab.compare.overtaking import told
+from promptlab.whole import whole
 
 
 def write_results(results: Results, run_dir: Path) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, SupportsIndex
 
-from promptlab.compare.cellfile import answers_in, reopen, whole
+from promptlab.compare.cellfile import answers_in, reopen
 from promptlab.compare.data.lint import lint
 from promptlab.compare.jobs import fill_all
 from promptlab.compare.joining import join_targets
@@ -29,6 +29,7 @@ from promptlab.errors import SetupError
 from promptlab.learners.solver import Learner, about
 from promptlab.task import Task
 from promptlab.types import Example
+from promptlab.whole import whole
 
 Progress = Callable[[int, int], None]  # items answered so far, of how many
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from promptlab.compare.runner import compare, files_changed, read_run
 from promptlab.compare.spending import Terms
 from promptlab.compare.statistics import smallest_detectable_difference
 from promptlab.compare.telling import progress_bar, tell_afterwards, tell_beforehand
-from promptlab.errors import PromptlabError, SetupError
+from promptlab.errors import BudgetSpent, PromptlabError, SetupError
 from promptlab.learners import Learner, arms_named, arms_of_another_model, default_arms
 from promptlab.options import name_of
 from promptlab.prompt import Prompt
@@ -99,7 +100,8 @@ class Source:
 
 def read_source(given: Arguments, file: str, *, for_test: bool = False) -> Source:
     """The examples of a file."""
-    table = read_table(file, given.format, header=given.header)
+    wanted = (*given.text.split("+"), given.label)
+    table = read_table(file, given.format, header=given.header, wanted=wanted)
     subgroup = given.subgroup if for_test or given.test is None else None  # it is the test that is cut by it
     read = examples_from(table, given.text, given.label, given.group, subgroup, for_test=for_test)
     told = () if for_test else telling(table, text_columns(table, given.text), given.label, given.group)
@@ -324,7 +326,19 @@ def resumable(folder: Path, command: str = "compare") -> Iterator[None]:
         raise PromptlabError(f"Stopped. {again}" if begun else "Stopped before anything was asked.") from stop
     except SetupError:
         raise
+    except BudgetSpent as error:
+        raise PromptlabError(f"{error} {again}{larger(error)}") from error
     except PromptlabError as error:
         raise PromptlabError(f"{error} {again}") from error
     except OSError as error:
         raise PromptlabError(f"{folder} cannot be written ({error.strerror or error}). {again}") from error
+
+
+def larger(spent: BudgetSpent) -> str:
+    """The option of twice what the next request takes in all, to be typed after the command that goes on."""
+    match spent.reason.least:
+        case "calls", least:
+            return f" --calls {2 * least:.0f}"
+        case "usd", least:
+            return f" --budget-usd {math.ceil(200 * least) / 100:.2f}"
+    return ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from promptlab.errors import SetupError
 from promptlab.learners.in_context import in_both_ways, reply_tokens
 from promptlab.learners.lengths import CHARACTERS_A_TOKEN, end_of
-from promptlab.learners.solver import Family, Solver
+from promptlab.learners.solver import CHOOSES, Family, Solver
 from promptlab.options import name_of
 from promptlab.prompt import Prompt
 from promptlab.runners import check_backend
@@ -67,12 +67,28 @@ class FineTuned:
         """Whether the tuned model can still be asked anything: one with a head knows its labels only."""
         return self.method != "head"
 
+    @property
+    def classifies(self) -> bool:
+        """Whether it needs labels to choose among: a head has a row for each, and DPO prefers one to others."""
+        return self.method in ("head", "dpo")
+
     def __call__(self, task: Task, examples: Sequence[Example], seed: int) -> Solver:
         if not examples:
             raise ValueError(f"{self.method} needs at least one labelled example")
         if self.method == "head":
             return tune_head(self.base, task, examples, seed)
         return tune_replies(self.base, self.method, task, examples, seed)
+
+
+def check_labels(method: str, task: Task, examples: Sequence[Example]) -> None:
+    """Raises SetupError for a task that has no labels to choose among, or not those that its examples have."""
+    if len(task.labels) < 2:
+        raise SetupError(f"{method} {CHOOSES}.")
+    if strange := sorted({str(example.target) for example in examples} - {*task.labels}):
+        raise SetupError(
+            f"{method} chooses among the labels of the task's prompt, {', '.join(task.labels)}, and examples have "
+            f"others: {', '.join(strange[:5])}. Name them all in the prompt's Literal."
+        )
 
 
 def trainable(base: Any, method: str) -> bool:
@@ -115,6 +131,8 @@ def tuned_to_reply(base: Any, method: str, task: Task, examples: Sequence[Exampl
     """A copy of the base model, trained to reply to a bare text with its label."""
     from promptlab.backends.tiny import Tiny
 
+    if method == "dpo":
+        check_labels(method, task, examples)
     chats = chats_of(base, replace(task.prompt, says_format=False), examples)
     pairs = pairs_of(chats, task.labels, seed) if method == "dpo" else []
     return (tuned_tiny if isinstance(base, Tiny) else tuned_hf)(base, method, chats, pairs, seed)
@@ -171,8 +189,6 @@ def pairs_of(chats: Chats, labels: Sequence[str], seed: int) -> list[Pair]:
     """Each chat's reply before other labels, of which there are `MOST_PAIRS` where there are more."""
     from promptlab.tiny.pairs import Pair
 
-    if len(labels) < 2:
-        raise ValueError("dpo needs at least two labels to prefer one of")
     found = []
     for i, (*prompt, reply) in enumerate(chats):
         others = [label for label in labels if label != reply.content]
@@ -202,6 +218,7 @@ def tune_head(base: Backend, task: Task, examples: Sequence[Example], seed: int)
     from promptlab.tiny.model import parameter_count
 
     assert isinstance(base, Tiny)
+    check_labels("head", task, examples)
     longest = CHARACTERS_A_TOKEN * base.context_tokens
     inputs, targets = [e.input[-longest:] for e in examples], [str(e.target) for e in examples]
     classifier = train_head(base.model, base.tokenizer, inputs, targets, task.labels, seed)

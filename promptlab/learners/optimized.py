@@ -8,9 +8,10 @@ from inspect import Parameter, signature
 from typing import Any, ClassVar, NamedTuple
 
 from promptlab.backends.routed import Routed
-from promptlab.errors import BudgetExceeded, ModelError, PromptlabError, SetupError
+from promptlab.errors import BudgetExceeded, BudgetSpent, DataError, ModelError, SetupError
 from promptlab.learners.in_context import in_both_ways, reply_tokens
 from promptlab.learners.solver import Family, Solver
+from promptlab.optimizers.found import TooFew
 from promptlab.optimizers.optimizer import Optimizer
 from promptlab.options import takes
 from promptlab.program import Exchange, Program, traced
@@ -40,10 +41,16 @@ class Optimized:
         check_backend(self.base, "optimized")
         if not callable(self.method):
             raise SetupError(f"optimized takes a model and an optimiser, such as ape; got {self.method!r}.")
-        if unknown := self.options.keys() - known_options(self.method, self.options):
+        given = list(signature(self.method).parameters)[:3]  # by the task: the prompt, the examples, the score
+        if theirs := [name for name in given if name in self.options]:
             raise SetupError(
-                f"{self.method.__name__} has no option {', '.join(sorted(unknown))}. Its options: "
-                f"{', '.join(sorted(known_options(self.method, {}) - {'prompt', 'examples', 'score'}))}."
+                f"What counts for {' and '.join(theirs)} is the task's, of every arm: Task(name, prompt, train, test, "
+                f"score=…). Leave it out of optimized({self.method.__name__})."
+            )
+        if unknown := self.options.keys() - known_options(self.method, self.options):
+            known = sorted(known_options(self.method, {}) - {*given})
+            raise SetupError(
+                f"{self.method.__name__} has no option {', '.join(sorted(unknown))}. Its options: {', '.join(known)}."
             )
 
     @property
@@ -64,7 +71,7 @@ class Optimized:
 
         replies = [exchange.reply for exchange in learnt.exchanges]
         if spent := next((reply for reply in replies if isinstance(reply, BudgetExceeded)), None):
-            raise PromptlabError(f"The budget is spent: {spent}. A larger one goes on from here.")
+            raise BudgetSpent(spent)
         usages = [reply.usage for reply in replies if not isinstance(reply, ModelError)]
         tokens = sum(usage.input_tokens + usage.output_tokens for usage in usages)
         return Solver(program, self.base, notes=(learnt.note,), learn_calls=len(replies), learn_tokens=tokens)
@@ -82,11 +89,11 @@ class Optimized:
         async def searched() -> Any:
             try:
                 return await self.method(task.prompt, examples, task.score, **options)
-            except SetupError as error:  # also after the first answer, when it is known what one costs
+            except (TooFew, DataError) as error:  # also after the first answer, when it is known what one costs
                 return error
 
         found, exchanges = run(traced(searched()), Routed(self.base, proposer=proposer))
-        if isinstance(found, SetupError):
+        if isinstance(found, TooFew | DataError):
             return Learnt(task.prompt, f"the prompt is as it was given: {found}", exchanges)
         note = f"{found.instruction!r}, {len(found.shots)} demonstrations: {found.found.why}"
         return Learnt(found, note, exchanges)

@@ -15,6 +15,10 @@ from promptlab.types import Answer, Backend, Example, Reply, Request
 # Arms of the first three are what a study compares and may recommend. A control says what the others' scores rest on,
 # and an arm of another model does not share the base weights of the rest: both are shown beside them and never chosen.
 Family = Literal["prompting", "fine-tuning", "baseline", "control", "another model"]
+CHOOSES = (  # what is said of a learner that `classifies`, where there is nothing to choose among
+    "chooses among labels, and the task has fewer than two: give its prompt an output that names them, "
+    'Literal["yes", "no"] for instance, and targets of those words'
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,9 @@ class Solver:
 class Learner(Protocol):
     """`(task, examples, seed) -> Solver`. A plain function is one.
 
-    It may have `family`, `needs_labels` (True: cannot start from no examples), `draws_without_labels` (False: from no
-    examples it makes the same solver whatever the seed, so one seed is enough) and `description`, for the report.
+    It may have `family`, `needs_labels` (True: cannot start from no examples), `classifies` (True: chooses among the
+    labels of a Literal output, and takes no other task), `draws_without_labels` (False: from no examples it makes the
+    same solver whatever the seed, so one seed is enough) and `description`, for the report.
     """
 
     def __call__(self, task: Task, examples: Sequence[Example], seed: int) -> Solver: ...

@@ -28,6 +28,10 @@ class TunedAndPrompted:
         return self.tuning.base
 
     @property
+    def classifies(self) -> bool:
+        return self.tuning.classifies
+
+    @property
     def description(self) -> str:
         return f"{self.tuning.description}, on half of the labels; then asked with the other half as demonstrations"
 

@@ -26,15 +26,17 @@ async def ape(search: Search, proposals: int = 60, demos: int = 5, rounds: int =
         drawn = Random(search.rng_key("induce", i)).sample(search.feed, min(demos, len(search.feed)))
         text = meta("induce", n=len(drawn), pairs=pairs(drawn))
         wishes.append(Wish(text, search.seed, "induced", slots[i % len(slots)], changes=False))
-    pool = [search.seed, *await search.propose(wishes)]
-    for round in range(rounds - 1):
-        best = await search.race(pool, keep=keep, of=rounds - round)
-        each = -(-len(wishes) // (rounds * len(best)))
-        varied = [
-            Wish(meta("vary", instruction=said(b, slots[i % len(slots)])), b, "varied", slots[i % len(slots)])
-            for b in best
-            for i in range(each)
-        ]
-        pool = [*best, *await search.propose(varied)]
-    [winner] = await search.race([*pool, search.seed])
-    return winner
+    pool = [search.seed]
+    with search.until_spent():
+        pool += await search.propose(wishes)
+        for round in range(rounds - 1):
+            pool = await search.race(pool, keep=keep, of=rounds - round)
+            each = -(-len(wishes) // (rounds * len(pool)))
+            varied = [
+                Wish(meta("vary", instruction=said(b, slots[i % len(slots)])), b, "varied", slots[i % len(slots)])
+                for b in pool
+                for i in range(each)
+            ]
+            pool += await search.propose(varied)
+        pool = await search.race([*pool, search.seed])
+    return pool[0]

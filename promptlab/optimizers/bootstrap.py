@@ -94,7 +94,7 @@ def demo_sets(search: Search, found: Sequence[Shown], sets: int, most: int, labe
         own = rng.sample(found, rng.randint(min(1, len(found)), min(most, len(found))))
         shots = {slot: [shot for each in own for shot in each.get(slot, ())] for slot in slots}
         if len(slots) == 1:
-            keys = {text_key(str(shot.input)) for shot in shots[slots[0]]}
+            keys = {text_key(shot.input) for shot in shots[slots[0]]}
             others = [e for e in label_turns(search, search.feed, "set", i) if text_key(e.input) not in keys]
             shots[slots[0]] += others[: rng.randint(0, most + labelled - len(own))]
             rng.shuffle(shots[slots[0]])

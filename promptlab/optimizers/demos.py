@@ -61,8 +61,8 @@ async def ordered(search: Search, best: Candidate, orders: int, probes: int, kee
     shots: tuple[Example, ...] = best.slot().shots
     tried = permuted(shots, orders, search.rng_key("order", best.key))[:orders]
     made = search.add(best.showing(order, "order") for order in tried[1:])
-    shown = {text_key(str(shot.input)) for shot in shots}
-    items = [item for item in search.feed if text_key(str(item.example.input)) not in shown][:probes]
+    shown = {text_key(shot.input) for shot in shots}
+    items = [item for item in search.feed if text_key(item.example.input) not in shown][:probes]
     cost = len(made) * len(items) * search.each * search.table.repeats
     if not best.slot().labels or not items or cost > search.left // 4:
         return made[:keep]

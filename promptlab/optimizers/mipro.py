@@ -16,7 +16,7 @@ from promptlab.optimizers.optimizer import optimizer
 from promptlab.optimizers.proposing import Wish, meta, pairs
 from promptlab.optimizers.search import Search
 from promptlab.optimizers.templates import banked, data, tried
-from promptlab.prompt import Prompt
+from promptlab.prompt import Prompt, shown
 from promptlab.types import Example
 
 BLOCK = 6  # items that a combination is asked at a time
@@ -29,7 +29,7 @@ def reverse(shots: Sequence[Example]) -> list[Example]:
 
 
 def short_first(shots: Sequence[Example]) -> list[Example]:
-    return sorted(shots, key=lambda shot: len(str(shot.input)))
+    return sorted(shots, key=lambda shot: len(shown(shot.input)))
 
 
 def by_target(shots: Sequence[Example]) -> list[Example]:

@@ -67,7 +67,7 @@ def optimizer(method: Method, **defaults: Any) -> Optimizer:
     keywords = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in own]
     given = {name: each.replace(default=defaults.get(name, each.default)) for name, each in TERMS.items()}
     checked.__signature__ = signature(Search).replace(  # type: ignore[attr-defined]
-        parameters=[*given.values(), *keywords]
+        parameters=[*given.values(), *keywords], return_annotation="Program[Tuned | TunedPrompts]"
     )
     return checked
 

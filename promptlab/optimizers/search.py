@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from promptlab.characters import whole_text
-from promptlab.errors import BudgetExceeded, ModelError, SetupError, Unsupported
+from promptlab.errors import BudgetExceeded, DataError, ModelError, SetupError, Unsupported
 from promptlab.optimizers.acceptance import Test, fewest, smallest_gain, verdict
 from promptlab.optimizers.candidate import Candidate, Prompts
 from promptlab.optimizers.concluding import TOO_MANY_FAILED
@@ -75,7 +75,7 @@ class Search:
         verdict((), alpha, test)  # an unknown test is refused before anything is asked
         least = fewest(alpha, test, graded=score not in BINARY)
         if (n := self._groups(self.confirmed())) < least:
-            raise SetupError(
+            raise DataError(
                 f"The last comparison would be on {n} groups or different texts, and on fewer than {least} "
                 f"nothing is shown at alpha={alpha:g}: bring more of them, or give more calls."
             )
@@ -196,13 +196,15 @@ class Search:
         was, so that what was paid for counts; it drops a third of them, not half, and its share of the calls grows with
         the root of how many are left, where theirs are equal: that errs less often for as many calls
         (benchmarks/LOG.md). Equal means: the shorter prompt, then the one that was there earlier.
-        One candidate alone is not asked anything.
+        One candidate alone is not asked anything; where the calls left do not suffice for all, the last ones are not.
         """
         alive = list({each.key: each for each in candidates}.values())
         if len(alive) == 1:  # nothing to choose from, and nothing to pay for
             return alive
         age = {each.key: i for i, each in enumerate(alive)}
         order, self.lap = self.sections.in_order(self.random_seed, self.lap), self.lap + 1
+        while len(alive) > 2 and not self._reach(alive, order, self.left):
+            alive.pop()
         fields = fields_of(len(alive), keep)
         at_least = LEAST * len(alive) * self.each * self.table.repeats
         budget, n = max(self.left // max(of, 1), min(at_least, self.left)), 0
@@ -308,7 +310,7 @@ class Search:
     def _too_few(self, n: int) -> str:
         return (
             f"the {self.left:,} calls left do not suffice to ask {n} candidates {LEAST} items each; give "
-            f"{n * LEAST * self.each * self.table.repeats - self.left:,} calls more, or ask for fewer candidates"
+            f"{n * LEAST * self.each * self.table.repeats - self.left:,} calls more"
         )
 
 

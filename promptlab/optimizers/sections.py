@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from promptlab.errors import DataError, SetupError
-from promptlab.prompt import Prompt, shown
+from promptlab.prompt import Prompt
 from promptlab.splits import clusters, split
 from promptlab.types import Example
 
@@ -53,10 +53,7 @@ def sections(
     Raises DataError for examples that cannot be told apart into three.
     """
     # Free answers are no classes, of which each side should have some.
-    texts = [
-        replace(e, id=str(i), input=shown(e.input), target=e.target if prompt.labels else "")
-        for i, e in enumerate(examples)
-    ]
+    texts = [replace(e, id=str(i), target=e.target if prompt.labels else "") for i, e in enumerate(examples)]
     try:
         rest, confirm = split(texts, test_share=shares[2], seed=seed)
         feed, race = split(rest, test_share=shares[1] / (shares[0] + shares[1]), seed=seed)
@@ -83,7 +80,7 @@ def lot(*key: object) -> bytes:
 
 def grouped(items: Sequence[Item]) -> list[int]:
     """For each item the first number of those that share its group or its text, in any chain."""
-    of = clusters([replace(item.example, input=shown(item.example.input)) for item in items])
+    of = clusters([item.example for item in items])
     first: dict[int, int] = {}
     return [first.setdefault(cluster, item.number) for cluster, item in zip(of, items, strict=True)]
 

@@ -42,19 +42,20 @@ async def templates(search: Search, bank: int = 60, rounds: int = 3, keep: int =
         drawn = Random(search.rng_key("bank", slot)).sample(said, min(bank, len(said)))
         pool += tried(search, [(text, search.seed, "bank") for text in drawn], slot)
     deleted: list[str] = []
-    for round in range(rounds):
-        of = max(2, rounds - round)  # half of the calls are for the bank
-        best = await search.race(pool[: search.room(of)], keep=keep, of=of)
-        pool = [*best]
-        for i, each in enumerate(best):
-            for j in range(edits):
-                rng = Random(search.rng_key("edit", round, i, j))
-                slot = rng.choice(search.seed.slots)
-                text, op = edited(each.slot(slot).instruction, rng, deleted)
-                pool += tried(search, [(text, each, op)], slot)
-    pool = [search.seed, *pool]
-    [winner] = await search.race(pool[: search.room()])
-    return winner
+    best = [search.seed]
+    with search.until_spent():
+        for round in range(rounds):
+            of = max(2, rounds - round)  # half of the calls are for the bank
+            best = await search.race(pool[: search.room(of)], keep=keep, of=of)
+            pool = [*best]
+            for i, each in enumerate(best):
+                for j in range(edits):
+                    rng = Random(search.rng_key("edit", round, i, j))
+                    slot = rng.choice(search.seed.slots)
+                    text, op = edited(each.slot(slot).instruction, rng, deleted)
+                    pool += tried(search, [(text, each, op)], slot)
+        best = await search.race([search.seed, *pool][: search.room()])
+    return best[0]
 
 
 def tried(search: Search, said: Sequence[tuple[str, Candidate, str]], slot: str = ONLY) -> list[Candidate]:

@@ -12,9 +12,10 @@ from contextlib import suppress
 from inspect import iscoroutine, iscoroutinefunction
 from typing import Any, TypeAlias, TypeVar, overload
 
-from promptlab.errors import ModelError, SetupError
+from promptlab.errors import ForeignAwaitable, ModelError, SetupError
 from promptlab.options import name_of
 from promptlab.program import Program, as_programs, attempt, discard
+from promptlab.runners.step import refuse_within, waiting_task
 from promptlab.types import Backend
 
 T = TypeVar("T")
@@ -36,6 +37,8 @@ def run(program: Any, model: Backend, *, max_in_flight: int = 64, batch: Batch =
     goes on by itself, with up to `max_in_flight` requests in flight, also inside a running event loop.
     A list's programs all start at branch (): identical ones ask identical requests. Any exception but a ModelError
     ends the run and closes the other programs. Raises ForeignAwaitable where a program awaits anything but effects.
+    A function that is called in a program, such as a score, may `run` others; hosted models only where the program
+    goes in step, as nothing else is in flight there.
 
     With `batch` a hosted model is asked in its provider's batch jobs, at half the price and within a day: programs go
     in step, and what they ask in one wave is one job. Jobs are noted in a folder ("runs/jobs", or the one given), from
@@ -69,6 +72,11 @@ async def arun(program: Any, model: Backend, *, max_in_flight: int = 64, batch: 
     from promptlab.runners.concurrent import concurrent
 
     programs, in_order = _prepared(program, model, max_in_flight)
+    try:
+        refuse_within()
+    except ForeignAwaitable:
+        discard(programs)
+        raise
     if batch is not False:
         model = _in_jobs(programs, model, batch)
     return in_order(await concurrent(programs, model, max_in_flight, foreign=True))
@@ -137,10 +145,18 @@ async def and_close(main: Coroutine[Any, Any, T], model: Any) -> T:
 
 
 def in_private_loop(main: Coroutine[Any, Any, T]) -> T:
-    """Runs `main` to its end in an event loop of its own; on a thread of its own if this one already runs a loop."""
+    """Runs `main` to its end in an event loop of its own; on a thread of its own if this one already runs a loop.
+
+    Raises ForeignAwaitable in a program whose own requests would stand still meanwhile.
+    """
     if asyncio._get_running_loop() is None:
         with asyncio.Runner() as runner:
             return runner.run(main)
+    try:
+        caller = waiting_task()
+    except ForeignAwaitable:
+        discard(main)
+        raise
     loop = asyncio.new_event_loop()
     outcome: Future[T] = Future()
 
@@ -155,7 +171,6 @@ def in_private_loop(main: Coroutine[Any, Any, T]) -> T:
         for task in asyncio.all_tasks(loop):
             task.cancel()
 
-    caller = asyncio.current_task()
     try:
         threading.Thread(target=contextvars.copy_context().run, args=(work,)).start()
         while not wait([outcome], timeout=LOOK_S).done:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from promptlab.errors import Unsupported
 from promptlab.program import Calls, Exchange, Gather, Program, Requests, discard
@@ -24,6 +24,7 @@ class Live(Node):
     ended: bool = False
     result: Any = None
     error: Exception | None = None
+    in_step: ClassVar[bool] = True
 
     def close(self) -> None:
         """Ends the program and, before it, its children."""

@@ -21,7 +21,7 @@ from promptlab.runners import LOOK_S, and_close, check_run, finished, in_private
 from promptlab.runners.concurrent import Driver, concurrent
 from promptlab.runners.in_step import in_step
 from promptlab.runners.senders import InFlight, cancel, ended
-from promptlab.runners.step import Node, names
+from promptlab.runners.step import Node, names, waiting_task
 from promptlab.types import Backend
 
 I = TypeVar("I")  # noqa: E741
@@ -302,7 +302,7 @@ def _from_a_thread(flow: _Flow, model: Backend) -> Generator[Any, None, None]:
 
 def _answered(future: Future[T], over: Future[None]) -> T:
     """What comes of a coroutine in a loop that may end before it does."""
-    caller = asyncio.current_task() if asyncio._get_running_loop() is not None else None
+    caller = waiting_task()
     either: list[Future[Any]] = [future, over]
     while not wait(either, LOOK_S if caller else None, FIRST_COMPLETED).done:
         if caller is not None and caller.cancelling():  # all that Ctrl-C does first under asyncio.run

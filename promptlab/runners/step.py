@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import iscoroutine, isgenerator
 from types import CodeType, TracebackType
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from promptlab.errors import ForeignAwaitable, ModelError, PromptlabError, SetupError
 from promptlab.options import check, name_of
@@ -29,12 +29,13 @@ class Node:
     round: int = 0
     root: int = 0
     name: str = ""
+    in_step: ClassVar[bool] = False  # with others, of which none has anything in flight while it is driven
 
     def step(self, answer: Any, error: BaseException | None) -> Effect[Any]:
         """Drives the program to its next effect. Raises StopIteration with the result, or what the program raises."""
         caller = asyncio._get_running_loop()
         # In its place a loop that refuses: else asyncio would put half of what the program awaits on the caller's.
-        asyncio._set_running_loop(_NO_LOOP)
+        asyncio._set_running_loop(_IDLE if self.in_step and caller is not _BUSY else _BUSY)
         try:
             wish = self.send(answer, error)
         finally:
@@ -140,7 +141,34 @@ class _NoLoop:
         return _refuse
 
 
-_NO_LOOP: Any = _NoLoop()
+_IDLE: Any = _NoLoop()
+_BUSY: Any = _NoLoop()  # in the place of a loop in which requests are in flight, or of one that such a one waits for
+
+
+def waiting_task() -> asyncio.Task[Any] | None:
+    """The task, if there is one, that waits in this thread for what a loop on another thread will bring.
+
+    Raises ForeignAwaitable in a program that a busy loop drives: that would stand still, and what is in flight in it
+    may hold the place, or the money, that is waited for.
+    """
+    running = asyncio._get_running_loop()
+    if running is _BUSY:
+        raise ForeignAwaitable(
+            "A hosted model was asked by `run`, or by its `generate`, inside a program that `run` drives on a hosted "
+            "model: all that is in flight there would stand still meanwhile. Await the other program itself, with to=… "
+            "and Routed for another model; in a function that cannot await, such as a score, ask an engine in this "
+            "process."
+        )
+    return None if running is None or running is _IDLE else asyncio.current_task()
+
+
+def refuse_within() -> None:
+    """Raises ForeignAwaitable in a program that `run` drives."""
+    if asyncio._get_running_loop() in (_IDLE, _BUSY):
+        raise ForeignAwaitable(
+            "`arun` was awaited in a program that `run` drives. Await the other program itself, with to=… and Routed "
+            "for another model; or drive this one with `await arun(program, model)` too."
+        )
 
 
 def _foreign(program: Any, wish: Any) -> ForeignAwaitable:

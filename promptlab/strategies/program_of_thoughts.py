@@ -18,7 +18,7 @@ from promptlab.types import Answer, Message, ToolCall
 
 WRITE = "{}\n\nWrite a Python program that computes the answer and stores it in `ans`. Reply with the program only."
 CLOSEST = "The program says: {}. Which of {} is closest to that? The answer is"
-FENCED = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
+FENCED = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
 PRINTED = Rule(marker=re.compile(r"^ans = ", re.MULTILINE), required=True)
 
 
@@ -63,7 +63,8 @@ async def program_of_thoughts(
 
 def code_in(text: str) -> str:
     """The program that a reply holds: what is fenced, all blocks of it, else all that it says."""
-    return "\n".join(FENCED.findall(text)).strip() or text.strip()
+    blocks = FENCED.findall(text.replace("\r\n", "\n"))
+    return "\n".join(map(textwrap.dedent, blocks)).strip() or text.strip()
 
 
 def last_line(printed: str) -> str:

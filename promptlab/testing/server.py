@@ -155,7 +155,7 @@ class _Connection(BaseHTTPRequestHandler):
         self.do_POST()
 
     def do_POST(self) -> None:
-        content = self.rfile.read(int(self.headers.get("content-length") or 0))
+        content = self._content()
         headers = {name.lower(): value for name, value in self.headers.items()}
         url, body = urlsplit(self.path), _parsed(content)
         received = Received(url.path, headers, body, self.command, url.query, b"" if body is not None else content)
@@ -166,6 +166,18 @@ class _Connection(BaseHTTPRequestHandler):
             return
         answer = fake._answering(received, number, fault)
         self._send_page(answer) if isinstance(answer, Page) else self._send_stream(answer)
+
+    def _content(self) -> bytes:
+        """A request's body, whole or, as clients send what they make bit by bit, in chunks."""
+        if self.headers.get("transfer-encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("content-length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline().partition(b";")[0].strip() or b"0", 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()  # the end of its line
+        while self.rfile.readline().strip():
+            pass  # headers that come after the content
+        return b"".join(chunks)
 
     def _hung_up_within(self, seconds: float) -> bool:
         """Waits until the time is up or one of the two ends, this server's included, has hung up."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from promptlab.tiny.checkpoint import load, save
 from promptlab.tiny.data.stream import rows
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.precision import precision
-from promptlab.tiny.pretrain import same_run
-from promptlab.tiny.text import Stream, batch_of, digest, documents, next_token_loss_apart, read_apart
+from promptlab.tiny.same_run import same_run
+from promptlab.tiny.text import Stream, batch_of, digest, documents, next_token_loss_apart, split
 from promptlab.tiny.tokenizer import Tokenizer
 from promptlab.tiny.train import Batch, Recipe, finished, next_token_loss, train
 
@@ -35,9 +36,9 @@ class Adapted(NamedTuple):
 
 
 @torch.no_grad()
-def perplexity(model: Transformer, batches: Sequence[Batch]) -> float:
-    """exp of the weighted mean of −log p over the targets of batches."""
-    total = sum(float(next_token_loss(model, batch)) for batch in batches)
+def perplexity(model: Transformer, batches: Sequence[Batch], loss: Callable[[Transformer, Batch], Tensor]) -> float:
+    """exp of the weighted mean of −log p over the targets of batches, as they are read to train on."""
+    total = sum(float(loss(model, batch)) for batch in batches)
     return math.exp(total / sum(batch.counted for batch in batches))
 
 
@@ -78,7 +79,7 @@ def adapt(
     torch.set_num_threads(threads)
     texts = documents(texts)
     model, tokenizer, sha256 = load(init)
-    read, held = read_apart(tokenizer, texts, held_out, seed)
+    read, held = (Stream(some, seed) for some in split(tokenizer.encode_all(texts), held_out, seed))
     run.mkdir(parents=True, exist_ok=True)
     bf16 = precision(run / "adapt.json", bf16)
     origin = {"init": str(init), "sha256": sha256, "text": digest(texts)}
@@ -87,8 +88,13 @@ def adapt(
     if not quiet:
         print(finished(run / "state", steps) or f"{steps * tokens_per_step / 1e6:.1f} M tokens", flush=True)
     size = min(model.config.context, read.tokens)
-    looked = of_text(held or read, min(size, (held or read).tokens)), of_mixture(tokenizer, model.config.context)
-    before = [perplexity(model, batches) for batches in looked]
+    loss = next_token_loss_apart if apart else next_token_loss
+    shown = held if held_out else read
+    looked = (
+        (of_text(shown, min(size, shown.tokens)), loss),
+        (of_mixture(tokenizer, model.config.context), next_token_loss),
+    )
+    before = [perplexity(model, *some) for some in looked]
 
     def batch_at(step: int) -> list[Batch]:
         n, at_once = max(1, tokens_per_step // size), max(1, TOKENS_AT_ONCE // size)
@@ -104,8 +110,7 @@ def adapt(
             losses.clear()
 
     recipe = Recipe(steps, lr=lr, warmup=min(20, steps // 10), bf16=bf16)
-    loss = next_token_loss_apart if apart else next_token_loss
     train(model, batch_at, loss, recipe, state=run / "state", save_every=100, on_step=on_step)
     save(run, model, tokenizer)
-    after = [perplexity(model, batches) for batches in looked]
+    after = [perplexity(model, *some) for some in looked]
     return model, Adapted(before[0], after[0], before[1], after[1])

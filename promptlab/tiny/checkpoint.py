@@ -11,17 +11,27 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from promptlab.errors import SetupError
 from promptlab.tiny.model import Config, Transformer
 from promptlab.tiny.tokenizer import BOS, CHAT_TEMPLATE, EOS, MASK, PAD, SPECIAL, Tokenizer
+from promptlab.whole import whole
 
 BUNDLED = Path(__file__).parent / "weights"
+HEAD = "head.json"  # lies beside a checkpoint that is the body of a model with a head, and says of which kind
 
 
 def sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def sha256_in_memory(model: nn.Module, *told: str) -> str:
+    """Of a model's weights, and of what else is told of it."""
+    digest = hashlib.sha256("".join(told).encode())
+    for weight in model.state_dict().values():
+        digest.update(weight.cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 class Checkpoint(NamedTuple):
@@ -31,8 +41,20 @@ class Checkpoint(NamedTuple):
 
 
 def load(folder: Path | str = BUNDLED) -> Checkpoint:
-    """Read a checkpoint; weights stored in half precision are computed with in float32."""
+    """Read the checkpoint of a language model; weights stored in half precision are computed with in float32.
+
+    Raises SetupError where there is none, or a model with a head (`promptlab.tiny.heads`), which would be lost.
+    """
     folder = Path(folder)
+    if (folder / HEAD).exists():
+        kind = read_json(folder / HEAD).get("kind")
+        takes = ", and `train rlhf --reward` takes it" if kind == "reward model" else ""
+        raise SetupError(f"{folder} holds a {kind}, no language model: promptlab.tiny.heads.load_head loads it{takes}.")
+    return load_body(folder)
+
+
+def load_body(folder: Path) -> Checkpoint:
+    """What `load` reads, whether or not a head stands on it."""
     missing = [n for n in ("config.json", "model.safetensors", "tokenizer.json") if not (folder / n).is_file()]
     if missing:
         raise SetupError(f"{folder} is not a checkpoint of the bundled kind: it lacks {', '.join(missing)}.")
@@ -52,8 +74,9 @@ def load(folder: Path | str = BUNDLED) -> Checkpoint:
     )
     model = Transformer(config)
     model.load_state_dict(weights_like(model.state_dict(), folder / "model.safetensors"))
-    read_json(folder / "tokenizer.json")  # a broken one is refused by name
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    if not tokenizer.is_ours:
+        raise SetupError(f"{folder / 'tokenizer.json'} is not of the bundled kind; load the folder with hf:.")
     if len(tokenizer) > config.vocab_size:
         raise SetupError(f"{folder} has a tokenizer of {len(tokenizer)} tokens and a model of {config.vocab_size}.")
     return Checkpoint(model.eval(), tokenizer, sha256_of(folder / "model.safetensors"))
@@ -98,9 +121,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def rope(raw: dict[str, Any]) -> dict[str, Any]:
-    """How positions are rotated: transformers 5 writes `rope_parameters`, 4 `rope_theta` and `rope_scaling`."""
+    """How positions are rotated: transformers 5 writes `rope_parameters`, 4 `rope_theta` and `rope_scaling`.
+
+    The latter's `rope_type` was once called `type`.
+    """
     scaling = raw.get("rope_scaling") or {}
-    return {"rope_theta": raw.get("rope_theta", 10_000.0), **scaling, **(raw.get("rope_parameters") or {})}
+    begun = {"rope_theta": raw.get("rope_theta", 10_000.0), "rope_type": scaling.get("type", "default")}
+    return {**begun, **scaling, **(raw.get("rope_parameters") or {})}
 
 
 def unlike(raw: dict[str, Any]) -> str | None:
@@ -112,7 +139,7 @@ def unlike(raw: dict[str, Any]) -> str | None:
         "has grouped keys and values": raw.get("num_key_value_heads", heads) != heads,
         "has biases": raw.get("attention_bias") or raw.get("mlp_bias"),
         f"has the activation {raw.get('hidden_act')}": raw.get("hidden_act", "silu") not in ("silu", "swish"),
-        "scales its rotary positions": rope(raw).get("rope_type", "default") != "default",
+        "scales its rotary positions": rope(raw)["rope_type"] != "default",
     }
     return next((words for words, differs in differences.items() if differs), None)
 
@@ -167,4 +194,6 @@ def save(folder: Path, model: Transformer, tokenizer: Tokenizer, dtype: torch.dt
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    """A crash half-way leaves what was there."""
+    with whole(path) as out:
+        out.write(json.dumps(value, indent=2) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, get_args
 
@@ -95,7 +96,7 @@ def dpo(
     `preference_losses`). `sft_weight` adds that much of −log π(chosen) / length, which keeps the chosen reply likely
     (RPO: Pang et al. 2024, arXiv 2404.19733, eq. 3). Raises DataError, with counts, where pairs cannot be learnt from.
     """
-    check(kind, beta, smoothing)
+    check(kind, beta, smoothing, sft_weight)
     rows = pair_rows(tokenizer, pairs, base.config.context)
     reference = reference_of(base, rows)
     model = copy.deepcopy(base)
@@ -130,13 +131,15 @@ def recipe_for(n: int) -> Recipe:
     return Recipe(steps_for(n, epochs=4), lr=1e-4, warmup=10, weight_decay=0.0)
 
 
-def check(kind: str, beta: float, smoothing: float) -> None:
+def check(kind: str, beta: float, smoothing: float, sft_weight: float) -> None:
     if kind not in get_args(Kind):
         raise SetupError(f"dpo(kind={kind!r}): known are {', '.join(get_args(Kind))}.")
-    if not beta > 0:
-        raise SetupError(f"dpo(beta={beta}): it must be above 0.")
+    if not 0 < beta < math.inf:
+        raise SetupError(f"dpo(beta={beta}): it must be a number above 0.")
     if not 0 <= smoothing < 0.5 or (smoothing and kind != "robust"):
         raise SetupError(f"dpo(smoothing={smoothing}): it is of kind='robust', and from 0 to below .5.")
+    if not 0 <= sft_weight < math.inf:
+        raise SetupError(f"dpo(sft_weight={sft_weight}): it must be a number of at least 0.")
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from promptlab.tiny.model import Transformer
-from promptlab.tiny.sft import BATCH, alike, epochs, recipe_for
+from promptlab.tiny.sft import BATCH, alike, epochs, hidden_states, recipe_for
 from promptlab.tiny.tokenizer import PAD, Tokenizer
 from promptlab.tiny.train import Batch, Recipe, train
 from promptlab.types import Message
@@ -27,9 +27,9 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def pooled(self, batch: Batch) -> Tensor:
-        hidden = self.body(batch.tokens)  # (B, T, C)
+        hidden = hidden_states(self.body, batch.tokens)  # (B, T, C)
         weights = batch.weights[..., None]  # 1 at text, 0 at padding
-        return (hidden * weights).sum(1) / weights.sum(1)  # type: ignore[no-any-return]
+        return (hidden * weights).sum(1) / weights.sum(1)
 
     def forward(self, batch: Batch) -> Tensor:
         return self.head(self.pooled(batch))  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from promptlab.errors import SetupError
-from promptlab.tiny.checkpoint import load, read_json, save, weights_like, write_json
+from promptlab.tiny.checkpoint import HEAD, load_body, read_json, save, weights_like, write_json
 from promptlab.tiny.head import Classifier
 from promptlab.tiny.reward import RewardModel
 from promptlab.tiny.tokenizer import Tokenizer
@@ -29,7 +29,7 @@ def save_head(folder: Path, model: RewardModel | Classifier, tokenizer: Tokenize
     save(folder, model.body, tokenizer)
     save_file(head_of(model), folder / "head.safetensors", metadata={"format": "pt"})
     labels = list(model.labels) if isinstance(model, Classifier) else None
-    write_json(folder / "head.json", {"kind": kind_of(model), "labels": labels})
+    write_json(folder / HEAD, {"kind": kind_of(model), "labels": labels})
 
 
 def head_of(model: RewardModel | Classifier) -> dict[str, Tensor]:
@@ -44,12 +44,12 @@ def kind_of(model: RewardModel | Classifier) -> str:
 def load_head(folder: Path | str, kind: str) -> Headed:
     """The "reward model" or the "classifier" in a folder. Raises SetupError where it holds none, or the other."""
     folder = Path(folder)
-    if not (folder / "head.json").is_file():
-        raise SetupError(f"{folder} holds no {kind}: it lacks head.json.")
-    about = read_json(folder / "head.json")
+    if not (folder / HEAD).is_file():
+        raise SetupError(f"{folder} holds no {kind}: it lacks {HEAD}.")
+    about = read_json(folder / HEAD)
     if about.get("kind") != kind:
         raise SetupError(f"{folder} holds a {about.get('kind')}, not a {kind}.")
-    body, tokenizer, _ = load(folder)
+    body, tokenizer, _ = load_body(folder)
     model = RewardModel(body) if kind == "reward model" else Classifier(body, about["labels"])
     model.load_state_dict(weights_like(head_of(model), folder / "head.safetensors"), strict=False)
     return Headed(model.eval(), tokenizer)

@@ -8,7 +8,6 @@ size adding B A to W costs less than the two small products of every layer would
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,12 +15,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from promptlab.errors import SetupError
+from promptlab.tiny.checkpoint import read_json, tensors_in, write_json
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.sft import recipe_for as of_all_weights
 from promptlab.tiny.train import Recipe, refuse_diverged
@@ -50,6 +49,8 @@ class LoRA:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise SetupError(f"LoRA(rank={self.rank}): the rank must be at least 1.")
+        if not math.isfinite(self.alpha):
+            raise SetupError(f"LoRA(alpha={self.alpha}): it must be a number.")
         if not self.targets or (unknown := sorted({*self.targets} - {*LINEAR, EMBEDDING})):
             named = ", ".join(unknown) if self.targets else "none"
             raise SetupError(f"LoRA(targets=…): {named} named; known are {', '.join((*LINEAR, EMBEDDING))}.")
@@ -164,7 +165,7 @@ def save_adapter(folder: Path, model: Transformer) -> None:
         "inference_mode": True,
         "ensure_weight_tying": EMBEDDING in lora.targets,
     }
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "adapter_config.json", config)
 
 
 def keys_of(name: str, adapter: Adapter) -> list[tuple[str, Tensor]]:
@@ -186,9 +187,9 @@ def load_adapter(base: Transformer, folder: Path) -> Transformer:
     Raises SetupError where they are none, are of a kind not known here, or are of another model.
     """
     try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        tensors = load_file(folder / "adapter_model.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
+        config = read_json(folder / "adapter_config.json")
+        tensors = tensors_in(folder / "adapter_model.safetensors")
+    except SetupError as error:
         raise SetupError(f"{folder} holds no readable LoRA adapter: {error}") from error
     if odd := unlike(config):
         raise SetupError(f"{folder / 'adapter_config.json'} {odd}, which is not known here.")
@@ -220,6 +221,7 @@ def unlike(config: dict[str, Any]) -> str | None:
     begun = config.get("init_lora_weights", True)
     differences = {
         f"has peft_type {config.get('peft_type')!r}": config.get("peft_type") != "LORA",
+        "lacks r or lora_alpha": not all(isinstance(config.get(name), (int, float)) for name in ("r", "lora_alpha")),
         "uses DoRA": config.get("use_dora"),
         "trains biases": config.get("bias", "none") != "none" or config.get("lora_bias"),
         "has ranks by module": config.get("rank_pattern"),

@@ -22,8 +22,9 @@ from promptlab.tiny.checkpoint import Checkpoint, load, save
 from promptlab.tiny.data.stream import Reading, rows_ahead
 from promptlab.tiny.model import Config, Transformer, parameter_count
 from promptlab.tiny.precision import precision
-from promptlab.tiny.pretrain import learn_tokenizer, same_run
-from promptlab.tiny.text import digest, documents, read_apart
+from promptlab.tiny.pretrain import learn_tokenizer
+from promptlab.tiny.same_run import same_run
+from promptlab.tiny.text import Stream, digest, documents, split
 from promptlab.tiny.tokenizer import MASK, SPECIAL, Tokenizer
 from promptlab.tiny.train import Recipe, finished, train
 
@@ -87,7 +88,7 @@ def masked_perplexity(model: Transformer, tokens: Tensor, seed: int = 0) -> floa
 def start(
     run: Path, init: Checkpoint | None, config: Config, texts: Sequence[str], seed: int
 ) -> tuple[Transformer, Tokenizer]:
-    """The model and the tokenizer of a run: those of `init`, or a new model and words of the user's texts or ours."""
+    """The model and the tokenizer of a run: those of `init`, or a new model and words of the texts read, or of ours."""
     kept = run / "tokenizer.json"
     if init is not None:
         tokenizer = init.tokenizer
@@ -127,7 +128,8 @@ def pretrain_masked(
     It reads the user's `texts` or, without any, the synthetic mixture of the bundled model. With
     `init` it starts from that checkpoint, which may be causal. Rows have 256 tokens, and from step `long_from` on (by
     default the last tenth, as Devlin et al., A.2) as many as the context; the rate warms up in the first tenth, at most
-    100 steps. Of the texts a share `held_out` is not read, and tells at the end how well gaps are filled. A run
+    100 steps. Of the texts a share `held_out` is not read, no words are learnt from it either, and it tells at the end
+    how well gaps are filled. A run
     that is gone on with may be given other `steps`, `long_from` and `decay`; another seed, rate, precision, start,
     shape or text is a SetupError. `bf16` is chosen by `promptlab.tiny.precision` where it is not given.
     """
@@ -135,13 +137,14 @@ def pretrain_masked(
     texts = documents(texts) if texts else []
     config = config or Config()
     origin = None if init is None else load(init)
-    model, tokenizer = start(run, origin, config, texts, seed)
-    read, held = read_apart(tokenizer, texts, held_out, seed) if texts else (None, None)
+    read_texts, held_texts = split(texts, held_out, seed) if texts else ([], [])
+    model, tokenizer = start(run, origin, config, read_texts, seed)
+    read, held = (Stream(tokenizer.encode_all(some), seed) if some else None for some in (read_texts, held_texts))
     run.mkdir(parents=True, exist_ok=True)
     bf16 = precision(run / "mlm.json", bf16)
     given = {"seed": seed, "lr": lr, "bf16": bf16, "tokens_per_step": tokens_per_step}
     begun = {"init": str(init), "sha256": origin.sha256} if origin else {"config": asdict(config)}
-    read_from = {"text": digest(texts), "held_out": held_out} if texts else {}
+    read_from = {"text": digest(read_texts), "held_out": held_out} if texts else {}
     same_run(run / "mlm.json", {**given, **begun, **read_from})
     tokenizer.save(run / "tokenizer.json")
     if not quiet:

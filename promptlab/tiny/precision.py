@@ -5,12 +5,12 @@ A processor that does not emulates it: on one with AVX2 only, a step in bf16 tak
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 
 from promptlab.tiny import parallel
+from promptlab.tiny.checkpoint import read_json
 
 INSTRUCTIONS = ("avx512_bf16", "amx_bf16")  # of x86; on other processors bf16 has to be asked for
 
@@ -27,6 +27,6 @@ def precision(noted: Path, asked: bool | None) -> bool:
     Of several processes it is bf16 only if it is so for each.
     """
     if asked is None and noted.exists():
-        asked = json.loads(noted.read_text(encoding="utf-8")).get("bf16")
+        asked = read_json(noted).get("bf16")
     bf16 = native_bf16() if asked is None else asked
     return parallel.summed(float(bf16)) == parallel.processes()

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
-from types import MappingProxyType
-from typing import Any
 
 import torch
 
 from promptlab.errors import SetupError
 from promptlab.tiny import parallel, presets
-from promptlab.tiny.checkpoint import Checkpoint, load, save
+from promptlab.tiny.checkpoint import Checkpoint, load, read_json, save, write_json
 from promptlab.tiny.data.mixture import MIXTURE, ablated
 from promptlab.tiny.data.stream import Reading, Rows, documents, rows_ahead
 from promptlab.tiny.data.world import COMMON_WORDS
@@ -23,6 +20,7 @@ from promptlab.tiny.model import Config, Transformer
 from promptlab.tiny.precision import precision
 from promptlab.tiny.presets import TOKENS_AT_ONCE
 from promptlab.tiny.probe import label_map_accuracy
+from promptlab.tiny.same_run import same_run
 from promptlab.tiny.tokenizer import Tokenizer
 from promptlab.tiny.train import Batch, Recipe, finished, next_token_loss, steps_done, train
 from promptlab.tiny.vocabulary import with_vocabulary
@@ -73,20 +71,6 @@ def batches(read: Rows) -> Sequence[Batch]:
     return [Batch(tokens[i : i + at_once], targets[i : i + at_once]) for i in range(0, len(tokens), at_once)]
 
 
-def same_run(path: Path, given: dict[str, Any], absent: Mapping[str, Any] = MappingProxyType({})) -> None:
-    """Write down what a run is, or see that the run begun here is the same; `absent` is what a missing key means.
-
-    A start is told by its weights, "sha256", and not by where they lie, "init"; earlier notes have the latter only.
-    """
-    if parallel.rank() == 0 and not path.exists():
-        path.write_text(json.dumps(given) + "\n", encoding="utf-8")
-    parallel.wait()  # what is half written is not read
-    begun = {**absent, **json.loads(path.read_text(encoding="utf-8"))}
-    unasked = "init" if "sha256" in begun else "sha256"
-    if any(begun.get(key) != given.get(key) for key in (begun.keys() | given.keys()) - {unasked}):
-        raise SetupError(f"{path.parent} was begun with {begun}, not with {given}. Choose another folder.")
-
-
 def planned(run: Path, asked: Plan | None, made: Callable[[], Plan], given: Mapping[str, float | None]) -> Plan:
     """The plan asked for, else that of a run gone on with, else a new one; it is noted in the run's folder.
 
@@ -97,9 +81,9 @@ def planned(run: Path, asked: Plan | None, made: Callable[[], Plan], given: Mapp
     if asked is not None and asked.steps < steps_done(run / "state"):
         return asked
     if parallel.rank() == 0 and (asked is not None or not path.exists()):
-        path.write_text(json.dumps(asdict(asked or made())) + "\n", encoding="utf-8")
+        write_json(path, asdict(asked or made()))
     parallel.wait()
-    noted = json.loads(path.read_text(encoding="utf-8"))
+    noted = read_json(path)
     others = {name: n for name, n in given.items() if n is not None and noted.get(name, n) != n}
     if others:  # the minutes are not in plans from before
         raise SetupError(f"{path} is {noted}, not {others}. Leave these out, or give --steps to plan what is to come.")

@@ -14,7 +14,7 @@ from promptlab.errors import DataError
 from promptlab.tiny.engine import answer
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.pairs import Chat, Pair, PairBatch, pair_batch, pair_rows, row, width
-from promptlab.tiny.sft import BATCH, alike, epochs, padded, steps_for
+from promptlab.tiny.sft import BATCH, alike, epochs, hidden_states, padded, steps_for
 from promptlab.tiny.tokenizer import Tokenizer
 from promptlab.tiny.train import Recipe, train
 from promptlab.types import Reply, Request
@@ -41,7 +41,8 @@ class RewardModel(nn.Module):
         """Scores (B,) of rows of tokens (B, T+1); the last target of weight 1 (B, T) is the last token."""
         places = torch.arange(1, tokens.shape[1])
         last = (places * (weights > 0)).amax(1)  # (B,)
-        return self.head(self.body(tokens)[torch.arange(len(tokens)), last]).squeeze(1)  # type: ignore[no-any-return]
+        hidden = hidden_states(self.body, tokens)  # (B, T+1, C)
+        return self.head(hidden[torch.arange(len(tokens)), last]).squeeze(1)  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def rewards(self, tokenizer: Tokenizer, replies: Sequence[tuple[Chat, str]]) -> list[float]:

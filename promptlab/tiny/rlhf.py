@@ -12,7 +12,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -22,11 +22,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from promptlab.errors import DataError, SetupError
+from promptlab.tiny.checkpoint import sha256_in_memory
 from promptlab.tiny.engine import Engine, begin
 from promptlab.tiny.model import Transformer
 from promptlab.tiny.pairs import Chat
 from promptlab.tiny.reward import RewardModel
+from promptlab.tiny.same_run import same_run
 from promptlab.tiny.sft import alike, epochs, padded
+from promptlab.tiny.text import digest
 from promptlab.tiny.tokenizer import EOS, Tokenizer
 from promptlab.tiny.train import Recipe, refuse_masked, train
 from promptlab.types import Request
@@ -57,11 +60,17 @@ class PPO:
     no_end_penalty: float = 1.0  # taken from the reward of a reply that was cut off at max_tokens
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise SetupError(f"PPO(temperature={self.temperature}): it samples, so it must be above 0.")
+        if not 0 < self.temperature < math.inf:
+            raise SetupError(f"PPO(temperature={self.temperature}): it samples, so it must be a number above 0.")
+        for name in ("beta", "clip", "value_clip", "value_weight", "no_end_penalty"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise SetupError(f"PPO({name}={getattr(self, name)}): it must be a number of at least 0.")
+        for name in ("gamma", "lam"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SetupError(f"PPO({name}={getattr(self, name)}): it is from 0 to 1.")
         if not 1 <= self.minibatches <= self.rollouts or self.epochs < 1:
             raise SetupError("PPO needs at least one epoch, and from one minibatch to as many as there are rollouts.")
-        if self.kl_target is not None and not self.kl_target > 0:
+        if self.kl_target is not None and not 0 < self.kl_target < math.inf:
             raise SetupError(f"PPO(kl_target={self.kl_target}): it is nats a reply, above 0.")
 
     @property
@@ -250,16 +259,23 @@ def rlhf(
 
     `reward` is a function of a prompt and a reply, or a RewardModel, best whitened under `base`; `gold` is reported
     only. `recipe.steps` are steps of the optimizer, of which an iteration takes `ppo.steps`; `on_step` is told of every
-    iteration. With `state`, a folder, every iteration is saved, and a stopped run goes on bit for bit. A KL that is
-    negative beyond chance is warned of. Raises DataError where there is no prompt, a prompt leaves no room for a reply,
-    or a reward is not a finite number.
+    iteration. With `state`, a folder, every iteration is saved, and a stopped run goes on bit for bit; with another
+    start, seed, rate, precision, PPO, prompts or RewardModel it is a SetupError (what a function gives is not known).
+    A KL that is negative beyond chance is warned of. Raises DataError where there is no prompt, a prompt leaves no room
+    for a reply, or a reward is not a finite number.
     """
     ppo = ppo or PPO()
     recipe = recipe or recipe_for(ppo)
     if recipe.steps % ppo.steps:
         raise SetupError(f"rlhf: {recipe.steps} steps are no whole number of iterations of {ppo.steps} steps.")
     refuse_masked(base)
-    refuse_prompts([len(tokenizer.chat(prompt)) for prompt in prompts], base.config.context)
+    asked = [tokenizer.chat(prompt) for prompt in prompts]
+    refuse_prompts([len(ids) for ids in asked], base.config.context)
+    if state is not None:
+        state.mkdir(parents=True, exist_ok=True)
+        judge = sha256_in_memory(reward) if isinstance(reward, RewardModel) else None
+        given = {"prompts": digest(map(str, asked)), "sha256": sha256_in_memory(base), "reward": judge}
+        same_run(state / "rlhf.json", {"seed": seed, "lr": recipe.lr, "bf16": recipe.bf16, **asdict(ppo), **given})
     policy = Policy(copy.deepcopy(base), ppo.beta)
     prompts_of = epochs(len(prompts), ppo.rollouts, recipe.steps // ppo.steps, seed)
     rollouts: Rollouts

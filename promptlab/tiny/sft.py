@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 import torch
+from torch import Tensor
 
 from promptlab.errors import DataError
 from promptlab.tiny.model import Transformer
@@ -50,6 +51,14 @@ def padded(rows: Sequence[list[int]], starts: Sequence[int]) -> Batch:
         tokens[i, : len(row)] = torch.tensor(row)
         weights[i, start - 1 : len(row) - 1] = 1.0
     return Batch(tokens, weights)
+
+
+def hidden_states(body: Transformer, tokens: Tensor) -> Tensor:
+    """What a body makes, (B, T, C), of rows of tokens (B, T) padded on the right, each as it would be alone.
+
+    In a masked model, which sees both sides, the padding is hidden; a causal one never sees what comes after.
+    """
+    return body(tokens, mask=None if body.config.causal else (tokens != PAD)[:, None, None])  # type: ignore[no-any-return]
 
 
 def steps_for(n: int, epochs: int = 12) -> int:

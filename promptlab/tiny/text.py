@@ -6,9 +6,10 @@ By default a token sees the end of the document before it, as in the lecture. Wh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from random import Random
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from promptlab.errors import DataError
-from promptlab.tiny.tokenizer import BOS, EOS, Tokenizer
+from promptlab.tiny.tokenizer import BOS, EOS
 from promptlab.tiny.train import Batch, next_token_loss
 
 
@@ -28,8 +29,8 @@ def documents(texts: Sequence[str]) -> list[str]:
     return found
 
 
-def digest(texts: Sequence[str]) -> str:
-    """The sha256 of documents in their order."""
+def digest(texts: Iterable[str]) -> str:
+    """The sha256 of texts in their order."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
@@ -59,27 +60,30 @@ class Stream:
         return torch.from_numpy(np.stack([ids[i : i + size] for i in range(begin, begin + n * stride, stride)]))
 
 
-def read_apart(tokenizer: Tokenizer, texts: Sequence[str], held_out: float, seed: int) -> tuple[Stream, Stream | None]:
-    """What is trained on, and a share of the tokens that is not (None if the share is 0).
+Document = TypeVar("Document", str, list[int])
+
+
+def split(documents: Sequence[Document], held_out: float, seed: int) -> tuple[list[Document], list[Document]]:
+    """What is trained on, and a share of the characters, or of the tokens, that is not.
 
     The documents are put in an order of the seed, and those at its end are held out. The one at the border is cut in
     two, its beginning read and its end held out: so a single long document will do. Raises DataError for no such share.
     """
     if not 0 <= held_out < 1:
         raise DataError(f"The share of text held out must be at least 0 and less than 1, got {held_out}.")
-    encoded = tokenizer.encode_all(texts)
-    order = Random(f"held out/{seed}").sample(encoded, len(encoded))
+    order = Random(f"held out/{seed}").sample(documents, len(documents))
     total = sum(map(len, order))
     left = total - round(total * held_out)
-    read: list[list[int]] = []
-    held: list[list[int]] = []
-    for ids in order:
-        read += [ids[:left]] if left > 0 else []
-        held += [ids[max(left, 0) :]] if left < len(ids) else []
-        left -= len(ids)
+    read: list[Document] = []
+    held: list[Document] = []
+    for document in order:
+        read += [document[:left]] if left > 0 else []
+        held += [document[max(left, 0) :]] if left < len(document) else []
+        left -= len(document)
     if not read or (held_out and not held):
-        raise DataError(f"{total} tokens are too few to hold {held_out:.0%} of them out.")
-    return Stream(read, seed), Stream(held, seed) if held else None
+        parts = "characters" if isinstance(order[0], str) else "tokens"
+        raise DataError(f"{total} {parts} are too few to hold {held_out:.0%} of them out.")
+    return read, held
 
 
 def batch_of(rows: Tensor) -> Batch:

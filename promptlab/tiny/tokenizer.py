@@ -18,7 +18,9 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from promptlab.characters import whole_text
 from promptlab.constrained import grammatical
+from promptlab.errors import SetupError
 from promptlab.types import Message
+from promptlab.whole import whole
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
@@ -43,7 +45,11 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path | str) -> Tokenizer:
-        return cls(Bpe.from_file(str(path)))
+        """Raises SetupError where the file cannot be read."""
+        try:
+            return cls(Bpe.from_file(str(path)))
+        except Exception as error:  # tokenizers has no kind of its own
+            raise SetupError(f"{path} cannot be read as a tokenizer: {error}") from error
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -61,10 +67,18 @@ class Tokenizer:
         return cls(bpe)
 
     def save(self, path: Path | str) -> None:
-        self.bpe.save(str(path))
+        """A crash half-way leaves what was there."""
+        with whole(Path(path)) as out:
+            out.write(self.bpe.to_str(pretty=True))
 
     def __len__(self) -> int:
         return int(self.bpe.get_vocab_size())
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether special tokens have the ids that chats are made of here, and every byte has a token."""
+        first = tuple(self.bpe.id_to_token(i) for i in range(len(SPECIAL)))
+        return first == SPECIAL and self.bpe.get_vocab().keys() >= set(pre_tokenizers.ByteLevel.alphabet())
 
     @cached_property
     def grammatical(self) -> LLTokenizer:

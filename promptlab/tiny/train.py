@@ -6,9 +6,7 @@ function of the step alone and nothing else is random, so a resumed run goes on 
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ from torch import Tensor, nn
 from promptlab.effort import trained_on, training_begins
 from promptlab.errors import Diverged, SetupError
 from promptlab.tiny import parallel
-from promptlab.tiny.checkpoint import read_json, tensors_in, weights_like
+from promptlab.tiny.checkpoint import read_json, tensors_in, weights_like, write_json
 from promptlab.tiny.model import Transformer
 
 
@@ -67,6 +65,13 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = 1.0
     bf16: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay <= 1:
+            raise SetupError(f"Recipe(decay={self.decay}): it is a share of the steps, from 0 to 1.")
+        for name in ("lr", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise SetupError(f"Recipe({name}={getattr(self, name)}): it must be a number of at least 0.")
 
     def lr_at(self, step: int) -> float:
         """The rate of a step, counted from 0."""
@@ -186,9 +191,7 @@ def save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
     files = {"model": f"model-{step}.safetensors", "optimizer": f"optimizer-{step}.safetensors"}
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / files["model"])
     save_file(moments, folder / files["optimizer"])
-    part = folder / "state.json.part"
-    part.write_text(json.dumps({"step": step, **files}))
-    os.replace(part, folder / "state.json")  # from here on the new state is the state
+    write_json(folder / "state.json", {"step": step, **files})  # from here on the new state is the state
     for old in (*folder.glob("model-*.safetensors"), *folder.glob("optimizer-*.safetensors")):
         if old.name not in files.values():
             old.unlink()

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from promptlab.errors import DataError
 from promptlab.tool import Tool, tool
+from promptlab.words import UNSPACED
 
 ENDINGS = (".txt", ".md", ".csv", ".tsv", ".jsonl", ".json")
 MOST_PASSAGE = 1_200  # characters of a passage
@@ -21,6 +22,8 @@ MOST_FILE_BYTES = 50_000_000
 HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(\S.*?)(?:[ \t]+#+)?[ \t]*")
 FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})([^`]*)")
 CITATION = re.compile(r"(.*):([0-9]{1,9})(?:\.([0-9]{1,9}))?", re.DOTALL)
+RUN = re.compile(rf"[{UNSPACED}]+|[^\W{UNSPACED}]+")
+ALONE = re.compile(f"[{UNSPACED}]")
 PIECE = re.compile(rf".{{1,{MOST_PASSAGE}}}(?!\S)|.{{1,{MOST_PASSAGE}}}")  # between words, where there are any
 
 
@@ -51,10 +54,8 @@ class Documents:
         found = files or ([self.folder] if self.folder.is_file() else sorted(self.folder.rglob("*")))
         self._lock = threading.Lock()
         self._db = sqlite3.connect(":memory:", check_same_thread=False)
-        self._db.execute(
-            "CREATE VIRTUAL TABLE passages USING "
-            "fts5(source UNINDEXED, line UNINDEXED, text, piece UNINDEXED, tokenize = 'porter')"
-        )
+        self._db.execute("CREATE TABLE passages (source, line, text, piece)")
+        self._db.execute("CREATE VIRTUAL TABLE words USING fts5(spaced, content = '', tokenize = 'porter')")
         self.passages = 0
         for file in found:
             if file.is_file() and file.suffix.lower() in ENDINGS:
@@ -63,17 +64,24 @@ class Documents:
             raise DataError(f"{self.folder} holds no text to search. What can be read: {', '.join(ENDINGS)}.")
 
     def _add(self, found: Iterable[Passage]) -> None:
-        before = self._db.total_changes
-        self._db.executemany("INSERT INTO passages VALUES (?, ?, ?, ?)", found)
-        self.passages += self._db.total_changes - before
+        for passage in found:
+            at = self._db.execute("INSERT INTO passages VALUES (?, ?, ?, ?)", passage).lastrowid
+            self._db.execute("INSERT INTO words (rowid, spaced) VALUES (?, ?)", (at, spaced(passage.text)))
+            self.passages += 1
 
     def search(self, query: str, most: int = 5) -> list[Passage]:
-        """The passages that match best, best first: any of the words, stemmed; the rarer and the more, the better."""
-        words = re.findall(r"\w+", query)
+        """The passages that match best, best first: any of the words, stemmed; the rarer and the more, the better.
+
+        Of a script without spaces between words what stands in a row is looked for as it is, within a sentence too.
+        """
+        words = RUN.findall(query)
         if not words:
             return []
-        wanted = " OR ".join(f'"{word}"' for word in words)  # quoted: a word is no operator of FTS5's
-        sql = "SELECT * FROM passages WHERE passages MATCH ? ORDER BY bm25(passages), rowid LIMIT ?"
+        wanted = " OR ".join(f'"{spaced(word)}"' for word in words)  # quoted: a word is no operator of FTS5's
+        sql = (
+            "SELECT passages.* FROM words JOIN passages ON passages.rowid = words.rowid "
+            "WHERE words MATCH ? ORDER BY bm25(words), words.rowid LIMIT ?"
+        )
         with self._lock:
             return [Passage(*row) for row in self._db.execute(sql, (wanted, most))]
 
@@ -95,6 +103,11 @@ class Documents:
     def __del__(self) -> None:
         if hasattr(self, "_db"):
             self._db.close()
+
+
+def spaced(text: str) -> str:
+    """The text with a space around each character that is a word by itself."""
+    return ALONE.sub(r" \g<0> ", text)
 
 
 def search(folder: Path | str) -> Tool:
@@ -158,7 +171,8 @@ def _paragraphs(text: str, source: str, markdown: bool) -> Iterator[Passage]:
     """Paragraphs, long ones in pieces, each under its heading; a heading with none below it is a passage itself."""
     heading, bare, held = "", list[Passage](), list[Line]()
     for line in _lines(text, markdown):
-        if held and (line.is_heading or not line.text or sum(len(each.text) for each in held) > MOST_PASSAGE):
+        size = sum(len(each.text) + 1 for each in [*held, line]) - 1
+        if held and (line.is_heading or not line.text or size > MOST_PASSAGE):
             body, first = " ".join(each.text for each in held), held[0]
             yield Passage(source, first.number, f"{heading}: {body}" if heading else body, first.piece)
             bare, held = [], []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 from doors import CHATS, HOSTED, KEY, STREAMS, Door
@@ -181,3 +182,30 @@ def test_a_servers_address_may_end_in_v1_or_not(spec: str, tail: str):
 def test_what_is_no_address_is_refused(url: str):
     with pytest.raises(SetupError, match="address"):
         model(f"openai:m@{url}")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user:{}@host:80a/v1",
+        "https://user:{}@host:99999/v1",
+        "ftp://user:{}@host/v1",
+        "https://user:{}/more@host/v1",
+        "https://{}/more@host/v1",
+        "https://user:{}@/v1",
+        "https://host:x/v1?api_key={}",
+        "https://host:x/v1#{}",
+        "user:{}@host:8000",
+        "user:{}@[::1",
+    ],
+)
+def test_a_key_in_an_address_is_in_no_message(monkeypatch: pytest.MonkeyPatch, address: str):
+    spec = f"m@{address.format(KEY)}"
+    refused: list[tuple[str, dict[str, Any]]] = [("openai", {}), ("opnai", {}), ("anthropic", {"timeout": 1})]
+    for kind, options in refused:
+        with pytest.raises(SetupError) as caught:
+            model(f"{kind}:{spec}", **options)
+        assert KEY not in str(caught.value)
+    monkeypatch.setenv("OPENAI_BASE_URL", address.format(KEY))
+    with pytest.raises(SetupError, match="holds no user, password or query: pass the key as key="):
+        model("openai:m", key="x")

@@ -158,7 +158,10 @@ class Budget:
         with self._lock, transaction(self._db):
             spent = self._spent()
             if over := self._over(spent + most):
-                raise BudgetExceeded(self._told(over, spent, most))
+                name, least = over, float(getattr(spent + most, over))
+                if over == "nano_usd":
+                    name, least = "usd", least / NANO
+                raise BudgetExceeded(self._told(over, spent, most), least=(name, least))
             if self._over(spent + self._held() + most):
                 self._bury()
                 return self._settled
@@ -200,7 +203,8 @@ class Budget:
 
     def _told(self, name: str, spent: Amount, most: Amount) -> str:
         needed = f"this call may take {self._amount(name, getattr(most, name))}"
-        return f"{self._amount(name, getattr(spent, name))} of {self._said(name)} are spent, and {needed}"
+        gone = self._amount(name, getattr(spent, name))
+        return f"{gone} of {self._said(name)} {'are' if gone.endswith('s') else 'is'} spent, and {needed}"
 
     def _said(self, name: str) -> str:
         return self._amount(name, self.limits[name] or 0)

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from promptlab.errors import ModelError, SetupError
 from promptlab.options import check, name_of
+from promptlab.runners.step import checked
 from promptlab.types import Backend, Reply, Request
 
 T = TypeVar("T")
@@ -23,7 +24,10 @@ class Inner(Protocol):
     """What a wrapper awaits: the backend it is around, and time. Awaiting anything else does not work in both ways."""
 
     def send(self, requests: Sequence[Request], within: float | None = None) -> Awaitable[Replies]:
-        """What the backend answers. Raises TimeoutError after `within` seconds, where a call can be cut off."""
+        """What the backend answers, one for each request; SetupError for what is no such answer.
+
+        Raises TimeoutError after `within` seconds, where a call can be cut off.
+        """
         ...
 
     def bought(self, requests: Sequence[Request]) -> list[bool]:
@@ -110,7 +114,7 @@ class Awaiting(Around):
 
     async def send(self, requests: Sequence[Request], within: float | None = None) -> Replies:
         async with asyncio.timeout(within):
-            return await self._backend.agenerate(requests)  # type: ignore[no-any-return]
+            return checked(self._backend, requests, await self._backend.agenerate(requests))
 
     def sleep(self, seconds: float) -> Awaitable[None]:
         return asyncio.sleep(seconds)
@@ -129,7 +133,7 @@ class Blocking(Around):
     """In a thread that may wait."""
 
     async def send(self, requests: Sequence[Request], within: float | None = None) -> Replies:
-        return self._backend.generate(requests)  # type: ignore[no-any-return]
+        return checked(self._backend, requests, self._backend.generate(requests))
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
@@ -78,13 +78,20 @@ def _jsonl(file: TextFile, header: bool) -> Parsed:
     return Parsed(tuple(columns), rows, lines, [])
 
 
+class Nested(str):
+    """The JSON of a cell that is no text but an object, or a list of other things than texts."""
+
+    __slots__ = ()
+
+
 def _cell(value: Any) -> str | None:
     """Strings as they are, a list of strings (PubMedQA's CONTEXTS) as lines, everything else as its JSON."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return "\n".join(value)
-    return json.dumps(value, ensure_ascii=False)
+    told = json.dumps(value, ensure_ascii=False)
+    return Nested(told) if isinstance(value, (list, dict)) else told
 
 
 def _no_number(name: str) -> None:
@@ -133,10 +140,15 @@ def _label_first(file: TextFile, header: bool) -> Parsed:
 PLAIN = ("sections", "label-first")  # the formats that no extension names
 
 
-def plain_format(file: TextFile) -> str:
+def plain_format(file: TextFile, wanted: Sequence[str]) -> str:
+    """The format of a file whose name says nothing: a table where its first line names the columns that are wanted."""
     sample = [line for _, line in islice(file.lines(), 200)]
-    tabs = sum("\t" in line for line in sample)
-    return "sections" if any(line.startswith("###") for line in sample) or 2 * tabs > len(sample) else "label-first"
+    if any(line.startswith("###") for line in sample):
+        return "sections"
+    head = sample[0] if sample else ""
+    if set(wanted) <= {cell.strip(' "') for cell in re.split(r"[\t,;]", head)}:
+        return "tsv" if "\t" in head else "csv"
+    return "sections" if 2 * sum("\t" in line for line in sample) > len(sample) else "label-first"
 
 
 READERS: Mapping[str, Callable[[TextFile, bool], Parsed]] = MappingProxyType(

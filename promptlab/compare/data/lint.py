@@ -17,6 +17,7 @@ from statistics import median
 from typing import NamedTuple
 
 from promptlab.splits import group_key, text_key
+from promptlab.task import in_text
 from promptlab.types import Example
 
 
@@ -64,7 +65,8 @@ def lint(
     return findings
 
 
-def _side(name: str, examples: Sequence[Example]) -> _Side:
+def _side(name: str, given: Sequence[Example]) -> _Side:
+    examples = in_text(given)
     keys = [text_key(example.input) if example.input.strip() else b"" for example in examples]
     exact = [blake2b(e.input.encode("utf-8", "surrogatepass"), digest_size=16).digest() for e in examples]
     return _Side(name, examples, keys, exact, [str(example.target) for example in examples])

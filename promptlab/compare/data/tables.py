@@ -53,12 +53,19 @@ class Examples(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def read_table(path: str | Path, format: str | None = None, *, header: bool = True) -> Table:
+def read_table(
+    path: str | Path,
+    format: str | None = None,
+    *,
+    header: bool = True,
+    wanted: Sequence[str] = ("text", "label"),
+) -> Table:
     """Read a file of labelled data.
 
     `format` is a name in `READERS`; by default the file's extension (before a .gz), and where that says nothing
-    (.txt, .train), the first lines say whether it is "sections" or "label-first". `header=False`: a CSV or TSV without
-    a header row, whose columns are then called 1, 2, 3...
+    (.txt, .train), the first lines say what it is: "tsv" or "csv" if the first one names all columns that are `wanted`,
+    else "sections" or "label-first". `header=False`: a CSV or TSV without a header row, whose columns are then called
+    1, 2, 3...
 
     Raises DataError: no such file, not text, nothing in it, or not what its format says (with the line number).
     """
@@ -67,7 +74,7 @@ def read_table(path: str | Path, format: str | None = None, *, header: bool = Tr
         file, sha256, warnings = examine(path)
         if format is None:
             extension = plain_name(path).suffix.lower().removeprefix(".")
-            format = extension if extension in READERS else plain_format(file)
+            format = extension if extension in READERS else plain_format(file, wanted)
         if format not in READERS:
             raise DataError(f'No format "{format}". Formats: {", ".join(READERS)}.')
         columns, rows, lines, more, too_wide, separator = READERS[format](file, header)
@@ -188,9 +195,15 @@ def column_named(table: Table, name: str, role: str) -> str:
             f" Cells were read as separated by {table.separator!r}: if it is {others[0]!r}, put a line "
             f"sep={others[0]} before the first."
         )
-    if table.format in PLAIN:
-        hint += f" It was read as {table.format}: name its format (--format) if that is another, such as csv or tsv."
+    hint += _doubt(table)
     raise DataError(f'{table.path.name} has no {role} column "{name}". Its columns: {listed}.{hint}')
+
+
+def _doubt(table: Table) -> str:
+    """A hint where the format was guessed."""
+    if table.format not in PLAIN:
+        return ""
+    return f" It was read as {table.format}: name its format (--format) if that is another, such as csv or tsv."
 
 
 def _stem(path: Path) -> str:
@@ -213,7 +226,7 @@ def _check_learnable(table: Table, label: str, examples: Sequence[Example], for_
         hint = f" Columns with few different values: {', '.join(map(_short, few[:8]))}." if few else ""
         raise DataError(
             f'"{label}" of {file} has {len(counts):,} different values in {n:,} rows, so it is not a column of class '
-            f"labels (free text, a number or an id?).{hint}"
+            f"labels (free text, a number or an id?).{hint}{_doubt(table)}"
         )
 
 

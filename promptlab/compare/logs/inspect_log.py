@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from promptlab.compare.cellfile import whole
 from promptlab.compare.cells import Json, read_json
 from promptlab.compare.logs.shape import Keys, Log, Sample, Source
 from promptlab.compare.logs.zstd import entry
 from promptlab.errors import DataError
+from promptlab.whole import whole
 
 LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 ATTACHED = "attachment://"

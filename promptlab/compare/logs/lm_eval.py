@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from promptlab.compare.cellfile import whole
 from promptlab.compare.cells import Json, read_json, read_lines
 from promptlab.compare.logs.shape import Keys, Log, Sample, Source
 from promptlab.errors import DataError
+from promptlab.whole import whole
 
 NAMED = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)\.jsonl")
 INVALID = "[invalid]"  # what its filters write where nothing was found

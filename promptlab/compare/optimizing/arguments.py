@@ -39,8 +39,9 @@ OWN = {"solve", "calls", "seed", "alpha", "observe"}  # options of a search that
 class Arguments:
     """All that decides a run's result, as written into run.json and read back by --resume.
 
-    `calls` are the most of all, those for the test and tries that fail among them; None: as many as SEARCH_CALLS for
-    the search, and what the test takes. `options` are those of the method and of the search, by their names.
+    `calls` are the most of all, those for the test, the control and tries that fail among them, but for what a check
+    of `fragility` takes; None: as many as SEARCH_CALLS for a search, and what the test takes. `options` are those of
+    the method and of the search, by their names.
     """
 
     file: str
@@ -125,7 +126,8 @@ class Material(NamedTuple):
 
 
 class Calls(NamedTuple):
-    """How the calls are divided: those that the search may make, those for the test, and the most of all together."""
+    """How the calls are divided: those that the search may make, and its control as many, those for the test, and the
+    most of all together."""
 
     search: int
     test: int
@@ -197,9 +199,12 @@ def told_of_all(given: Arguments) -> Iterator[None]:
         yield
     except TooFew as few:
         if few.what == "calls" and given.calls is not None:
-            left = (n - int(FOR_THE_TEST * n) // 2 * 2 - int(FOR_TRIES * n) for n in itertools.count())
-            enough = next(n for n, search in enumerate(left) if search >= few.enough)
-            said = f"{given.calls:,} --calls are too few for an honest comparison and a test: give {enough:,} or more."
+            asked = [divide(replace(given, calls=n), int(FOR_THE_TEST * n) // 2) for n in range(4 * few.enough + 10)]
+            enough = 1 + max(n for n, each in enumerate(asked) if each.search < few.enough)  # more is not always better
+            said = (
+                f"{given.calls:,} --calls are too few for an honest comparison and a test: give {enough:,} or more, or "
+                f"{3 * enough:,}, as most methods need for proposals and races, too."
+            )
         elif few.what != "calls" and given.test is None:
             enough = next(n for n in itertools.count() if n - round(n * given.test_share) >= few.enough)
             said = f"{few} With those kept for the test that is {enough:,} in all."
@@ -214,6 +219,5 @@ def divide(given: Arguments, n_test: int) -> Calls:
     if given.calls is None:
         return Calls(SEARCH_CALLS, wanted, None)
     test = min(wanted, int(FOR_THE_TEST * given.calls))
-    search = given.calls - test - int(FOR_TRIES * given.calls)
-    more = search * given.control + FRAGILITY_CALLS * given.fragility
-    return Calls(search, test, given.calls + more)
+    search = (given.calls - test - int(FOR_TRIES * given.calls)) // (1 + given.control)
+    return Calls(search, test, given.calls + FRAGILITY_CALLS * given.fragility)

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from promptlab.compare.cellfile import whole
 from promptlab.compare.optimizing.arguments import Arguments, Calls, divided, same_text, source_of
 from promptlab.compare.optimizing.fragility import Fragility, fragility
 from promptlab.compare.optimizing.models import models_of, solve_of
@@ -17,6 +16,7 @@ from promptlab.errors import DataError
 from promptlab.optimizers import load_prompt
 from promptlab.splits import text_key
 from promptlab.task import Task, exact
+from promptlab.whole import whole
 
 
 def check(prompt_file: Path, file: Path, *, calls: int, out: Path | None = None, **given: Any) -> Fragility:

@@ -10,7 +10,6 @@ from typing import Any
 
 from promptlab.backends.routed import Routed
 from promptlab.characters import whole_text
-from promptlab.compare.cellfile import whole
 from promptlab.compare.data.tables import read_table, text_columns
 from promptlab.compare.optimizing.arguments import Arguments, Calls, placed
 from promptlab.compare.optimizing.models import described, models_of, solve_of
@@ -25,6 +24,7 @@ from promptlab.prompt import Prompt
 from promptlab.runners import run
 from promptlab.task import Task
 from promptlab.types import Example
+from promptlab.whole import whole
 
 Json = dict[str, Any]
 
@@ -36,7 +36,7 @@ def duel_it_out(
 
     Returns what results.json holds: there is no test, as nothing is labelled, so the sentence says who was preferred.
     """
-    table = read_table(file)
+    table = read_table(file, wanted=text.split("+"))
     columns = text_columns(table, text)
     joined = ("\n".join((row[column] or "").strip() for column in columns).strip() for row in table.rows)
     inputs = list(dict.fromkeys(whole_text(each) for each in joined if each))

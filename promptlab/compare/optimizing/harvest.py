@@ -12,13 +12,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from promptlab.compare.cellfile import as_line, whole, whole_lines
+from promptlab.compare.cellfile import as_line, whole_lines
 from promptlab.compare.optimizing.arguments import Arguments, material
 from promptlab.compare.runner import files_changed, read_run
 from promptlab.errors import DataError, SetupError
 from promptlab.optimizers.prompt_file import prompt_from
 from promptlab.prompt import Prompt
 from promptlab.types import Example
+from promptlab.whole import whole
 
 MOST_PAIRS = 4  # of an item
 

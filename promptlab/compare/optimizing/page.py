@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from promptlab.compare.cellfile import whole
 from promptlab.compare.wording import number, p_shown, share
 from promptlab.errors import SetupError
+from promptlab.whole import whole
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from promptlab.backends.wrappers.budget import Budget
-from promptlab.compare.cellfile import as_line, open_jsonl, whole
+from promptlab.compare.cellfile import as_line
 from promptlab.compare.data.lint import Finding, lint
 from promptlab.compare.opened import keep_keys, opened_elsewhere
 from promptlab.compare.optimizing.arguments import (
@@ -41,6 +41,7 @@ from promptlab.optimizers.found import Found
 from promptlab.optimizers.optimizer import TERMS
 from promptlab.optimizers.search import UNANSWERED, Search
 from promptlab.prompt import Prompt
+from promptlab.whole import open_text, whole
 
 Observe = Callable[[dict[str, Any]], None]
 
@@ -145,7 +146,7 @@ def searched(plan: Planned, models: Models, examples: Any, observe: Observe | No
     if observe is not None:
         options["observe"] = observe
     program = given.optimizer(task.prompt, examples, task.score, **options)
-    part = None if given.budget_usd is None else Budget(usd=(1 - FOR_THE_TEST) * given.budget_usd)
+    part = None if given.budget_usd is None else Budget(usd=(1 - FOR_THE_TEST) * given.budget_usd / (1 + given.control))
     with told_of_all(given):  # an answer may take several calls, which is known only now
         tuned: Any = models.run(program, part)
     plain = {name: getattr(tuned, name) for name in Prompt.__dataclass_fields__}
@@ -200,7 +201,7 @@ def ledger(path: Path) -> Iterator[Observe]:
     It is no state: a resumed run does the search again, with the answers that are kept, and so writes the same lines
     from the start into a fresh file.
     """
-    with open_jsonl(path, "w") as out:
+    with open_text(path, "w") as out:
 
         def observe(event: Mapping[str, Any]) -> None:
             out.write(as_line(event))

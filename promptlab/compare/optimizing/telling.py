@@ -33,7 +33,8 @@ def plan_lines(plan: Planned) -> Iterator[str]:
         f"{100 * smallest_detectable_difference(n):.1f} points."
     )
     most = f"{calls.most:,} calls at most" if calls.most is not None else "no limit on calls"
-    yield f"The search may make {calls.search:,} calls, the test up to {calls.test:,} more; {most}."
+    again = ", its control as many" if plan.given.control else ""
+    yield f"The search may make {calls.search:,} calls{again}, the test up to {calls.test:,} more; {most}."
 
 
 def cost_line(plan: Planned) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from promptlab.compare.cellfile import whole
 from promptlab.compare.cells import Cell, Items, read_cells, read_json
 from promptlab.compare.comparisons import QUESTIONS, Difference
 from promptlab.compare.decision import as_chance, decide
@@ -21,6 +20,7 @@ from promptlab.compare.report.packing import all_rows
 from promptlab.compare.results import as_json, write_results
 from promptlab.compare.spending import Terms
 from promptlab.compare.wording import counted, labels, number, p_shown, plain, share, shown
+from promptlab.whole import whole
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -100,15 +100,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {
-        "shown": shown,
-        "number": number,
-        "labels": labels,
-        "counted": counted,
-        "share": share,
-        "chance": as_chance,
-    }
-    found.filters |= {"p": p_shown, "plain": _plain, "given": plain, "ends": ends}
+    found.filters |= {"shown": shown, "number": number, "labels": labels, "share": share, "chance": as_chance}
+    found.filters |= {"counted": counted, "p": p_shown, "plain": _plain, "given": plain, "ends": ends}
     return found
 
 

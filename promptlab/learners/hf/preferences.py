@@ -57,7 +57,7 @@ def dpo(
     The term of SFT is TRL's, a mean over the tokens of a batch. With `lora` the reference is the model without its
     adapter, else a second copy. `options` are entries of `trl.DPOConfig`.
     """
-    check(kind, beta, smoothing)
+    check(kind, beta, smoothing, sft_weight)
     begun = prepared(base, pairs)
     recipe = recipe or dpo_recipe_for(len(pairs), lora)
     term = {"loss_type": [kind, "sft"], "loss_weights": [1.0, sft_weight]} if sft_weight else {"loss_type": [kind]}

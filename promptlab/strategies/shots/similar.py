@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from promptlab.prompt import shown
 from promptlab.splits import text_key
 from promptlab.strategies.shots.selector import Selector
 from promptlab.types import Example
@@ -47,14 +48,14 @@ def bm25_scores(pool: Sequence[Example], k1: float, b: float) -> Callable[[str],
     from sklearn.feature_extraction.text import CountVectorizer
 
     counter = CountVectorizer(token_pattern=WORD, dtype=np.float64)
-    weights = counter.fit_transform(e.input for e in pool)  # (pool, words), counts as yet
+    weights = counter.fit_transform(shown(e.input) for e in pool)  # (pool, words), counts as yet
     length = np.asarray(weights.sum(axis=1)).ravel()
     n = np.asarray((weights > 0).sum(axis=0)).ravel()
     idf = np.log1p((len(pool) - n + 0.5) / (n + 0.5))
     norm = k1 * (1 - b + b * length / length.mean())
     tf, text = weights.data, np.repeat(np.arange(len(pool)), np.diff(weights.indptr))  # of each entry
     weights.data = idf[weights.indices] * tf * (k1 + 1) / (tf + norm[text])
-    return lambda question: dense(weights @ counter.transform([question]).T).ravel()
+    return lambda question: dense(weights @ counter.transform([shown(question)]).T).ravel()
 
 
 def ranked(pool: Sequence[Example], score: Callable[[str], Array], most: int) -> Selector:
@@ -86,11 +87,11 @@ class Cosines:
 
     def __init__(self, pool: Sequence[Example], embed: Embed | None = None) -> None:
         self.embed = embed or (tfidf(pool) if has_words(pool) else lambda texts: np.zeros((len(texts), 1)))
-        self.vectors = unit(self.embed([e.input for e in pool]))  # (pool, dimensions)
+        self.vectors = unit(self.embed([shown(e.input) for e in pool]))  # (pool, dimensions)
 
     def to(self, question: str) -> Array:
         """The question's with each of the pool."""
-        return dense(self.vectors @ unit(self.embed([question])).T).ravel()
+        return dense(self.vectors @ unit(self.embed([shown(question)])).T).ravel()
 
     def among(self, rows: Any, columns: Any) -> Array:
         """Those of the pool with each other."""
@@ -100,12 +101,12 @@ class Cosines:
 def tfidf(pool: Sequence[Example]) -> Embed:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=WORD).fit(e.input for e in pool)
+    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=WORD).fit(shown(e.input) for e in pool)
     return lambda texts: vectorizer.transform(texts)
 
 
 def has_words(pool: Sequence[Example]) -> bool:
-    return any(c.isalnum() or c == "_" for example in pool for c in example.input)
+    return any(c.isalnum() or c == "_" for example in pool for c in shown(example.input))
 
 
 def unit(vectors: Any) -> Any:

@@ -99,7 +99,7 @@ class Reading:
         """This process's rows of a step, ids and weights, each (n, size + 1); none where there are too few for all."""
         size = self.size(step)
         kind = 0 if size == SHORT else 1  # rows of the two halves are different documents
-        of_all = self.tokens_per_step // size
+        of_all = max(1, self.tokens_per_step // size)
         start, end = (of_all * rank // self.processes for rank in (self.rank, self.rank + 1))
         mixture = EARLY if step < self.early else MIXTURE if step < self.later else LATER
         mixture = ablated(mixture, self.without, self.fixed_labels)
