@@ -252,6 +252,34 @@ def test_an_instruction_may_hold_json_fences_and_tags_and_is_found_where_it_is_w
     assert [each.slot().instruction for each in found.candidates[1:]] == [instruction]
 
 
+def inventive(request: Request) -> str:
+    """Proposes what is always new, and answers rightly by chance, more often where it is told nothing."""
+    asked = request.messages[-1].content
+    rng = Random(f"{request.messages[0].content} {asked} {request.branch}")
+    if request.to == "proposer":
+        return f"<prompt>Say a word, {' or '.join(rng.sample(WORDS, 5))}.</prompt>"
+    return asked.split()[1] if rng.random() < (0.8 if len(request.messages) == 1 else 0.5) and asked else "-"
+
+
+def test_ape_varies_each_of_several_prompts_however_few_the_calls():
+    async def solve(question, prompts):
+        first = await zero_shot(question, prompts["first"])
+        return await zero_shot(question if first.value else "", prompts["second"])
+
+    prompts = {"first": Prompt("Say something."), "second": Prompt("Give a word.")}
+    found = run(ape(prompts, lists(120), calls=600, solve=solve), Script(inventive)).found
+    known = {each.key: each for each in found.candidates}
+    children = [(known[each.parents[0]], each) for each in found.candidates if each.op == "varied"]
+    assert {slot for a, b in children for slot in prompts if a.slot(slot) != b.slot(slot)} == set(prompts)
+
+
+def test_ape_asks_for_no_variation_of_nothing():
+    model = Script(inventive)
+    found = run(ape(Prompt(""), lists(120), calls=1_500), model).found
+    assert any(each.op == "varied" for each in found.candidates)
+    assert not any("(none)" in request.messages[-1].content for request in model.requests)
+
+
 RUSSIAN = [Example(f"вода {i} дерево", "да" if i % 2 else "нет") for i in range(80)]
 
 

@@ -108,6 +108,8 @@ def python(code: str) -> str:
         (int, "```python3\nans = 2\n```\nThis gives 2.", 2),
         (int, "```python\r\nx = 1\r\nans = x\r\n```\r\n", 1),
         (int, "1. First:\n   ```python\n   if True:\n       ans = 5\n   ```", 5),
+        (int, "~~~py\nans = 2\n~~~", 2),
+        (int, "```python\nans = 2\n```\nIt prints:\n```text\nans is two\n```", 2),
         (str, "ans = 'Paris'", "Paris"),
         (Literal["4", "5"], "ans = 2 + 2", "4"),
     ],

@@ -197,6 +197,13 @@ def test_weighted_votes_ask_for_log_probabilities():
     assert all(request.logprobs for request in model.requests)
 
 
+def test_a_share_of_votes_that_are_not_all_cast_is_not_asked_for():
+    replies = ["A"] * 6 + ["B"] * 4
+    assert run(self_consistency("Q?", path=zero_shot, least_share=0.8), Script(replies)).value is None
+    with pytest.raises(SetupError, match="leave out either stop or least_share"):
+        run(self_consistency("Q?", path=zero_shot, least_share=0.8, stop=lossless), Script(replies))
+
+
 # ---- chosen by the model, and by meaning
 
 
@@ -211,6 +218,15 @@ def test_the_model_chooses_the_most_consistent_response():
     assert "Response 1: it rains\n\nResponse 2: rain\n\nResponse 3: sun" in model.requests[-1].messages[0].content
     assert model.requests[-1].temperature == 0
     assert answer.votes == {"it rains": 1, "rain": 1, "sun": 1}
+
+
+def test_what_is_told_of_a_chosen_response_is_its_own_and_not_the_majoritys():
+    replies = [Reply(word, tokens=(Token(word, p),)) for word, p in zip("AAABB", (-1, -2, -3, -4, -5), strict=True)]
+    model = Script([*replies, "Response 5"])
+    answer = run(universal_self_consistency("why?", path=zero_shot, n=5, logprobs=True), model)
+    assert (answer.value, list(answer.votes.items())) == ("B", [("B", 2), ("A", 3)])
+    assert (answer.share, answer.margin, answer.tied) == (0.4, 0, ())
+    assert (answer.logprob, len(answer.trace), answer.sampled) == (-5, 5, 5)
 
 
 @pytest.mark.parametrize("judged", ["none of them", "Response 9", "Response 0", ModelError("too long")])

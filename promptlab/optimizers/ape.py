@@ -32,10 +32,11 @@ async def ape(search: Search, proposals: int = 60, demos: int = 5, rounds: int =
         for round in range(rounds - 1):
             pool = await search.race(pool, keep=keep, of=rounds - round)
             each = -(-len(wishes) // (rounds * len(pool)))
+            turns = [(b, slots[(round + at + i) % len(slots)]) for at, b in enumerate(pool) for i in range(each)]
             varied = [
-                Wish(meta("vary", instruction=said(b, slots[i % len(slots)])), b, "varied", slots[i % len(slots)])
-                for b in pool
-                for i in range(each)
+                Wish(meta("vary", instruction=said(b, slot)), b, "varied", slot)
+                for b, slot in turns
+                if b.slot(slot).instruction  # of none there are no variations
             ]
             pool += await search.propose(varied)
         pool = await search.race([*pool, search.seed])

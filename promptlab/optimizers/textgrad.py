@@ -28,8 +28,8 @@ async def textgrad(
     the feedback on the output of the step that made this input. Criticism is gathered by prompt, and each prompt with
     any is rewritten once; `momentum` shows the last so many criticisms as well, `constraints` are what a wording has to
     keep to. Differs: right answers are not criticised; the rewritten program is raced against the one before, and
-    dropped unless it is better (theirs: kept, or dropped if worse on the same items each time); which step made an
-    input is told by its text.
+    dropped unless it does better, or as well and is shorter (theirs: kept, or dropped if worse on the same items each
+    time); which step made an input is told by its text.
     """
     current, past = search.seed, dict[str, list[str]]()
     with search.until_spent():

@@ -18,7 +18,7 @@ from promptlab.types import Answer, Message, ToolCall
 
 WRITE = "{}\n\nWrite a Python program that computes the answer and stores it in `ans`. Reply with the program only."
 CLOSEST = "The program says: {}. Which of {} is closest to that? The answer is"
-FENCED = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
+FENCED = re.compile(r"(```+|~~~+)([^\n`]*)\n(.*?)(?:\1|\Z)", re.DOTALL)  # what begins it, its language, and the block
 PRINTED = Rule(marker=re.compile(r"^ans = ", re.MULTILINE), required=True)
 
 
@@ -62,9 +62,10 @@ async def program_of_thoughts(
 
 
 def code_in(text: str) -> str:
-    """The program that a reply holds: what is fenced, all blocks of it, else all that it says."""
-    blocks = FENCED.findall(text.replace("\r\n", "\n"))
-    return "\n".join(map(textwrap.dedent, blocks)).strip() or text.strip()
+    """The program that a reply holds: the fenced blocks that are said to be Python, else all fenced, else all."""
+    fenced = FENCED.findall(text.replace("\r\n", "\n"))
+    python = [block for _, language, block in fenced if "py" in language.lower()]
+    return "\n".join(map(textwrap.dedent, python or [block for *_, block in fenced])).strip() or text.strip()
 
 
 def last_line(printed: str) -> str:

@@ -37,7 +37,8 @@ async def self_consistency(
     for the fewest samples that could decide, or for `at_once` ahead of the answers, which takes more samples and less
     time. Paths without an answer do not vote, nor do those whose request failed; if all failed, the first one's
     ModelError is raised. With `temperature=None` paths are sampled at the model's own, for models that take none.
-    Raises SetupError for `stop` with weighted votes: its rules count votes.
+    Raises SetupError for `stop` with weighted votes, as its rules count votes, and with `least_share`, which the votes
+    that are not cast would decide.
 
     Prompt: the path's.
     Stop: each path's own; of the sampling, after n paths or when `stop` says so. Samples in flight are cancelled then,
@@ -51,6 +52,8 @@ async def self_consistency(
     """
     if stop is not None and weigh is not equally:
         raise SetupError("self_consistency stops early by counting votes: leave out either stop or weigh.")
+    if stop is not None and least_share > 0:
+        raise SetupError("A share of the votes is known when all are cast: leave out either stop or least_share.")
     if weigh in (by_likelihood, by_confidence):
         options.setdefault("logprobs", True)
     begun: list[int] = []

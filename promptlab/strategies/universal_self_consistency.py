@@ -12,7 +12,7 @@ from promptlab.prompt import shown
 from promptlab.strategies.asking import beside
 from promptlab.strategies.chain_of_thought import chain_of_thought
 from promptlab.strategies.self_consistency import Path, answered
-from promptlab.strategies.voting import majority
+from promptlab.strategies.voting import elected, majority
 from promptlab.types import Answer
 
 CHOSEN = re.compile(r"\bresponse\s*(?:#\s*)?(\d+)", re.IGNORECASE)
@@ -26,7 +26,8 @@ async def universal_self_consistency(
     For answers that no program can compare. Responses are numbered from 1 and shown in the order drawn, which a model
     may favour one end of. Differs from the paper: where all answers are equal, or only one path has one, nothing is
     asked; a choice that cannot be read, or whose request failed, leaves the majority, and `found` says which it was.
-    `votes` counts equal values as `self_consistency` does. Raises the first ModelError if all paths failed.
+    `votes` counts equal values as `self_consistency` does, the chosen one first though it has fewer, and what is
+    told of the answer is the chosen path's. Raises the first ModelError if all paths failed.
 
     Prompt: the path's; then the question, the numbered responses, and that the most consistent one by majority
         consensus is to be named first, as "Response X".
@@ -37,18 +38,18 @@ async def universal_self_consistency(
     Pinned by: tests/test_voting.py
     """
     answers = await answered(path(question, temperature=temperature, **options) for _ in range(n))
-    elected = majority(answers)
+    most = majority(answers)
     candidates = [answer for answer in answers if answer.value is not None]
-    if elected.votes is None or len(elected.votes) == 1:
-        return elected
+    if most.votes is None or len(most.votes) == 1:
+        return most
     cold = None if temperature is None else 0.0
     judged = await attempt(ask(ballot(question, candidates), temperature=cold, **beside(options)))
     said = "" if isinstance(judged, ModelError) else judged.text
     found = CHOSEN.search(said)
     if not found or not 1 <= int(found[1]) <= len(candidates):
-        return elected.but(found="the majority, as the model's choice could not be read")
+        return most.but(found="the majority, as the model's choice could not be read")
     chosen = candidates[int(found[1]) - 1]
-    return elected.but(value=chosen.value, text=chosen.text, found=f"the model chose response {found[1]}")
+    return elected(chosen, answers).but(found=f"the model chose response {found[1]}")
 
 
 def ballot(question: str, candidates: Sequence[Answer]) -> str:

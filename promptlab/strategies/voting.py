@@ -46,34 +46,50 @@ def majority(answers: Sequence[Answer], weigh: Weigh = equally, key: Key = exact
     voting = [answer for answer in answers if answer.value is not None]
     if not voting:
         return Answer(None, why=f"none of the {len(answers)} paths has an answer", trace=tuple(answers))
-    weights = weigh(voting)
-    groups: dict[Hashable, list[int]] = {}
-    for i, answer in enumerate(voting):
-        groups.setdefault(key(answer.value), []).append(i)
-    votes = {each: sum(weights[i] for i in of) for each, of in groups.items()}
-    total, most = sum(votes.values()), max(votes.values())
-    if not total > 0:
+    of, votes = tally(voting, weigh, key)
+    most = max(votes.values())
+    if not sum(votes.values()) > 0:
         return Answer(None, why="no path's vote has any weight", trace=tuple(answers), sampled=len(answers))
     tied = [each for each, got in votes.items() if math.isclose(got, most, rel_tol=1e-9)]
-    likeliest = {each: likelihood([voting[i] for i in groups[each]]) for each in tied}
+    likeliest = {each: likelihood(of[each]) for each in tied}
     sure = all(answer.logprob is not None for answer in voting)
     winner = max(tied, key=likeliest.__getitem__) if sure else tied[0]
+    counted = elected(of[winner][0], answers, weigh, key)
+    if counted.share is not None and counted.share < least_share:
+        why = f"the answer with the most votes has {counted.share:.2f} of them, less than {least_share}"
+        return counted.but(value=None, why=why)
+    return counted
+
+
+def elected(chosen: Answer, answers: Sequence[Answer], weigh: Weigh = equally, key: Key = exactly) -> Answer:
+    """One of the answers, with the count of all their votes, in which its value is the winner."""
+    of, votes = tally([answer for answer in answers if answer.value is not None], weigh, key)
+    winner, total = key(chosen.value), sum(votes.values())
     ranked = sorted(votes, key=lambda each: (each != winner, -votes[each]))  # stable: equal counts in the order met
-    named = {each: exactly(voting[of[0]].value) for each, of in groups.items()}
+    named = {each: exactly(first.value) for each, [first, *_] in of.items()}
+    level = [named[each] for each, got in votes.items() if math.isclose(got, votes[winner], rel_tol=1e-9)]
     runner_up = max((got for each, got in votes.items() if each != winner), default=0)
-    counted = voting[groups[winner][0]].but(
+    return chosen.but(
         votes={named[each]: votes[each] for each in ranked},
         share=votes[winner] / total,
         margin=max(0.0, votes[winner] - runner_up) / total,
         entropy=entropy([got / total for got in votes.values()]),
-        tied=tuple(named[each] for each in tied) if len(tied) > 1 else (),
+        tied=tuple(level) if len(level) > 1 else (),
         sampled=len(answers),
         trace=tuple(answers),
     )
-    if votes[winner] / total < least_share:
-        why = f"the answer with the most votes has {votes[winner] / total:.2f} of them, less than {least_share}"
-        return counted.but(value=None, why=why)
-    return counted
+
+
+def tally(
+    voting: Sequence[Answer], weigh: Weigh, key: Key
+) -> tuple[dict[Hashable, list[Answer]], dict[Hashable, float]]:
+    """Who votes for each value, and what their votes weigh in all."""
+    of: dict[Hashable, list[Answer]] = {}
+    votes: dict[Hashable, float] = {}
+    for answer, weight in zip(voting, weigh(voting), strict=True):
+        of.setdefault(key(answer.value), []).append(answer)
+        votes[key(answer.value)] = votes.get(key(answer.value), 0) + weight
+    return of, votes
 
 
 def likelihood(answers: Sequence[Answer]) -> float:
