@@ -57,7 +57,7 @@ SENTENCE = re.compile(r"[.!?;](?:\s|$)|\n")  # where one ends
 EMPHASIS = " \t*_`\"'“”‘’"
 # A negation, and what may stand between it and the label that it denies: a few words of its clause.
 DENIED = re.compile(
-    r"(?:\b(?:not|never|neither|nor|cannot|hardly|(?:no|without)(?! doubt| question))|n[’']t)"
+    r"(?:\b(?:not|never|neither|nor|nobody|none|cannot|hardly|(?:no|without)(?! doubt| question))|n[’']t)"
     r"(?:\s+(?!(?:but|so|and|or|because|since|as|if|therefore|thus|hence|rather|only)\b)[^\W\d_][\w’'-]*+){0,4}\s+$",
     re.IGNORECASE,
 )
