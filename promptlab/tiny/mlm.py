@@ -125,12 +125,11 @@ def pretrain_masked(
 ) -> Transformer:
     """Pretrain a masked model, or go on with the run in the folder `run`; it is saved there as a checkpoint too.
 
-    It reads the user's `texts` or, without any, the synthetic mixture of the bundled model. With
-    `init` it starts from that checkpoint, which may be causal. Rows have 256 tokens, and from step `long_from` on (by
-    default the last tenth, as Devlin et al., A.2) as many as the context; the rate warms up in the first tenth, at most
-    100 steps. Of the texts a share `held_out` is not read, no words are learnt from it either, and it tells at the end
-    how well gaps are filled. A run
-    that is gone on with may be given other `steps`, `long_from` and `decay`; another seed, rate, precision, start,
+    It reads the user's `texts` or, without any, the synthetic mixture of the bundled model. With `init` it starts from
+    that checkpoint, which may be causal. Rows have 256 tokens, and from step `long_from` on (by default the last tenth,
+    as Devlin et al., A.2) as many as the context; the rate warms up in the first tenth, at most 100 steps. Of the texts
+    a share `held_out` is not read, nor are words learnt from it, and it tells at the end how well gaps are filled. A
+    run that is gone on with may be given other `steps`, `long_from` and `decay`; another seed, rate, precision, start,
     shape or text is a SetupError. `bf16` is chosen by `promptlab.tiny.precision` where it is not given.
     """
     torch.set_num_threads(threads)
