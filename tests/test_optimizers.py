@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from promptlab import Example, Prompt, run
 from promptlab.backends.wrappers import Budget, Budgeted
 from promptlab.errors import DataError, ModelError, Refused, SetupError, Unavailable
-from promptlab.optimizers import ape, pool, templates
+from promptlab.optimizers import ape, mipro, pool, templates
 from promptlab.optimizers.sections import grouped, looks, sections
 from promptlab.strategies import zero_shot
 from promptlab.task import exact
@@ -69,6 +69,13 @@ def test_where_calls_are_few_fewer_are_raced_and_the_best_so_far_is_confirmed(ca
     found = run(ape(Prompt("Give a word."), lists(120), calls=calls), Script(obedient)).found
     assert found.accepted, found.why
     assert found.calls <= calls
+
+
+@pytest.mark.parametrize(("calls", "told"), [(60, "ask 0 of 43 combinations"), (90, "items each, and nothing was right")])
+def test_a_task_is_not_called_out_of_reach_where_the_calls_sufficed_for_hardly_any_prompt(calls, told):
+    found = run(mipro(Prompt("Give a word."), lists(120), calls=calls), Script(obedient)).found
+    assert told in found.why
+    assert "out of reach" not in found.why
 
 
 def test_graded_scores_and_bets_are_refused_where_groups_suffice_for_right_and_wrong_alone():

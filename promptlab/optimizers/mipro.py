@@ -168,6 +168,9 @@ async def learn(search: Search, parts: Parts, model: Factored) -> None:
                 for item in (each for each in block if search.table.answered(candidate, each)):
                     model.add(item.number, new[candidate.key], search.table.on(candidate, item))
         if not any(score for _, _, score in model.data):
+            if len(asked) < len(made):
+                n, scored = len(asked), ", and nothing was right" if asked else ""
+                raise Over(f"the calls sufficed to ask {n} of {len(made)} combinations, on {BLOCK} items each{scored}")
             raise Over(f"the task is out of reach: none of {len(asked)} prompts scored anything on {BLOCK} items each")
         if budget < BLOCK * search.each * search.table.repeats or not new:
             return
