@@ -71,7 +71,9 @@ def test_where_calls_are_few_fewer_are_raced_and_the_best_so_far_is_confirmed(ca
     assert found.calls <= calls
 
 
-@pytest.mark.parametrize(("calls", "told"), [(60, "ask 0 of 43 combinations"), (90, "items each, and nothing was right")])
+@pytest.mark.parametrize(
+    ("calls", "told"), [(60, "ask 0 of 43 combinations"), (90, "items each, and nothing was right")]
+)
 def test_a_task_is_not_called_out_of_reach_where_the_calls_sufficed_for_hardly_any_prompt(calls, told):
     found = run(mipro(Prompt("Give a word."), lists(120), calls=calls), Script(obedient)).found
     assert told in found.why
