@@ -25,6 +25,8 @@ def scores_of(log_p: Sequence[float], tokens: Sequence[Sequence[Hashable]], alte
     ids = [tuple(each) for each in tokens]
     told = list(log_p)
     for i, shorter in enumerate(ids):
+        if log_p[i] == -math.inf:  # nothing begins so
+            continue
         longer = {each: j for j, each in enumerate(ids) if len(each) > len(shorter) and each[: len(shorter)] == shorter}
         over = {each for each in longer if any(each[: len(other)] == other for other in longer if other != each)}
         goes_on = sum(math.exp(log_p[j] - log_p[i]) for each, j in longer.items() if each not in over)

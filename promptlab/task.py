@@ -25,7 +25,7 @@ def scored(score: Callable[[Any, Any], Any], value: Any, target: Any) -> tuple[f
         given = score(value, target)
     except PromptlabError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever the user's own function raises
         hint = " Where there is no answer, it is None." if value is None else ""
         raise SetupError(f"The score raised {reason(error)} {_where(value, target)}.{hint}") from error
     number, feedback = given if isinstance(given, tuple) and len(given) == 2 else (given, "")

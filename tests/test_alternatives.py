@@ -39,6 +39,16 @@ def test_of_each_only_replies_that_do_not_go_on_to_a_longer_one_count(shares, te
         assert math.exp(log_p) == pytest.approx(ours, abs=1e-6)
 
 
+def test_what_is_impossible_stays_so():
+    never = -math.inf
+    assert scores_of([never, never, -1.0, never], ["a", "ab", "b", "bc"], alternatives=True) == (
+        never,
+        never,
+        -1.0,
+        never,
+    )
+
+
 @given(TEXTS)
 def test_texts_overlap_where_one_begins_another(texts):
     assert overlap(texts) == any(a != b and b.startswith(a) for a in texts for b in texts)
